@@ -1,0 +1,17 @@
+"""Monju: three language models, each an expert on two of three clusters, decide together.
+
+    import monju
+    ensemble = monju.load("trained/sst2-minilm")
+    ensemble.read(["a quiet triumph"])[0].monju.label
+
+Importing the package costs nothing: torch is imported by the first `load`.
+"""
+
+__version__ = "0.1.0"
+
+
+def load(path, device="auto"):
+    """Open the finished run at `path`; see `monju.ensemble.Monju`."""
+    from monju.ensemble import Monju
+
+    return Monju.load(path, device=device)

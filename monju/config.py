@@ -1,0 +1,168 @@
+"""The one schema of a run: every setting is named, defaulted, explained and checked here.
+
+Flags, the page's form and run.json are all drawn from `Config`. This file knows nothing of what
+a setting does; choices that are tables of parts (embedders, …) are named by their module.
+"""
+
+import dataclasses
+import importlib
+from dataclasses import dataclass
+from math import comb
+
+from monju.errors import MonjuError
+
+
+def option(default, help, *, group, choices=None, table=None, least=None, below=None, more_than=None):
+    """A field of the schema. `choices` are the allowed values; `table` names the module (its TABLE)
+    that knows them; `least` (≥), `more_than` (>) and `below` (<) bound a number."""
+    bounds = {"least": least, "more_than": more_than, "below": below}
+    metadata = {"help": help, "group": group, "choices": choices, "table": table, **bounds}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a run was asked to be. Raises MonjuError where a value cannot be."""
+
+    # data
+    data: str = option("rotten-tomatoes", "where the labelled sentences come from: a name (sst2, rotten-tomatoes, imdb), "
+                       "a hub dataset, a file or a folder", group="data")
+    text_column: str | None = option(None, "column that holds the sentences (found by its usual names)", group="data")
+    label_column: str | None = option(None, "column that holds the labels (found by its usual names)", group="data")
+    label_names: list[str] = option([], "names of the labels, in the labels' order (the source's own)", group="data")
+    keep_overlap: bool = option(False, "keep training sentences that also stand in the held-out split", group="data")
+    sample: int | None = option(None, "train on a stratified sample of this many sentences (all)", group="data", least=4)
+    # clusters
+    embedder: str = option("sbert", "sentence → vector", group="clusters", table="embedders")
+    clusterer: str = option("balanced", "vectors → clusters", group="clusters", table="clusterers")
+    k: int = option(3, "number of clusters", group="clusters", least=2, below=27)
+    subset_size: int = option(2, "clusters that each expert learns (m)", group="clusters", least=1)
+    # gate and fusion
+    gate: str = option("distance", "distances → α", group="fusion", table="gates")
+    sharpness: float = option(1.0, "p, the power of the distance gate: 1 is the poster's, 0 weighs all alike",
+                              group="fusion", least=0)
+    temperature: float = option(0.1, "T of the membership gate", group="fusion", more_than=0)
+    power: float = option(2.0, "power of the distance in the membership gate: c-BTM's paper has 2, its code 4",
+                          group="fusion", more_than=0)
+    top_k: int | None = option(None, "clusters kept by a membership gate (all)", group="fusion", least=1)
+    fusion: str = option("logits", "what the experts mix", group="fusion", table="fusion")
+    # fine-tuning, the same for every model of the run
+    backbone: str = option("all-MiniLM-L6-v2", "pretrained encoder: a hub name, a folder or an installed package's",
+                           group="fine-tuning")
+    finetuning: str = option("full", "all weights, or low-rank adapters", group="fine-tuning", choices=("full", "lora"))
+    lora_rank: int = option(16, "rank of the adapters", group="fine-tuning", least=1)
+    epochs: float = option(3.0, "passes over a model's own sentences", group="fine-tuning", more_than=0)
+    batch_size: int = option(32, "sentences per step", group="fine-tuning", least=1)
+    learning_rate: float = option(1e-4, "peak learning rate", group="fine-tuning", more_than=0)
+    warmup: float = option(0.06, "share of the steps over which the learning rate rises", group="fine-tuning", least=0, below=1)
+    weight_decay: float = option(0.01, "AdamW's weight decay", group="fine-tuning", least=0)
+    max_tokens: int = option(128, "tokens of a sentence that are read", group="fine-tuning", least=3)
+    baselines: bool = option(True, "also train the baseline: as many models on all data", group="fine-tuning")
+    equal_cost: bool = option(False, "also train the equal-cost control: baselines with an expert's number of steps",
+                              group="fine-tuning")
+    # machine
+    seed: int = option(0, "seed of sample, clusters, initialisation and order", group="machine", least=0)
+    precision: str = option("auto", "arithmetic while training; auto is bf16 where the machine has it",
+                            group="machine", choices=("auto", "bf16", "fp32"))
+    device: str = option("auto", "where to train; auto is the GPU where there is one", group="machine",
+                         choices=("auto", "cpu", "cuda"))
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = _checked(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        if self.subset_size >= self.k:
+            raise MonjuError(f"--subset-size {self.subset_size} must be smaller than --k {self.k}: "
+                             "an expert that learns every cluster is a baseline")
+        if comb(self.k, self.subset_size) > 64:
+            raise MonjuError(f"--k {self.k} with --subset-size {self.subset_size} asks for "
+                             f"{comb(self.k, self.subset_size)} experts; at most 64: choose a smaller k or a subset size near 1 or k")
+
+    def to_json(self):
+        """The settings as plain JSON values, in the schema's order."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values):
+        """The configuration in a run.json or a form; an unknown setting is an error that names it."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise MonjuError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(known))}")
+        return cls(**values)
+
+
+def choices(field):
+    """The allowed values of a field, or None: from the schema or from the table of parts it names."""
+    table = field.metadata["table"]
+    if table is None:
+        return field.metadata["choices"]
+    return tuple(importlib.import_module(f"monju.{table}").TABLE)
+
+
+def flag(name):
+    """The command-line spelling of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _checked(field, value):
+    """The value in the field's type and within its bounds, or a MonjuError that names the flag."""
+    name, allowed = flag(field.name), choices(field)
+    wanted = str(field.type)
+    if value is None and "None" in wanted:
+        return None
+    try:
+        if "bool" in wanted:
+            if not isinstance(value, bool):
+                raise ValueError
+        elif wanted.startswith("list"):
+            value = [str(item) for item in value]
+        elif "int" in wanted:
+            if isinstance(value, bool) or int(value) != float(value):
+                raise ValueError
+            value = int(value)
+        elif "float" in wanted:
+            value = float(value)
+            if value != value or abs(value) == float("inf"):
+                raise ValueError
+        elif not isinstance(value, str):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise MonjuError(f"{name} cannot be {value!r}: {field.metadata['help']}") from None
+    if allowed and value not in allowed:
+        raise MonjuError(f"{name} cannot be {value!r}; choose from {', '.join(allowed)}")
+    least, below, more_than = (field.metadata[bound] for bound in ("least", "below", "more_than"))
+    if (least is not None and value < least) or (more_than is not None and value <= more_than) or (below is not None and value >= below):
+        limits = [f"at least {least}" if least is not None else "", f"more than {more_than}" if more_than is not None else "",
+                  f"below {below}" if below is not None else ""]
+        raise MonjuError(f"{name} cannot be {value}; it must be {' and '.join(filter(None, limits))}")
+    return value
+
+
+PRESETS = {
+    "laptop": {
+        "data": "rotten-tomatoes", "backbone": "all-MiniLM-L6-v2", "embedder": "sbert",
+        "epochs": 3.0, "batch_size": 32, "learning_rate": 1e-4, "weight_decay": 0.01,
+    },
+    "poster": {
+        "data": "sst2", "backbone": "FacebookAI/roberta-base", "embedder": "tfidf",
+        "epochs": 3.0, "batch_size": 32, "learning_rate": 2e-5, "weight_decay": 0.1,
+    },
+}
+
+
+def choose_preset(name):
+    """(preset, one line on which and why) for a preset's name or `auto`."""
+    if name != "auto":
+        return name, f"Preset {name}."
+    import torch
+
+    from monju.backbones import hub_answers
+
+    if not torch.cuda.is_available():
+        return "laptop", "Preset laptop: there is no GPU here (--preset poster asks for one)."
+    if not hub_answers():
+        return "laptop", "Preset laptop: there is a GPU, but the hub does not answer (--preset poster needs its model and data)."
+    return "poster", "Preset poster: there is a GPU and the hub answers."

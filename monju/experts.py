@@ -1,0 +1,168 @@
+"""Experts: one classifier, fine-tuned on one set of sentences.
+
+Baselines are the same thing on all sentences. An expert sees token ids and label numbers; it
+knows nothing of clusters, gates or the other experts.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import transformers
+
+from monju import backbones, dropout
+from monju.errors import MonjuError
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far one model's training is: the mean loss since the last report, and real tokens (no padding) so far."""
+
+    step: int
+    steps: int
+    sentences: int
+    tokens: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+class Expert:
+    """A sequence classifier with its tokenizer's padding: fit, logits, save, load."""
+
+    def __init__(self, model, padding, device):
+        self.model, self.padding, self.device = model.to(device), padding, device
+
+    @classmethod
+    def start(cls, config, labels, padding, seed, device):
+        """An untrained classifier for `labels` classes; the head's first weights follow from `seed` alone."""
+        torch.manual_seed(seed)
+        # eager attention: on sentences of a dozen tokens the CPU's fused kernel has a backward ten times slower
+        attention = "eager" if device.type == "cpu" else "sdpa"
+        model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, config.backbone,
+                                          num_labels=labels, attn_implementation=attention)
+        # what is saved must point to where anyone finds the backbone, not to this machine's copy
+        model.name_or_path = model.config._name_or_path = backbones.hub_name(config.backbone)
+        if config.finetuning == "lora":
+            model = with_adapter(model, config)
+        if device.type == "cpu":
+            dropout.install(model)
+        return cls(model, padding, device)
+
+    def fit(self, config, tokens, labels, seed, steps=None, report_every=None):
+        """Fine-tune on tokens (n lists of ids) and labels [n]; a generator of `Step`s that trains as it is read.
+
+        The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches of like
+        length in random order. `steps` overrides the number that `config.epochs` asks for.
+        """
+        random = np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        lengths = np.array([len(sentence) for sentence in tokens])
+        per_epoch = -(-len(tokens) // config.batch_size)
+        steps = steps or max(1, round(config.epochs * per_epoch))
+        report_every = report_every or max(1, steps // 200)
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_schedule(steps, config.warmup))
+        bf16 = wants_bf16(config.precision, self.device)
+        loss_sum = torch.zeros((), device=self.device)
+        seen = read = 0
+        began = time.perf_counter()
+        for step, rows in zip(range(1, steps + 1), endless_batches(lengths, config.batch_size, random)):
+            self.model.train()
+            ids, mask = self._padded([tokens[row] for row in rows])
+            target = torch.as_tensor(labels[rows], device=self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                loss = self.model(input_ids=ids, attention_mask=mask, labels=target).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            now = rate.get_last_lr()[0]
+            rate.step()
+            loss_sum += loss.detach()
+            seen, read = seen + len(rows), read + int(lengths[rows].sum())
+            if step % report_every == 0 or step == steps:
+                since = report_every if step % report_every == 0 else step % report_every
+                mean = loss_sum.item() / since
+                if not np.isfinite(mean):
+                    raise MonjuError(f"the loss became {mean} at step {step}: choose a smaller --learning-rate or --precision fp32")
+                loss_sum.zero_()
+                yield Step(step, steps, seen, read, mean, now, time.perf_counter() - began)
+        self.model.eval()
+
+    def logits(self, tokens, batch=64):
+        """tokens (n lists of ids) → float32 [n, labels], in full precision whatever the training used."""
+        self.model.eval()
+        out = np.zeros((len(tokens), self.model.config.num_labels), np.float32)
+        for rows in backbones.length_batches([len(sentence) for sentence in tokens], batch):
+            ids, mask = self._padded([tokens[row] for row in rows])
+            with torch.inference_mode():
+                out[rows] = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
+        return out
+
+    def save(self, folder, tokenizer):
+        """Write a folder that plain transformers (a full model) or peft (an adapter) loads."""
+        self.model.save_pretrained(folder, safe_serialization=True)
+        self.model.config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+
+    @classmethod
+    def load(cls, folder, labels, padding, device):
+        """A saved expert, ready to answer; an adapter is merged into its backbone. Raises MonjuError for a broken folder."""
+        adapter = folder / "adapter_config.json"
+        try:
+            if adapter.exists():
+                from peft import PeftModel
+
+                base = json.loads(adapter.read_text())["base_model_name_or_path"]
+                model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, base, num_labels=labels)
+                return cls(PeftModel.from_pretrained(model, folder).merge_and_unload().eval(), padding, device)
+            model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+        except MonjuError:
+            raise
+        except Exception as error:  # each library has its own for a broken file
+            raise MonjuError(f"the model in {folder} cannot be loaded ({str(error).strip().splitlines()[0]}): "
+                             "restore the folder or train the run again") from error
+        if found["missing_keys"] or found["mismatched_keys"] or model.config.num_labels != labels:
+            raise MonjuError(f"the model in {folder} is not this run's: restore the folder or train the run again")
+        return cls(model.eval(), padding, device)
+
+    def _padded(self, tokens):
+        return (part.to(self.device) for part in backbones.pad(tokens, self.padding))
+
+
+def with_adapter(model, config):
+    """The model frozen, with low-rank adapters on every linear layer of its encoder and a trainable head."""
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(
+        task_type="SEQ_CLS", r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"))
+
+
+def endless_batches(lengths, size, random):
+    """Rows of sentences of like length, batches in random order, epoch after epoch."""
+    while True:
+        jittered = lengths + random.random(len(lengths))  # who meets whom among equals changes every epoch
+        batches = backbones.length_batches(jittered, size)
+        random.shuffle(batches)
+        yield from batches
+
+
+def linear_schedule(steps, warmup):
+    """Learning-rate factor by step: up over the first `warmup` share, then down to zero at the last."""
+    rising = max(1, round(warmup * steps))
+    return lambda step: min((step + 1) / rising, max(0.0, (steps - step) / max(1, steps - rising)))
+
+
+def wants_bf16(precision, device):
+    """Whether to train under bf16 autocast: as asked, and where `auto`, if the machine computes in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()

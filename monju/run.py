@@ -1,0 +1,173 @@
+"""A run folder: write, read, check.
+
+Everything that touches a run's files goes through here. Writes are atomic (temporary name,
+fsync, rename), and the manifest run.json is written last, with the size and SHA-256 of every
+other file: a reader sees a whole run or a clear error, never a half. No pickle anywhere.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from monju.config import Config
+from monju.errors import MonjuError
+
+FORMAT = 1
+
+
+class Run:
+    """One run folder and its manifest (run.json as a dictionary)."""
+
+    def __init__(self, path, manifest):
+        self.path, self.manifest = Path(path), manifest
+
+    @classmethod
+    def create(cls, path, config):
+        """A new, unfinished run in a folder that holds nothing yet. Raises MonjuError where it cannot be made."""
+        path = Path(path)
+        refuse_taken(path)
+        run = cls(path, {"format": FORMAT, "status": "training", "config": config.to_json()})
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run.write_manifest()
+        except OSError as error:
+            raise MonjuError(f"the run folder {path} cannot be written ({error.strerror}): choose another --out") from None
+        return run
+
+    @classmethod
+    def open(cls, path):
+        """The run in a folder, finished or not; its manifest alone is read. Raises MonjuError for anything else."""
+        path = Path(path)
+        if not path.is_dir():
+            raise MonjuError(f"there is no run folder {path}: train one with `python -m monju train --out {path}`")
+        try:
+            manifest = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            Config.from_json(manifest["config"])
+            if manifest["format"] != FORMAT:
+                raise MonjuError(f"{path} was written in run format {manifest['format']}, this Monju reads {FORMAT}: train it again")
+        except FileNotFoundError:
+            raise MonjuError(f"{path} is not a run folder (it has no run.json): name a folder that `train` wrote") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise MonjuError(f"{path / 'run.json'} is damaged: restore the file or train the run again") from None
+        return cls(path, manifest)
+
+    @property
+    def config(self):
+        return Config.from_json(self.manifest["config"])
+
+    @property
+    def finished(self):
+        return self.manifest.get("status") == "finished"
+
+    def check(self):
+        """Raise MonjuError unless the run is finished and each of its files is exactly as it was written."""
+        if not self.finished:
+            raise MonjuError(f"the run {self.path} is not finished ({self.manifest.get('status')}): "
+                             f"continue it with `python -m monju train --out {self.path} --resume`")
+        files = self.manifest.get("files")
+        if not isinstance(files, dict) or not files:
+            raise MonjuError(f"{self.path / 'run.json'} is damaged: restore the file or train the run again")
+        for name, written in files.items():
+            file = self.path / name
+            if not file.is_file():
+                raise MonjuError(f"{file} is missing: restore the file or train the run again")
+            if file.stat().st_size != written["bytes"] or digest(file) != written["sha256"]:
+                raise MonjuError(f"{file} is not the file that the run wrote (truncated or foreign): "
+                                 "restore it or train the run again")
+        return self
+
+    def finish(self):
+        """Seal the run: list every file with size and digest in the manifest, and write it last."""
+        files = sorted(file for file in self.path.rglob("*") if file.is_file() and file.name not in ("run.json", "README.md"))
+        self.manifest["files"] = {file.relative_to(self.path).as_posix(): {"bytes": file.stat().st_size, "sha256": digest(file)}
+                                  for file in files}
+        self.manifest["status"] = "finished"
+        self.write_manifest()
+
+    def update(self, **facts):
+        """Change facts of the manifest on disk."""
+        self.manifest.update(facts)
+        self.write_manifest()
+
+    def write_manifest(self):
+        self.write_json("run.json", self.manifest)
+
+    def write_json(self, name, value):
+        write(self.path / name, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_bytes(self, name, content):
+        write(self.path / name, content)
+
+    def read_json(self, name):
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    @contextmanager
+    def folder(self, name):
+        """Fill a subfolder under a temporary name; it appears under its own, whole, when the block ends well."""
+        final = self.path / name
+        partial = final.with_name(f".{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    with open(file, "rb+") as handle:
+                        os.fsync(handle.fileno())
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(partial, final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    # history.jsonl: appended line by line while models train
+
+    def append_history(self, line):
+        with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def history(self):
+        """The lines of history.jsonl; a last line cut short by a kill is left out."""
+        lines = []
+        if (self.path / "history.jsonl").exists():
+            for line in (self.path / "history.jsonl").read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except ValueError:
+                    continue
+        return lines
+
+    def keep_history_of(self, models):
+        """Drop the lines of models that a resume will train again."""
+        kept = [line for line in self.history() if line["model"] in models]
+        write(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def refuse_taken(path):
+    """Raise MonjuError where a new run would mix with something that is already there."""
+    path = Path(path)
+    if (path / "run.json").exists():
+        raise MonjuError(f"{path} already holds a run: choose another --out, or continue it with --resume")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise MonjuError(f"{path} already holds something that is no run: choose another --out")
+
+
+def write(path, content):
+    """Write bytes or text so that a reader sees the old or the new file, whatever happens meanwhile."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def digest(file):
+    """A file's SHA-256, in hexadecimal."""
+    found = hashlib.sha256()
+    with open(file, "rb") as handle:
+        while block := handle.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
