@@ -66,6 +66,7 @@ class Config:
     seed: int = option(0, "seed of sample, clusters, initialisation and order", group="machine", least=0)
     precision: str = option("auto", "arithmetic while training; auto is bf16 where the machine has it",
                             group="machine", choices=("auto", "bf16", "fp32"))
+    workers: int | None = option(None, "models trained at the same time (one a core, or one a GPU)", group="machine", least=1)
     device: str = option("auto", "where to train; auto is the GPU where there is one", group="machine",
                          choices=("auto", "cpu", "cuda"))
 

@@ -122,6 +122,11 @@ class Run:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
+    def sweep(self):
+        """Remove what a killed writer left under temporary names."""
+        for partial in list(self.path.rglob(".*.partial")):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
     # history.jsonl: appended line by line while models train
 
     def append_history(self, line):

@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import numpy as np
+import torch
 
-from monju import backbones, clusterers, evaluate, sources
+from monju import backbones, clusterers, evaluate, sources, workers
 from monju.clustering import Clustering
+from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
 from monju.errors import MonjuError
 from monju.experts import Expert, Step
@@ -111,7 +113,10 @@ def train(config, out, resume=False):
                 clustering.save(folder)
         complete = {job.key for job in jobs if (run.path / job.kind / job.name).exists()}
         run.keep_history_of(complete)
-        yield from fit_all(run, config, jobs, complete, tokens, held_out, data, tokenizer, device)
+        run.sweep()
+        shop = Workshop(run, config, tokenizer, tokens, data.train.labels, held_out[:HELD_OUT_SENTENCES],
+                        data.validation.labels[:HELD_OUT_SENTENCES], len(data.labels))
+        yield from fit_all(shop, jobs, complete, places(config, len(jobs) - len(complete)))
 
         # 4. what they are worth
         yield Stage(f"Reading {len(data.validation.texts):,} held-out sentences with every model.")
@@ -147,31 +152,61 @@ def plan(config, clusters, lengths):
     return experts + baseline + control
 
 
-def fit_all(run, config, jobs, complete, tokens, held_out, data, tokenizer, device):
-    """Fine-tune the jobs that are not complete, one after another, writing history.jsonl and each model's folder."""
-    checked = held_out[:HELD_OUT_SENTENCES]
-    truth = data.validation.labels[: len(checked)]
-    total = sum(job.tokens for job in jobs)
-    before = sum(job.tokens for job in jobs if job.key in complete)
-    began, fitted = time.perf_counter(), 0
+@dataclass(frozen=True)
+class Workshop:
+    """What every job needs; sent once to each worker."""
+
+    run: Run
+    config: Config
+    tokenizer: object
+    tokens: list
+    labels: np.ndarray
+    held_out: list
+    held_out_labels: np.ndarray
+    classes: int
+
+    def fit(self, job, device):
+        """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
+        expert = Expert.start(self.config, self.classes, self.tokenizer.pad_token_id, job.seed, device)
+        tokens = [self.tokens[row] for row in job.rows]
+        next_check = 0
+        for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps):
+            accuracy = None
+            if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
+                accuracy = float((expert.logits(self.held_out).argmax(axis=1) == self.held_out_labels).mean())
+                next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
+            yield step, accuracy
+        with self.run.folder(f"{job.kind}/{job.name}") as folder:  # after the last report: a whole folder has a whole history
+            expert.save(folder, self.tokenizer)
+
+
+def fit_all(shop, jobs, complete, devices):
+    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress."""
     for job in jobs:
         if job.key in complete:
             yield Stage(f"{job.key} is complete.")
-            continue
-        expert = Expert.start(config, len(data.labels), tokenizer.pad_token_id, job.seed, device)
-        next_check = 0
-        for step in expert.fit(config, [tokens[row] for row in job.rows], data.train.labels[job.rows], job.seed, job.steps):
-            accuracy = None
-            if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
-                accuracy = float((expert.logits(checked).argmax(axis=1) == truth).mean())
-                next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
-            run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
-            spent, done = time.perf_counter() - began, fitted + job.tokens * step.step / job.steps
-            yield Progress(job.key, step, accuracy, step.sentences / step.seconds, (before + done) / total,
-                           spent / done * (total - before - done))
-        fitted += job.tokens
-        with run.folder(f"{job.kind}/{job.name}") as folder:
-            expert.save(folder, tokenizer)
+    waiting = [job for job in jobs if job.key not in complete]
+    total = sum(job.tokens for job in jobs)
+    before = total - sum(job.tokens for job in waiting)
+    done = dict.fromkeys(range(len(waiting)), 0.0)
+    began = time.perf_counter()
+    for number, (step, accuracy) in workers.run_all(shop, waiting, devices):
+        job = waiting[number]
+        shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
+        done[number] = job.tokens * step.step / job.steps
+        spent, now = time.perf_counter() - began, sum(done.values())
+        yield Progress(job.key, step, accuracy, step.sentences / step.seconds, (before + now) / total,
+                       spent / now * (total - before - now))
+
+
+def places(config, jobs):
+    """Where the models train, a device each at the same time: every GPU, or on the CPU one a core; --workers bounds it."""
+    device = backbones.pick_device(config.device)
+    if device.type == "cuda":
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    else:
+        devices = ["cpu"] * torch.get_num_threads()
+    return [torch.device(name) for name in devices[: min(config.workers or len(devices), max(1, jobs))]]
 
 
 def refuse_one_sided(config, clusters, data):
@@ -204,8 +239,6 @@ def versions():
 
 def machine(device):
     """What the run was trained on."""
-    import torch
-
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(), "bf16": torch.cuda.is_bf16_supported()}
     return {"device": "cpu", "threads": torch.get_num_threads(), "system": platform.machine()}
