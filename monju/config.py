@@ -160,10 +160,10 @@ def choose_preset(name):
         return name, f"Preset {name}."
     import torch
 
-    from monju.backbones import hub_answers
+    from monju import hub
 
     if not torch.cuda.is_available():
         return "laptop", "Preset laptop: there is no GPU here (--preset poster asks for one)."
-    if not hub_answers():
+    if not hub.answers():
         return "laptop", "Preset laptop: there is a GPU, but the hub does not answer (--preset poster needs its model and data)."
     return "poster", "Preset poster: there is a GPU and the hub answers."

