@@ -112,7 +112,7 @@ TABLE = {"balanced": BalancedClusterer, "kmeans": KMeansClusterer, "gmm": GMMClu
 
 
 def balanced_assignment(cost, prices=None):
-    """The cheapest assignment with cluster sizes that differ by at most one.
+    """The cheapest assignment with cluster sizes that differ by at most one (the first n mod k hold the one more).
 
     cost [n, k] → labels [n] and the prices [k] that clear it, a warm start for the next call.
 

@@ -63,7 +63,8 @@ class Config:
     equal_cost: bool = option(False, "also train the equal-cost control: baselines with an expert's number of steps",
                               group="fine-tuning")
     # machine
-    seed: int = option(0, "seed of sample, clusters, initialisation and order", group="machine", least=0)
+    seed: int = option(0, "seed of sample, clusters, initialisation and order", group="machine", least=0,
+                      below=2**32)  # as far as NumPy's and scikit-learn's seeds go
     precision: str = option("auto", "arithmetic while training; auto is bf16 where the machine has it",
                             group="machine", choices=("auto", "bf16", "fp32"))
     workers: int | None = option(None, "models trained at the same time (one a core, or one a GPU)", group="machine", least=1)
@@ -80,6 +81,9 @@ class Config:
         if comb(self.k, self.subset_size) > 64:
             raise MonjuError(f"--k {self.k} with --subset-size {self.subset_size} asks for "
                              f"{comb(self.k, self.subset_size)} experts; at most 64: choose a smaller k or a subset size near 1 or k")
+
+        if self.gate == "posterior" and self.clusterer != "gmm":
+            raise MonjuError(f"--gate posterior needs --clusterer gmm; {self.clusterer} has no posterior")
 
     def to_json(self):
         """The settings as plain JSON values, in the schema's order."""
@@ -119,9 +123,13 @@ def _checked(field, value):
             if not isinstance(value, bool):
                 raise ValueError
         elif wanted.startswith("list"):
+            if isinstance(value, (str, bytes)) or not all(isinstance(item, (str, int)) for item in value):
+                raise ValueError
             value = [str(item) for item in value]
+        elif isinstance(value, bool):
+            raise ValueError
         elif "int" in wanted:
-            if isinstance(value, bool) or int(value) != float(value):
+            if float(value) % 1:
                 raise ValueError
             value = int(value)
         elif "float" in wanted:

@@ -28,6 +28,6 @@ def install(module):
     """Replace every nn.Dropout inside `module` (on the CPU) by the faster one."""
     for name, child in module.named_children():
         if type(child) is nn.Dropout:
-            setattr(module, name, Dropout(child.p))
+            setattr(module, name, Dropout(child.p).train(child.training))
         else:
             install(child)

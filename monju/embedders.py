@@ -28,14 +28,14 @@ class TfidfEmbedder:
         self.seed = config.seed
 
     def fit(self, texts):
-        """Learn vocabulary, idf and the SVD from texts. Raises MonjuError where no word is left."""
+        """Learn vocabulary, idf and the SVD from texts. Raises MonjuError where hardly a word is left."""
         vectorizer = self._vectorizer()
         try:
             counts = vectorizer.fit_transform(texts)
+            svd = TruncatedSVD(min(self.dimensions, counts.shape[1]), random_state=self.seed).fit(counts)
         except ValueError:
-            raise MonjuError("no word is left for the embedder tfidf once English stop words are gone: "
+            raise MonjuError("fewer than two words are left for the embedder tfidf once English stop words are gone: "
                              "use --embedder sbert, or bring longer sentences") from None
-        svd = TruncatedSVD(min(self.dimensions, counts.shape[1]), random_state=self.seed).fit(counts)
         self.words = list(vectorizer.get_feature_names_out())
         self.arrays = {"idf": vectorizer.idf_, "components": svd.components_}
         return self

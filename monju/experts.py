@@ -36,13 +36,15 @@ class Expert:
         self.model, self.padding, self.device = model.to(device), padding, device
 
     @classmethod
-    def start(cls, config, labels, padding, seed, device):
-        """An untrained classifier for `labels` classes; the head's first weights follow from `seed` alone."""
+    def start(cls, config, label_names, padding, seed, device):
+        """An untrained classifier for these labels; the head's first weights follow from `seed` alone."""
         torch.manual_seed(seed)
         # eager attention: on sentences of a dozen tokens the CPU's fused kernel has a backward ten times slower
         attention = "eager" if device.type == "cpu" else "sdpa"
         model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, config.backbone,
-                                          num_labels=labels, attn_implementation=attention)
+                                          id2label=dict(enumerate(label_names)),
+                                          label2id={name: number for number, name in enumerate(label_names)},
+                                          attn_implementation=attention)
         # what is saved must point to where anyone finds the backbone, not to this machine's copy
         model.name_or_path = model.config._name_or_path = backbones.hub_name(config.backbone)
         if config.finetuning == "lora":
@@ -104,7 +106,12 @@ class Expert:
         return out
 
     def save(self, folder, tokenizer):
-        """Write a folder that plain transformers (a full model) or peft (an adapter) loads."""
+        """Write a folder that plain transformers (a full model) or peft (an adapter) loads.
+
+        Adapters are kept in fp16, half the size; the run's table is drawn from what is kept.
+        """
+        if hasattr(self.model, "peft_config"):
+            self.model.half()
         self.model.save_pretrained(folder, safe_serialization=True)
         self.model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -4,7 +4,7 @@ Knows nothing of models, distances or labels' names.
 """
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 
 def mix_logits(logits, alpha):
@@ -21,8 +21,8 @@ def mix_probabilities(logits, alpha):
     logits [n, experts, labels], alpha [n, experts] → log-probabilities [n, labels],
     so that softmax of either fusion's result gives its probabilities.
     """
-    probabilities = np.exp(log_softmax(np.asarray(logits, np.float64), axis=-1))
-    return np.log(np.maximum(np.einsum("ne,nel->nl", alpha, probabilities), np.finfo(np.float64).tiny))
+    log_probabilities = log_softmax(np.asarray(logits, np.float64), axis=-1)
+    return logsumexp(log_probabilities, b=alpha[:, :, None], axis=1)  # never underflows to log 0
 
 
 TABLE = {"logits": mix_logits, "probabilities": mix_probabilities}

@@ -68,7 +68,9 @@ class Membership:
 
     def __call__(self, distances, experts, posterior=None):
         """distances [n, k] ≥ 0 → α [n, experts]."""
-        q = softmax(-(distances**self.power) / self.temperature, axis=1)
+        energy = distances**self.power
+        with np.errstate(over="ignore"):  # above the nearest's: a tiny T makes it 0 and the others infinite, never all
+            q = softmax((energy.min(axis=1, keepdims=True) - energy) / self.temperature, axis=1)
         return share(keep_top(q, self.top_k), experts)
 
 

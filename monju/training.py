@@ -115,7 +115,7 @@ def train(config, out, resume=False):
         run.keep_history_of(complete)
         run.sweep()
         shop = Workshop(run, config, tokenizer, tokens, data.train.labels, held_out[:HELD_OUT_SENTENCES],
-                        data.validation.labels[:HELD_OUT_SENTENCES], len(data.labels))
+                        data.validation.labels[:HELD_OUT_SENTENCES], data.label_names)
         yield from fit_all(shop, jobs, complete, places(config, len(jobs) - len(complete)))
 
         # 4. what they are worth
@@ -163,11 +163,11 @@ class Workshop:
     labels: np.ndarray
     held_out: list
     held_out_labels: np.ndarray
-    classes: int
+    label_names: list[str]
 
     def fit(self, job, device):
         """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
-        expert = Expert.start(self.config, self.classes, self.tokenizer.pad_token_id, job.seed, device)
+        expert = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id, job.seed, device)
         tokens = [self.tokens[row] for row in job.rows]
         next_check = 0
         for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps):
