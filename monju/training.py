@@ -24,7 +24,7 @@ from monju.predictions import save_predictions
 from monju.run import Run, refuse_taken
 
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve
-HELD_OUT_SENTENCES = 512  # at most, for that curve; the table is drawn from all of them
+HELD_OUT_SENTENCES = 256  # at most, for that curve; the table is drawn from all of them
 
 
 @dataclass(frozen=True)
