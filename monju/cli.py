@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from itertools import groupby
 
 from monju import config as schema
 from monju.errors import MonjuError
@@ -44,7 +45,7 @@ def parser():
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     train = commands.add_parser("train", help="train a whole run: clusters, experts, baseline, evaluation",
-                                argument_default=argparse.SUPPRESS, formatter_class=argparse.RawTextHelpFormatter)
+                                argument_default=argparse.SUPPRESS)
     train.set_defaults(command=run_train)
     train.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
     train.add_argument("--resume", action="store_true", help="continue the unfinished run in --out with its own settings")
@@ -75,21 +76,20 @@ def parser():
 
 def add_settings(command):
     """One flag per setting of the schema, grouped as the schema groups them."""
-    groups = {}
-    for field in dataclasses.fields(schema.Config):
-        group = groups.setdefault(field.metadata["group"], command.add_argument_group(field.metadata["group"])) \
-            if field.metadata["group"] not in groups else groups[field.metadata["group"]]
-        default = field.default if field.default is not dataclasses.MISSING else None
-        text = field.metadata["help"] + (f" [{default}]" if default not in (None, False, True) else "")
-        kind = str(field.type)
-        if "bool" in kind:
-            group.add_argument(schema.flag(field.name), action=argparse.BooleanOptionalAction, help=text)
-        elif kind.startswith("list"):
-            group.add_argument(schema.flag(field.name), nargs="+", metavar="NAME", help=text)
-        else:
-            number = int if "int" in kind else float if "float" in kind else str
-            group.add_argument(schema.flag(field.name), type=number, metavar=(number.__name__.upper() if number is not str else "X"),
-                               choices=schema.choices(field), help=text)
+    for title, fields in groupby(dataclasses.fields(schema.Config), key=lambda field: field.metadata["group"]):
+        group = command.add_argument_group(title)
+        for field in fields:
+            kind, text = str(field.type), field.metadata["help"]
+            if field.default is not dataclasses.MISSING and not isinstance(field.default, (bool, type(None))):
+                text += f" [{field.default}]"
+            if "bool" in kind:
+                options = {"action": argparse.BooleanOptionalAction}
+            elif kind.startswith("list"):
+                options = {"nargs": "+", "metavar": "NAME"}
+            else:
+                number = int if "int" in kind else float if "float" in kind else str
+                options = {"type": number, "choices": schema.choices(field), "metavar": "N" if number is not str else None}
+            group.add_argument(schema.flag(field.name), help=text.replace("%", "%%"), **options)
 
 
 def add_device_and_json(command):
@@ -121,14 +121,14 @@ def run_train(asked):
 
 
 def run_evaluate(asked):
-    from monju import evaluate, sources
+    from monju import evaluate, gates, sources
     from monju.ensemble import Monju
 
     monju = Monju.load(asked.run, asked.device, controls=True)
     labelled = sources.load_labelled(asked.data, monju.labels, monju.label_names,
                                      text_column=asked.text_column, label_column=asked.label_column)
     cost = monju.run.read_json("metrics.json").get("cost")
-    return report(evaluate.table(monju.predict(labelled.texts), labelled.labels, cost), asked.json)
+    return report(evaluate.table(monju.predict(labelled.texts), labelled.labels, cost, repr(gates.make(monju.config))), asked.json)
 
 
 def run_predict(asked):

@@ -45,7 +45,7 @@ class Config:
                               group="fusion", least=0)
     temperature: float = option(0.1, "T of the membership gate", group="fusion", more_than=0)
     power: float = option(2.0, "power of the distance in the membership gate: c-BTM's paper has 2, its code 4",
-                          group="fusion", more_than=0)
+                          group="fusion", more_than=0, below=100)
     top_k: int | None = option(None, "clusters kept by a membership gate (all)", group="fusion", least=1)
     fusion: str = option("logits", "what the experts mix", group="fusion", table="fusion")
     # fine-tuning, the same for every model of the run

@@ -81,7 +81,7 @@ class Votes:
         """The ensembles' predictions under a gate and a fusion."""
         alpha = gate(self.distances, self.subsets, self.posterior)
         return Predictions(**vars(self), alpha=alpha, monju=mix(self.of(self.experts), alpha),
-                           baseline=self._equally(self.members, mix),
+                           uniform=self._equally(self.experts, mix), baseline=self._equally(self.members, mix),
                            equal_cost_ensemble=self._equally(self.equal_cost, mix))
 
     def decide_as(self, config):
@@ -100,6 +100,7 @@ class Predictions(Votes):
 
     alpha: np.ndarray
     monju: np.ndarray
+    uniform: np.ndarray  # the experts weighed alike: what the gate is measured against
     baseline: np.ndarray | None
     equal_cost_ensemble: np.ndarray | None
 

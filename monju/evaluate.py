@@ -118,7 +118,7 @@ def compare_pair(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> di
 # ---- the table --------------------------------------------------------------------------------------------------
 
 
-def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None) -> dict:
+def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None, gate: str = "") -> dict:
     """Everything that can be said of a run on one labelled set, as plain numbers.
 
     A sentence belongs to the cluster with the nearest centre. A cell whose cluster the model was not trained on
@@ -140,7 +140,7 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     found = {"n": len(labels), "labels": predictions.monju.shape[1]}
     subsets = zip(predictions.experts, predictions.subsets, strict=True)
     found["experts"] = {name: alone(logits[name], subset) for name, subset in subsets}
-    found["monju"] = together(predictions.monju, predictions.experts)
+    found["monju"] = together(predictions.monju, predictions.experts) | {"gate": gate}
     for key, names, fused in (
         ("baseline", predictions.members, predictions.baseline),
         ("equal_cost", predictions.equal_cost, predictions.equal_cost_ensemble),
@@ -172,11 +172,10 @@ def _cell(hits: np.ndarray, seen: bool) -> dict:
 def _gate_at_work(predictions: Predictions) -> dict:
     """How far the gate is from equal weights: mean α per expert, mean sorted α, and the labels that it changed."""
     alpha = np.asarray(predictions.alpha, dtype=float)  # (n, experts)
-    uniform = predictions.of(predictions.experts).mean(axis=1)  # (n, L)
     return {
         "mean": dict(zip(predictions.experts, alpha.mean(axis=0).tolist(), strict=True)),
         "sorted_mean": np.sort(alpha, axis=1).mean(axis=0).tolist(),
-        "fused_differs_from_uniform": int((predictions.monju.argmax(axis=1) != uniform.argmax(axis=1)).sum()),
+        "fused_differs_from_uniform": int((predictions.monju.argmax(axis=1) != predictions.uniform.argmax(axis=1)).sum()),
     }
 
 

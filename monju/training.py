@@ -13,13 +13,12 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from monju import backbones, clusterers, evaluate, sources, workers
+from monju import backbones, clusterers, evaluate, gates, sources, workers
 from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
 from monju.errors import MonjuError
 from monju.experts import Expert, Step
-from monju.gates import subsets
 from monju.predictions import save_predictions
 from monju.run import Run, refuse_taken
 
@@ -97,6 +96,8 @@ def train(config, out, resume=False):
         clustering = Clustering(config).fit(data.train.texts)
     sizes = dict(zip(clusterers.names(config.k), np.bincount(clustering.labels_, minlength=config.k).tolist()))
     refuse_one_sided(config, clustering.labels_, data)
+    _, distances, posterior = clustering.place(data.validation.texts[:1])
+    gates.make(config)(distances, gates.subsets(config.k, config.subset_size), posterior)  # refuses what the run lacks, now
     yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
 
     # 3. the models
@@ -123,7 +124,8 @@ def train(config, out, resume=False):
         run.finish()  # the models, so that they can be loaded as anyone would
         votes = Monju.load(run.path, config.device, controls=True).votes(data.validation.texts)
         save_predictions(run, votes, data.validation.labels)
-        run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs)))
+        run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
+                                                      repr(gates.make(config))))
         run.finish()
     except BaseException as error:
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
@@ -145,7 +147,7 @@ def plan(config, clusters, lengths):
 
     first = config.seed * 1000  # leaves every run seeds of its own
     experts = [job("experts", name, everything[np.isin(clusters, subset)], first)
-               for name, subset in zip(expert_names(config), subsets(config.k, config.subset_size))]
+               for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size))]
     numbers = range(len(experts))
     baseline = [job("baseline", f"seed{i}", everything, first + i) for i in numbers if config.baselines]
     control = [job("equal-cost", f"seed{i}", everything, first + i, experts[i].steps) for i in numbers if config.equal_cost]
@@ -211,7 +213,7 @@ def places(config, jobs):
 
 def refuse_one_sided(config, clusters, data):
     """Raise MonjuError where an expert would see one class only: it could learn nothing."""
-    for name, subset in zip(expert_names(config), subsets(config.k, config.subset_size)):
+    for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size)):
         classes = np.unique(data.train.labels[np.isin(clusters, subset)])
         if len(classes) < 2:
             raise MonjuError(f"expert {name} would see only sentences labelled {data.label_names[classes[0]]!r}: "

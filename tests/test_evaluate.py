@@ -49,6 +49,7 @@ def toy(**changes) -> Predictions:
         "alpha": np.array([[0.5, 0.2, 0.3]] * 4 + [[0.1, 0.6, 0.3]] * 4),
         "logits": np.stack([logits(digits) for digits in VERDICTS.values()], axis=1),  # [8, 6, 2]
         "monju": logits("00001110"),  # wrong: 7      7/8
+        "uniform": np.mean([logits(VERDICTS[name]) for name in ("AB", "BC", "CA")], axis=0),
         "baseline": logits("10001110"),  # wrong: 0, 7   6/8
         "equal_cost_ensemble": logits("00001111"),
     }
