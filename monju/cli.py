@@ -7,6 +7,7 @@ line and exit code 2.
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from itertools import groupby
 
@@ -98,7 +99,7 @@ def add_device_and_json(command):
 
 
 def run_train(asked):
-    from monju.run import Run
+    from monju.run import Run, command
     from monju.terminal import show
     from monju.training import train
 
@@ -115,7 +116,9 @@ def run_train(asked):
     try:
         show(train(chosen, asked.out, resume=chosen is None))
     except KeyboardInterrupt:
-        print(f"monju: stopped; continue with `python -m monju train --out {asked.out} --resume`.", file=sys.stderr)
+        if not os.path.exists(os.path.join(asked.out, "run.json")):
+            raise  # stopped before there was anything to continue
+        print(f"monju: stopped; continue with `{command(asked.out)} --resume`.", file=sys.stderr)
         return INTERRUPTED
     return report(Run.open(asked.out).read_json("metrics.json"), vars(asked).get("json"))
 

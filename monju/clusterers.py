@@ -67,7 +67,8 @@ class BalancedClusterer(KMeansClusterer):
         """
         refuse_too_few(vectors, self.k)
         vectors = np.asarray(vectors, np.float64)
-        centres = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors).cluster_centers_
+        found = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
+        centres, _ = in_order(found.cluster_centers_, found.labels_)  # the one sentence more goes to the largest
         labels = prices = None
         for _ in range(self.max_rounds):
             before = labels

@@ -81,7 +81,6 @@ class Config:
         if comb(self.k, self.subset_size) > 64:
             raise MonjuError(f"--k {self.k} with --subset-size {self.subset_size} asks for "
                              f"{comb(self.k, self.subset_size)} experts; at most 64: choose a smaller k or a subset size near 1 or k")
-
         if self.gate == "posterior" and self.clusterer != "gmm":
             raise MonjuError(f"--gate posterior needs --clusterer gmm; {self.clusterer} has no posterior")
 

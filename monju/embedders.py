@@ -37,7 +37,8 @@ class TfidfEmbedder:
             raise MonjuError("fewer than two words are left for the embedder tfidf once English stop words are gone: "
                              "use --embedder sbert, or bring longer sentences") from None
         self.words = list(vectorizer.get_feature_names_out())
-        self.arrays = {"idf": vectorizer.idf_, "components": svd.components_}
+        # safetensors writes an array's memory as it lies, and scikit-learn's lies column by column
+        self.arrays = {"idf": vectorizer.idf_, "components": np.ascontiguousarray(svd.components_)}
         return self
 
     def transform(self, texts):

@@ -4,7 +4,7 @@ The way of a sentence: embed → distances → α (gate) → every model's logit
 `Reading` is the one object that crosses from here to the page, the command line and the tests.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import softmax
@@ -14,6 +14,7 @@ from monju.clustering import Clustering
 from monju.errors import MonjuError
 from monju.experts import Expert
 from monju.run import Run
+from monju.sources import UNPRINTABLE
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,13 @@ class Monju:
 
         Raises MonjuError for a folder that is no run, unfinished, damaged or not wholly there.
         """
-        run = Run.open(path).check()
-        config, models = run.config, run.manifest["models"]
+        return cls.of(Run.open(path).check(), device, controls)
+
+    @classmethod
+    def of(cls, run, device="auto", controls=False):
+        """As `load`, for a run whose models are there but which is not sealed yet."""
         device = backbones.pick_device(device)
+        config, models = replace(run.config, device=device.type), run.manifest["models"]  # here, not where it was trained
         names = {"experts": models["experts"], "baseline": models["baseline"],
                  "equal-cost": models["equal-cost"] if controls else []}
         tokenizer = backbones.tokenizer(config.backbone)
@@ -162,7 +167,7 @@ class Monju:
 
     def read(self, texts, gate=None, mix=None):
         """texts [n] → a list of n Readings."""
-        texts = list(texts)
+        texts = [check_text(text) for text in texts]
         if not texts:
             return []
         found = self.predict(texts, gate, mix)
@@ -192,7 +197,8 @@ def model_key(kind, name):
 
 
 def check_text(text):
-    """The sentence without blanks around it, or a MonjuError where nothing is left."""
-    if not isinstance(text, str) or not text.strip():
+    """The sentence as a training source would have cleaned it, or a MonjuError where nothing is left."""
+    cleaned = UNPRINTABLE.sub(" ", text).strip() if isinstance(text, str) else ""
+    if not cleaned:
         raise MonjuError("a sentence is empty: type at least one word")
-    return text.strip()
+    return cleaned

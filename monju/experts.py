@@ -6,6 +6,7 @@ knows nothing of clusters, gates or the other experts.
 
 import json
 import time
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import transformers
 
 from monju import backbones, dropout
 from monju.errors import MonjuError
+
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # between peft and transformers
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,9 @@ class Expert:
         Adapters are kept in fp16, half the size; the run's table is drawn from what is kept.
         """
         if hasattr(self.model, "peft_config"):
-            self.model.half()
-        self.model.save_pretrained(folder, safe_serialization=True)
+            self.model.half().save_pretrained(folder, save_embedding_layers=False)  # they are frozen; peft would ask the hub
+        else:
+            self.model.save_pretrained(folder)
         self.model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card

@@ -8,6 +8,7 @@ other file: a reader sees a whole run or a clear error, never a half. No pickle 
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +26,11 @@ class Run:
         self.path, self.manifest = Path(path), manifest
 
     @classmethod
-    def create(cls, path, config):
+    def create(cls, path, config, **facts):
         """A new, unfinished run in a folder that holds nothing yet. Raises MonjuError where it cannot be made."""
         path = Path(path)
         refuse_taken(path)
-        run = cls(path, {"format": FORMAT, "status": "training", "config": config.to_json()})
+        run = cls(path, {"format": FORMAT, "status": "training", "config": config.to_json(), **facts})
         try:
             path.mkdir(parents=True, exist_ok=True)
             run.write_manifest()
@@ -41,17 +42,20 @@ class Run:
     def open(cls, path):
         """The run in a folder, finished or not; its manifest alone is read. Raises MonjuError for anything else."""
         path = Path(path)
-        if not path.is_dir():
-            raise MonjuError(f"there is no run folder {path}: train one with `python -m monju train --out {path}`")
+        if not os.path.isdir(path):
+            raise MonjuError(f"there is no run folder {path}: train one with `{command(path)}`")
         try:
             manifest = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            Config.from_json(manifest["config"])
             if manifest["format"] != FORMAT:
-                raise MonjuError(f"{path} was written in run format {manifest['format']}, this Monju reads {FORMAT}: train it again")
+                raise MonjuError(f"written in format {manifest['format']!r}, and this Monju reads {FORMAT}: train the run again")
+            Config.from_json(manifest["config"])
+            manifest["data"]["fingerprint"], manifest["models"]["experts"]
+        except MonjuError as error:
+            raise MonjuError(f"{path / 'run.json'}: {error}") from None
         except FileNotFoundError:
             raise MonjuError(f"{path} is not a run folder (it has no run.json): name a folder that `train` wrote") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise MonjuError(f"{path / 'run.json'} is damaged: restore the file or train the run again") from None
+            raise damaged(path / "run.json") from None
         return cls(path, manifest)
 
     @property
@@ -66,10 +70,10 @@ class Run:
         """Raise MonjuError unless the run is finished and each of its files is exactly as it was written."""
         if not self.finished:
             raise MonjuError(f"the run {self.path} is not finished ({self.manifest.get('status')}): "
-                             f"continue it with `python -m monju train --out {self.path} --resume`")
+                             f"continue it with `{command(self.path)} --resume`")
         files = self.manifest.get("files")
-        if not isinstance(files, dict) or not files:
-            raise MonjuError(f"{self.path / 'run.json'} is damaged: restore the file or train the run again")
+        if not files or self.manifest.get("seal", self.seal()) != self.seal():
+            raise damaged(self.path / "run.json")
         for name, written in files.items():
             file = self.path / name
             if not file.is_file():
@@ -85,7 +89,13 @@ class Run:
         self.manifest["files"] = {file.relative_to(self.path).as_posix(): {"bytes": file.stat().st_size, "sha256": digest(file)}
                                   for file in files}
         self.manifest["status"] = "finished"
+        self.manifest["seal"] = self.seal()
         self.write_manifest()
+
+    def seal(self):
+        """The SHA-256 of all else that the manifest says: what the files' digests are to the files."""
+        said = {name: value for name, value in self.manifest.items() if name != "seal"}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def update(self, **facts):
         """Change facts of the manifest on disk."""
@@ -153,10 +163,19 @@ class Run:
 def refuse_taken(path):
     """Raise MonjuError where a new run would mix with something that is already there."""
     path = Path(path)
-    if (path / "run.json").exists():
+    if os.path.exists(path / "run.json"):
         raise MonjuError(f"{path} already holds a run: choose another --out, or continue it with --resume")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if os.path.exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise MonjuError(f"{path} already holds something that is no run: choose another --out")
+
+
+def command(path):
+    """The command that trains into this folder, as a shell takes it."""
+    return f"python -m monju train --out {shlex.quote(str(path))}"
+
+
+def damaged(file):
+    return MonjuError(f"{file} is damaged: restore the file or train the run again")
 
 
 def write(path, content):

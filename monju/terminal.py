@@ -4,6 +4,7 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from tqdm import tqdm
 
 from monju import evaluate
@@ -25,6 +26,7 @@ def show(events):
                                     f"{event.sentences_per_s:.0f} sentences/s, {clock(event.left)} left for the run")
             bar.update(100 * event.done - bar.n)
     finally:
+        events.close()  # where Ctrl-C came between two events, the training is told here
         if bar is not None:
             bar.close()
 
@@ -39,14 +41,15 @@ def tell(readings):
     """Each sentence with α, every expert's view and both verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 80)
     for reading in readings:
-        table = Table(title=reading.text, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table = Table(title=Text(reading.text), title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("", "α", "logits", "says"):
             table.add_column(column)
         for expert, alpha in reading.alpha.items():
             table.add_row(expert, f"{alpha:.3f}", numbers(reading.logits[expert]), "")
         for name, verdict in (("Monju", reading.monju), ("baseline", reading.baseline)):
             if verdict is not None:
-                table.add_row(name, "", numbers(verdict.logits), f"{verdict.name} {verdict.probabilities.max():.1%}", style="bold")
+                says = Text(f"{verdict.name} {verdict.probabilities.max():.1%}")  # Text: brackets are no markup
+                table.add_row(name, "", numbers(verdict.logits), says, style="bold")
         console.print(table)
         console.print("distances: " + ", ".join(f"d_{cluster} {d:.3f}" for cluster, d in reading.distances.items()) + "\n")
 

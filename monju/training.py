@@ -96,23 +96,24 @@ def train(config, out, resume=False):
         clustering = Clustering(config).fit(data.train.texts)
     sizes = dict(zip(clusterers.names(config.k), np.bincount(clustering.labels_, minlength=config.k).tolist()))
     refuse_one_sided(config, clustering.labels_, data)
-    _, distances, posterior = clustering.place(data.validation.texts[:1])
-    gates.make(config)(distances, gates.subsets(config.k, config.subset_size), posterior)  # refuses what the run lacks, now
     yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
 
     # 3. the models
     tokens = backbones.encode(tokenizer, data.train.texts, config.max_tokens)
     held_out = backbones.encode(tokenizer, data.validation.texts, config.max_tokens)
     jobs = plan(config, clustering.labels_, np.array([len(sentence) for sentence in tokens]))
-    if not resume:
-        run = Run.create(out, config)
-    run.update(status="training", versions=versions(), machine=machine(device), clusters=sizes, data=facts(data),
-               models={kind: [job.name for job in jobs if job.kind == kind] for kind in ("experts", "baseline", "equal-cost")})
+    models = {kind: [job.name for job in jobs if job.kind == kind] for kind in ("experts", "baseline", "equal-cost")}
+    known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models}
+    if resume:
+        run.update(status="training", **known)
+    else:
+        run = Run.create(out, config, **known)
     try:
         if not (run.path / "clustering").exists():
             with run.folder("clustering") as folder:
                 clustering.save(folder)
-        complete = {job.key for job in jobs if (run.path / job.kind / job.name).exists()}
+        told = {line["model"]: line["step"] for line in run.history()}  # a kill may come between a folder and its last line
+        complete = {job.key for job in jobs if (run.path / job.kind / job.name).exists() and told.get(job.key) == job.steps}
         run.keep_history_of(complete)
         run.sweep()
         shop = Workshop(run, config, tokenizer, tokens, data.train.labels, held_out[:HELD_OUT_SENTENCES],
@@ -121,8 +122,7 @@ def train(config, out, resume=False):
 
         # 4. what they are worth
         yield Stage(f"Reading {len(data.validation.texts):,} held-out sentences with every model.")
-        run.finish()  # the models, so that they can be loaded as anyone would
-        votes = Monju.load(run.path, config.device, controls=True).votes(data.validation.texts)
+        votes = Monju.of(run, config.device, controls=True).votes(data.validation.texts)
         save_predictions(run, votes, data.validation.labels)
         run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
                                                       repr(gates.make(config))))

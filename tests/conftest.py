@@ -1,16 +1,32 @@
-"""What the tests share: one tiny real run, trained once a session."""
+"""What the tests share: real sentences, and one tiny real run, trained once a session."""
+
+import csv
 
 import pytest
 
+from monju import sources
 from monju.config import Config
 from monju.training import train
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
-    """The folder of a real run on 100 Rotten Tomatoes sentences: three experts and three baselines as adapters."""
+def movies(tmp_path_factory):
+    """A folder of real Rotten Tomatoes sentences: 100 in train.csv, 40 in validation.csv, half of each positive."""
+    found = sources.load("rotten-tomatoes", sample=100)
+    folder = tmp_path_factory.mktemp("movies")
+    held_out = sources.stratified(found.validation.labels, 40, seed=0)
+    for name, split, rows in (("train", found.train, range(100)), ("validation", found.validation, held_out)):
+        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("text", "label"), *((split.texts[row], split.labels[row]) for row in rows)])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, movies):
+    """The folder of a real run: three experts, three baselines and their equal-cost controls, all as adapters."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    config = Config(data="rotten-tomatoes", sample=100, epochs=1, finetuning="lora", max_tokens=32, precision="fp32", device="cpu")
+    config = Config(data=str(movies), label_names=["negative", "positive"], k=3, subset_size=2, finetuning="lora",
+                    epochs=1, max_tokens=48, equal_cost=True, precision="fp32", device="cpu", workers=1)
     for _ in train(config, out):
         pass
     return out

@@ -1,0 +1,76 @@
+"""Pictures of the page, for looking at and for the README: `python docs/screenshots.py FOLDER [--run RUN]`.
+
+Starts the page, opens it in chromium at a wall's and a phone's size, light and dark, in both
+languages, and writes one PNG for each state. Needs Playwright's Python package and a chromium.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from monju.ui import SHIPPED, launch
+
+SIZES = {"wall": (1280, 720), "phone": (390, 844)}
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
+SENTENCE = "The first hour drags, the second is a small miracle."
+PATIENCE = 120_000  # milliseconds, for a machine that is busy
+
+
+def pictures(browser, url, folder, name, states, disagreement):
+    """All sizes, themes and languages of a page; `states` are those worth a picture on this run."""
+    for locale in ("en-US", "ja-JP"):
+        for theme in ("light", "dark"):
+            for size, (width, height) in SIZES.items():
+                context = browser.new_context(viewport={"width": width, "height": height}, locale=locale, color_scheme=theme)
+                page = context.new_page()
+                page.goto(f"{url}?__theme={theme}")
+                page.wait_for_selector("#panel .verdicts, #panel code", timeout=PATIENCE)
+                for state in states:
+                    show(page, state, disagreement)
+                    page.screenshot(path=folder / f"{name}-{state}-{size}-{theme}-{locale[:2]}.png", full_page=state == "start")
+                context.close()
+
+
+def show(page, state, disagreement):
+    """Bring the page into a state: nothing to do for the start."""
+    typed = {"typed": SENTENCE, "empty": "", "disagreement": disagreement}.get(state)
+    if typed is None:
+        return
+    page.locator("#sentence textarea").fill(typed)
+    page.wait_for_function("typed => typed ? document.querySelector('#panel .said')?.textContent == typed"
+                           " : document.querySelector('#panel .note')", arg=typed, timeout=PATIENCE)
+
+
+def disputed(run):
+    """A sentence on which Monju and the baseline disagree, out of made-up ones; None where they never do."""
+    import monju
+
+    subjects = ("The story", "The acting", "The ending", "This film", "The music", "Her performance")
+    words = ("is fine, I suppose", "could be worse", "is odd but never dull", "is nearly good", "tries hard", "is not what I hoped for")
+    readings = monju.load(run).read([f"{subject} {said}." for subject in subjects for said in words])
+    return next((found.text for found in readings if found.baseline and found.baseline.label != found.monju.label), None)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--run", type=Path, default=SHIPPED)
+    arguments.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser"))
+    asked = arguments.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as nothing:
+        browser = playwright.chromium.launch(executable_path=asked.chromium, args=QUIET)
+        for name, run in (("playground", asked.run), ("broken", Path(nothing))):
+            _, url, _ = launch(run, prevent_thread_lock=True, quiet=True)
+            dispute = disputed(run) if name == "playground" else None
+            states = ["start", "typed", "empty"] + ["disagreement"] * bool(dispute) if name == "playground" else ["start"]
+            pictures(browser, url, asked.folder, name, states, dispute)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

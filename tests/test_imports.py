@@ -1,0 +1,101 @@
+"""Imports run one way, read from the source: a part knows the parts below it, never those above."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "monju"
+
+# the house from roof to cellar; parts on one line do not know each other
+HOUSE = """
+    app
+    __main__
+    cli
+    ui
+    figures
+    jobs
+    terminal
+    bench
+    compare distill
+    training
+    workers
+    evaluate
+    predictions
+    merging
+    ensemble
+    run
+    experts clustering
+    gates fusion clusterers embedders projections sources
+    backbones dropout tables
+    config
+    hub
+    errors
+"""
+FLOOR = {part: floor for floor, line in enumerate(HOUSE.split("\n")) for part in line.split()}
+FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+FILES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
+if (REPOSITORY / "app.py").exists():
+    FILES["app"] = REPOSITORY / "app.py"
+
+
+def imports(path, lazy=True):
+    """Full names of all that a file imports; with lazy=False only of what it imports as soon as it is imported itself."""
+    found, nodes = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write the import in full"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and not lazy:
+            continue
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not lazy:
+            continue
+        nodes += ast.iter_child_nodes(node)
+    return found
+
+
+def parts(path, lazy=True):
+    """Which of Monju's own files a file imports."""
+    names = {name.removeprefix("monju.") for name in imports(path, lazy) if name.startswith("monju.")}
+    return {name if name in FILES else name.rpartition(".")[0] for name in names} - {""}
+
+
+def floor(name):
+    part = name.split(".")[0]
+    assert part in FLOOR, f"monju/{part}.py is new: give it a place in the house above"
+    return FLOOR[part]
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"__init__"}))
+def test_a_part_imports_only_from_the_floors_below(name):
+    for other in parts(FILES[name]):
+        inside_the_page = name.split(".")[0] == other.split(".")[0] == "ui"
+        assert inside_the_page or floor(name) < floor(other), f"{name} must not import {other}"
+
+
+def test_no_file_imports_itself_in_a_circle():
+    graph = {name: parts(path, lazy=False) - {name} for name, path in FILES.items()}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_only_the_page_knows_gradio():
+    knows = {name for name, path in FILES.items() if any(i.split(".")[0] == "gradio" for i in imports(path))}
+    assert all(name == "app" or name.split(".")[0] == "ui" for name in knows), knows
+
+
+def test_the_front_door_imports_nothing():
+    assert imports(FILES["__init__"], lazy=False) == set()
+
+
+def test_importing_monju_is_light():
+    heavy = ["torch", "gradio", "pandas", "sklearn", "transformers", "numpy", "scipy", "plotly"]
+    code = f"import sys, monju; print([name for name in {heavy} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

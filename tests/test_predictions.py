@@ -1,0 +1,64 @@
+"""The stored held-out predictions give the run's table again, without a single forward pass."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monju import evaluate, gates, sources
+from monju.config import Config
+from monju.ensemble import Votes
+from monju.errors import MonjuError
+from monju.predictions import load_predictions, save_predictions
+from monju.run import Run
+
+
+def test_the_table_can_be_drawn_again_from_the_stored_votes(tiny_run):
+    run = Run.open(tiny_run)
+    votes, labels = load_predictions(run)
+    stored = json.loads((tiny_run / "metrics.json").read_text())
+    again = evaluate.table(votes.decide_as(run.config), labels, stored["cost"], repr(gates.make(run.config)))
+    assert json.loads(json.dumps(again)) == stored
+
+
+def test_what_is_stored_is_one_row_a_sentence_and_no_text(tiny_run):
+    rows = pd.read_parquet(tiny_run / "predictions.parquet")
+    data = sources.load(Run.open(tiny_run).config.data)
+    assert rows["id"].tolist() == list(range(40)) and rows["label"].tolist() == data.validation.labels.tolist()
+    models = ["AB", "BC", "CA", "seed0", "seed1", "seed2", *(f"equal-cost/seed{i}" for i in range(3))]
+    assert list(rows) == ["id", "label", "distances", *(f"logits {model}" for model in models)]
+    content = (tiny_run / "predictions.parquet").read_bytes()
+    assert not any(text.encode() in content for text in data.validation.texts)
+
+
+@pytest.fixture
+def run(tmp_path):
+    models = {"experts": ["A", "B"], "baseline": ["seed0"], "equal-cost": ["seed0"]}
+    return Run.create(tmp_path / "run", Config(k=2, subset_size=1), data={"fingerprint": "0"}, models=models)
+
+
+def test_votes_come_back_as_they_were(run):
+    random = np.random.default_rng(0)
+    votes = Votes(["A", "B"], [(0,), (1,)], ["A", "B"], ["seed0"], ["equal-cost/seed0"], None, random.random((5, 2)),
+                  random.dirichlet([1, 1], 5), random.normal(size=(5, 4, 3)).astype(np.float32))
+    save_predictions(run, votes, np.array([0, 1, 2, 1, 0]))
+    found, labels = load_predictions(run)
+    assert labels.tolist() == [0, 1, 2, 1, 0]
+    assert (found.clusters, found.subsets, found.models) == (votes.clusters, votes.subsets, votes.models)
+    for name in ("distances", "posterior", "logits"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(votes, name))
+    assert found.logits.dtype == np.float32 and found.vectors is None
+
+
+def test_a_damaged_file_is_refused_by_name(run, tiny_run):
+    path = run.path / "predictions.parquet"
+    for content in (None, b"", b"PAR1 and nothing else", (tiny_run / "predictions.parquet").read_bytes()[:-100]):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(MonjuError, match="predictions.parquet is damaged"):
+            load_predictions(run)
+    shutil.copy(tiny_run / "predictions.parquet", path)  # another run's: its models are not this one's
+    with pytest.raises(MonjuError, match="predictions.parquet is damaged"):
+        load_predictions(run)

@@ -1,0 +1,279 @@
+"""The page without a browser: what is drawn from a reading, the two languages, the run on show, the endpoint."""
+
+import ast
+import re
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio_client import Client
+from scipy.special import softmax
+
+from monju.config import Config
+from monju.ensemble import Monju, Reading
+from monju.errors import MonjuError
+from monju.run import Run
+from monju.ui import OPTIONS, ROOT, build, cards, launch, playground, words
+from monju.ui.shelf import Shelf
+from monju.ui.words import LANGUAGES, TEXTS, Words
+
+SAY = Words("en")
+NASTY = "<script>alert(1)</script> & 'so' on 🎭 مرحبا"
+
+
+def opened(k=3, m=2, labels=("negative", "positive"), members=("seed0", "seed1", "seed2"), **settings):
+    """A run as the page sees it, with no models behind it."""
+    manifest = {"config": Config(k=k, subset_size=m, **settings).to_json(),
+                "data": {"labels": list(range(len(labels))), "label_names": list(labels), "train": 300}}
+    return Monju(Run("trained/try", manifest), None, None, {}, members)
+
+
+def read(monju, experts, members=None, distances=(1.0, 2.0, 5.0), text="a quiet triumph"):
+    """A Reading from the experts' and members' logits, fused with the run's own gate."""
+    from monju import fusion, gates
+
+    logits = np.array(experts, float)
+    alpha = gates.make(monju.config)(np.array([distances]), monju.subsets)
+    members = None if members is None else np.array(members, float)
+    mix = fusion.TABLE[monju.config.fusion]
+    return Reading(text=text, vector=np.zeros(2), distances=dict(zip(monju.clusters, distances)),
+                   alpha=dict(zip(monju.experts, alpha[0].tolist())),
+                   logits={**dict(zip(monju.experts, logits)), **({} if members is None else dict(zip(monju.members, members)))},
+                   monju=monju.verdict(mix(logits[None], alpha)[0]),
+                   baseline=None if members is None else monju.verdict(members.mean(axis=0)))
+
+
+def text_of(html):
+    """What a reader sees: tags gone."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html))
+
+
+POSITIVE, NEGATIVE = [0, 2], [2, 0]
+MEMBERS = [POSITIVE, POSITIVE, POSITIVE]
+
+
+def test_the_formula_carries_the_sentences_own_numbers():
+    monju = opened()
+    rows = [text_of(row) for row in cards.alpha_lines(read(monju, [POSITIVE] * 3), monju, _gate(monju))]
+    assert rows == ["αAB=dCdA+dB+dC=5.0001.000+2.000+5.000=0.625",  # α_AB = d_C / (d_A + d_B + d_C) = 5 / 8
+                    "αBC=dAdA+dB+dC=1.0001.000+2.000+5.000=0.125",
+                    "αCA=dBdA+dB+dC=2.0001.000+2.000+5.000=0.250"]
+
+
+def test_the_formula_in_its_general_form():
+    monju = opened(k=4, m=2, sharpness=2.0)
+    [row] = cards.alpha_lines(read(monju, [POSITIVE] * 6, distances=(1.0, 2.0, 3.0, 4.0)), monju, _gate(monju))
+    # six experts: the loudest alone; AB has not seen C and D: (9 + 16) / (3 · (1 + 4 + 9 + 16)) = 25 / 90
+    assert text_of(row) == "αAB=dC2+dD23·(dA2+dB2+dC2+dD2)=3.0002+4.00023·(1.0002+2.0002+3.0002+4.0002)=0.278"
+
+
+def test_the_membership_gate_has_its_own_formula():
+    monju = opened(gate="membership", temperature=0.5)
+    rows = cards.alpha_lines(read(monju, [POSITIVE] * 3), monju, _gate(monju))
+    assert text_of(rows[0]).startswith("αAB=qA+qB2=") and "softmax(−d2/0.5)" in text_of(rows[0])
+
+
+def test_no_division_by_zero_is_written_where_every_centre_is_on_the_sentence():
+    monju = opened()
+    html = cards.reading(read(monju, [POSITIVE] * 3, MEMBERS, distances=(0.0, 0.0, 0.0)), monju, SAY)
+    assert "All experts weigh the same" in html and "αAB=0.333" in text_of(html)
+
+
+def test_the_fusion_is_written_out():
+    monju = opened()
+    found = read(monju, [[-1, 1], [0, 2], [3, -2]])
+    # 0.625 · 1 + 0.125 · 2 + 0.25 · (−2) = 0.375
+    assert text_of(cards.fusion_line(found, monju, SAY)) == "logitpositive=0.625·1.00+0.125·2.00+0.250·(−2.00)=0.38"
+    mixing = opened(fusion="probabilities")
+    expected = float(np.dot([0.625, 0.125, 0.25], [softmax(logits)[1] for logits in ([-1, 1], [0, 2], [3, -2])]))
+    assert text_of(cards.fusion_line(read(mixing, [[-1, 1], [0, 2], [3, -2]]), mixing, SAY)).endswith(f"={expected:.2f}")
+
+
+@pytest.mark.parametrize("experts, members, said", [
+    ([POSITIVE] * 3, MEMBERS, "Monju and the baseline agree: positive. All 3 experts say so."),
+    ([POSITIVE, NEGATIVE, POSITIVE], MEMBERS, "Monju and the baseline agree: positive. BC alone says negative and is outvoted."),
+    ([POSITIVE] * 3, [NEGATIVE] * 3, "Monju and the baseline disagree: positive against negative. All 3 experts say so."),
+    ([[0, 9], [0.1, 0], [0.1, 0]], MEMBERS,
+     "Monju and the baseline agree: positive. Outweighed by AB, louder or surer: BC and CA (negative)."),
+    ([POSITIVE] * 3, None, "Monju says positive. All 3 experts say so."),
+])
+def test_agreement_and_outvoted_experts_in_words(experts, members, said):
+    monju = opened(members=() if members is None else ("seed0", "seed1", "seed2"))
+    assert text_of(cards.told(read(monju, experts, members), monju, SAY)) == said
+
+
+def test_a_label_that_nobody_puts_first_is_a_compromise():
+    monju = opened(labels=("a", "b", "c", "d"))
+    found = read(monju, [[9, 0, 0, 8], [0, 9, 0, 8], [0, 0, 9, 8]], distances=(1.0, 1.0, 1.0))
+    assert found.monju.name == "d" and "best compromise" in cards.told(found, monju, SAY)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("k, m, labels", [(3, 2, 2), (3, 1, 6), (5, 3, 3), (2, 1, 9)])
+def test_any_run_can_be_drawn(k, m, labels, language):
+    names = tuple(f"label {i}" for i in range(labels))
+    monju = opened(k, m, names, members=())
+    found = read(monju, np.random.default_rng(0).normal(size=(len(monju.experts), labels)), distances=np.arange(1.0, k + 1))
+    html = cards.reading(found, monju, Words(language))
+    assert set(re.findall(r'data-who="(\w+)"', html)) == {"monju", *monju.experts}
+    shown = min(labels, 6)
+    assert html.count('<th scope="row">label') == shown * (1 + len(monju.experts))
+    assert (Words(language)("more_labels", n=labels - shown) in html) == (labels > shown) and "{" not in html
+    _well_formed(html)
+
+
+def test_the_experts_cards_name_their_clusters_and_mark_equal_weight():
+    html = cards.experts(read(opened(), [POSITIVE] * 3), opened(), SAY)
+    ab = html.split('data-who="AB"')[1].split("</article>")[0]
+    assert "taught A and B, never saw C" in ab and "α = 0.625" in ab and "equal weight 0.333" in ab
+    assert ab.count('class="cluster"') == 2 and ab.count("unseen") == 1
+    # the fullest bar ends at 2/3 or the largest α: the mark at 1/3 stands in the middle
+    assert 'class="mark" style="left:50.00%"' in ab and 'class="fill" style="width:93.75%"' in ab
+
+
+def test_close_to_equal_weights_are_called_so():
+    near, far = (read(opened(), [POSITIVE] * 3, distances=distances) for distances in ((1.0, 1.05, 1.1), (1.0, 2.0, 5.0)))
+    assert "close to equal" in cards.loudest(near, SAY) and "close to equal" not in cards.loudest(far, SAY)
+    assert "Nearest cluster: A. Loudest expert: AB." in cards.loudest(far, SAY)
+
+
+def test_sentences_and_labels_are_escaped():
+    monju = opened(labels=("<b>bad</b>", "<img src=x onerror=alert(1)>"))
+    html = cards.reading(read(monju, [POSITIVE, NEGATIVE, POSITIVE], MEMBERS, text=NASTY), monju, SAY)
+    assert "<script" not in html and "<img" not in html and "<b>bad" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp;" in html and "🎭 مرحبا" in html
+    _well_formed(html)
+
+
+def test_both_languages_have_every_text_with_the_same_values():
+    for key, texts in TEXTS.items():
+        assert len(texts) == len(LANGUAGES) and all(texts), key
+        assert len({frozenset(re.findall(r"{(\w+)}", text)) for text in texts}) == 1, key
+    used = {call for file in Path(cards.__file__).parent.glob("*.py")
+            for call in re.findall(r'(?:say|self|I18N)\("(\w+)"', file.read_text(encoding="utf-8"))}
+    assert used <= set(TEXTS)
+
+
+@pytest.mark.parametrize("header, language", [("ja-JP,ja;q=0.9,en;q=0.8", "ja"), ("ja", "ja"), ("en-GB,ja;q=0.5", "en"),
+                                              ("fr-FR,fr;q=0.9,ja;q=0.1", "en"), ("", "en")])
+def test_the_browser_chooses_the_language(header, language):
+    class Request:
+        headers = {"accept-language": header}
+
+    assert words.asked(Request()).language == language
+
+
+def test_nothing_typed_is_answered_with_a_hint(tiny_run):
+    shelf = Shelf(tiny_run)
+    for nothing in ("", "  \n\t ", None):
+        assert Words("ja")("hint") in playground.respond(shelf, nothing, Words("ja"))
+
+
+def test_a_broken_run_is_told_calmly_and_tried_again(tmp_path, tiny_run):
+    shelf = Shelf(tmp_path / "run")
+    html = playground.respond(shelf, "fine", Words("ja"))
+    assert Words("ja")("trouble") in html and "python -m monju train" in html and "Traceback" not in html
+    assert playground.describe(shelf, SAY) == ""
+    (tmp_path / "run").symlink_to(tiny_run)
+    assert 'data-who="AB"' in playground.respond(shelf, "fine", SAY)
+
+
+def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    opened_runs, load = [], Monju.load
+    monkeypatch.setattr(Monju, "load", lambda path: opened_runs.append(path) or load(path))
+    shelf = Shelf(tiny_run)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(lambda _: id(shelf.monju()), range(4)))) == 1
+    assert opened_runs == [tiny_run]
+
+
+@pytest.mark.parametrize("text", ["good " * 20_000, NASTY, "👩‍👩‍👧" * 50, "‮right to left‬", "a{b}%s\0"])
+def test_unusual_sentences_are_answered(tiny_run, text):
+    html = playground.respond(_shelf(tiny_run), text, SAY)
+    assert html.count('data-who="') == 8 and len(html) < 40_000  # two verdicts, three experts, three members
+    _well_formed(html)
+
+
+def test_the_line_under_the_page_tells_the_run_and_its_worth(tiny_run):
+    metrics = Run.open(tiny_run).read_json("metrics.json")
+    line = text_of(playground.describe(_shelf(tiny_run), SAY))
+    data = Path(Run.open(tiny_run).config.data).name  # a file's name, never where it stood on the machine that trained
+    assert f"Run tiny: all-MiniLM-L6-v2 on {data}, 100 training sentences." in line
+    low, high = metrics["baseline"]["interval"]
+    assert f"Baseline {100 * metrics['baseline']['accuracy']:.1f} % ({100 * low:.1f}–{100 * high:.1f})" in line
+    assert f"On {metrics['n']} held-out" in line and "exact McNemar" in line
+
+
+@pytest.fixture(scope="module")
+def client(tiny_run):
+    _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield Client(url, verbose=False)
+    gr.close_all()
+
+
+def test_predict_over_the_network_is_the_reading(client, tiny_run):
+    answer = client.predict("a quiet triumph", api_name="/predict")
+    expected = _shelf(tiny_run).monju().read(["a quiet triumph"])[0].to_json()
+    assert set(answer) == {"text", "distances", "alpha", "logits", "monju", "baseline"}
+    assert answer["monju"]["label"] == expected["monju"]["label"]
+    for part in ("distances", "alpha"):
+        assert answer[part] == pytest.approx(expected[part], abs=1e-5)
+    assert answer["logits"]["BC"] == pytest.approx(expected["logits"]["BC"], abs=1e-5)
+
+
+def test_predict_documents_its_types_and_refuses_nothing_calmly(client):
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert list(endpoints) == ["/predict"]
+    assert endpoints["/predict"]["parameters"][0]["python_type"]["type"] == "str"
+    assert "alpha" in endpoints["/predict"]["description"]
+    with pytest.raises(Exception, match="type at least one word"):
+        client.predict("   ", api_name="/predict")
+
+
+def test_a_taken_port_is_one_sentence(tiny_run, monkeypatch):
+    monkeypatch.setattr(gr.Blocks, "launch", lambda *_, **__: (_ for _ in ()).throw(OSError("Cannot find empty port")))
+    with pytest.raises(MonjuError, match="GRADIO_SERVER_PORT"):
+        launch(tiny_run)
+
+
+def test_the_page_asks_nothing_of_the_outside():
+    import os
+
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    page = build(Shelf(ROOT))
+    assert page.analytics_enabled is False and page.delete_cache and page.max_threads
+    assert OPTIONS["ssr_mode"] is False and OPTIONS["enable_monitoring"] is False
+    assert not re.search(r"https?://|@import", (ROOT / "assets" / "style.css").read_text(encoding="utf-8"))
+    assert not OPTIONS["theme"]._stylesheets
+
+
+def test_the_entry_is_short_and_only_the_page_imports_gradio():
+    assert len((ROOT / "app.py").read_text(encoding="utf-8").splitlines()) <= 30
+    for file in (ROOT / "monju").glob("*.py"):
+        imported = {alias.name for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+                    if isinstance(node, ast.Import | ast.ImportFrom)
+                    for alias in [*node.names, ast.alias(getattr(node, "module", None) or "")]}
+        assert not any(name.split(".")[0] == "gradio" for name in imported), file
+
+
+_shelves = {}
+
+
+def _shelf(run):
+    return _shelves.setdefault(run, Shelf(run))
+
+
+def _gate(monju):
+    from monju import gates
+
+    return gates.make(monju.config)
+
+
+def _well_formed(html):
+    """Every tag that is opened is closed, in order."""
+    from xml.dom.minidom import parseString
+
+    parseString(re.sub(r"[\x00-\x08]", "", html))
