@@ -11,6 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+import monju
 from monju.ui import SHIPPED, launch
 
 SIZES = {"wall": (1280, 720), "phone": (390, 844)}
@@ -25,13 +26,15 @@ def pictures(browser, url, folder, name, states, disagreement):
     for locale in ("en-US", "ja-JP"):
         for theme in ("light", "dark"):
             for size, (width, height) in SIZES.items():
-                context = browser.new_context(viewport={"width": width, "height": height}, locale=locale, color_scheme=theme)
+                viewport = {"width": width, "height": height}
+                context = browser.new_context(viewport=viewport, locale=locale, color_scheme=theme)
                 page = context.new_page()
                 page.goto(f"{url}?__theme={theme}")
                 page.wait_for_selector("#panel .verdicts, #panel code", timeout=PATIENCE)
                 for state in states:
                     show(page, state, disagreement)
-                    page.screenshot(path=folder / f"{name}-{state}-{size}-{theme}-{locale[:2]}.png", full_page=state == "start")
+                    picture = folder / f"{name}-{state}-{size}-{theme}-{locale[:2]}.png"
+                    page.screenshot(path=picture, full_page=state == "start")
                 context.close()
 
 
@@ -47,12 +50,11 @@ def show(page, state, disagreement):
 
 def disputed(run):
     """A sentence on which Monju and the baseline disagree, out of made-up ones; None where they never do."""
-    import monju
-
     subjects = ("The story", "The acting", "The ending", "This film", "The music", "Her performance")
-    words = ("is fine, I suppose", "could be worse", "is odd but never dull", "is nearly good", "tries hard", "is not what I hoped for")
+    words = ("is fine, I suppose", "could be worse", "is odd but never dull", "is nearly good", "tries hard",
+             "is not what I hoped for", "asks a lot and gives a little", "is a mess, and I liked it")
     readings = monju.load(run).read([f"{subject} {said}." for subject in subjects for said in words])
-    return next((found.text for found in readings if found.baseline and found.baseline.label != found.monju.label), None)
+    return next((found.text for found in readings if found.baseline and found.baseline.name != found.monju.name), None)
 
 
 def main():
@@ -67,8 +69,8 @@ def main():
         for name, run in (("playground", asked.run), ("broken", Path(nothing))):
             _, url, _ = launch(run, prevent_thread_lock=True, quiet=True)
             dispute = disputed(run) if name == "playground" else None
-            states = ["start", "typed", "empty"] + ["disagreement"] * bool(dispute) if name == "playground" else ["start"]
-            pictures(browser, url, asked.folder, name, states, dispute)
+            states = ["start", "typed", "empty"] if name == "playground" else ["start"]
+            pictures(browser, url, asked.folder, name, states + ["disagreement"] * bool(dispute), dispute)
         browser.close()
 
 

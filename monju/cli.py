@@ -15,6 +15,7 @@ from monju import config as schema
 from monju.errors import MonjuError
 
 INTERRUPTED = 130
+DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,8 +82,8 @@ def add_settings(command):
         group = command.add_argument_group(title)
         for field in fields:
             kind, text = str(field.type), field.metadata["help"]
-            if field.default is not dataclasses.MISSING and not isinstance(field.default, (bool, type(None))):
-                text += f" [{field.default}]"
+            if field.default not in (None, dataclasses.MISSING):
+                text += f" [{DEFAULTS.get(str(field.default), field.default)}]"
             if "bool" in kind:
                 options = {"action": argparse.BooleanOptionalAction}
             elif kind.startswith("list"):
@@ -138,12 +139,23 @@ def run_predict(asked):
     from monju.ensemble import Monju
     from monju.terminal import tell
 
-    texts = [line for text in asked.texts for line in (sys.stdin.read().splitlines() if text == "-" else [text])]
+    texts = [line for text in asked.texts for line in (typed() if text == "-" else [text])]
     readings = Monju.load(asked.run, asked.device).read(texts)
     if asked.json:
         print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
     else:
         tell(readings)
+
+
+def typed():
+    """The lines of standard input."""
+    try:
+        lines = sys.stdin.read().splitlines()
+    except UnicodeDecodeError:
+        raise MonjuError("standard input is not UTF-8: convert it first") from None
+    if not lines:
+        raise MonjuError("there is no sentence on standard input: give one a line")
+    return lines
 
 
 def run_app(asked):

@@ -153,20 +153,14 @@ def test_a_gpu_that_is_not_there(untrained, refused, tiny_run):
 # ---- flags ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments, named", [
-    (["--k", "1"], "--k"), (["--k", "two"], "--k"), (["--k", "2.5"], "--k"), (["--k", "3", "--subset-size", "3"], "--subset-size"),
-    (["--subset-size", "0"], "--subset-size"), (["--sample", "0"], "--sample"), (["--sample", "-5"], "--sample"),
-    (["--epochs", "0"], "--epochs"), (["--epochs", "nan"], "--epochs"), (["--learning-rate", "0"], "--learning-rate"),
-    (["--batch-size", "0"], "--batch-size"), (["--max-tokens", "1"], "--max-tokens"), (["--temperature", "0"], "--temperature"),
-    (["--top-k", "0"], "--top-k"), (["--sharpness", "-1"], "--sharpness"), (["--warmup", "1"], "--warmup"),
-    (["--workers", "0"], "--workers"), (["--seed", "-1"], "--seed"), (["--seed", "99999999999999999999"], "--seed"),
-    (["--embedder", "word2vec"], "--embedder"), (["--clusterer", "dbscan"], "--clusterer"), (["--gate", "golden"], "--gate"),
-    (["--fusion", "cold"], "--fusion"), (["--finetuning", "half"], "--finetuning"), (["--precision", "fp8"], "--precision"),
-    (["--device", "tpu"], "--device"), (["--preset", "mainframe"], "--preset"), (["--colour", "red"], "--colour"),
-    (["--k"], "--k"), (["stray"], "stray"),
-], ids=" ".join)
-def test_a_flag_that_cannot_be(untrained, arguments, named):
-    assert named in untrained(*arguments)
+@pytest.mark.parametrize("arguments", [
+    "--k 1", "--k two", "--k 2.5", "--k", "--subset-size 3 --k 3", "--subset-size 0", "--sample 0", "--sample -5", "--epochs 0",
+    "--epochs nan", "--learning-rate 0", "--batch-size 0", "--max-tokens 1", "--temperature 0", "--top-k 0", "--sharpness -1",
+    "--warmup 1", "--workers 0", "--seed -1", "--seed 99999999999999999999", "--embedder word2vec", "--clusterer dbscan",
+    "--gate golden", "--fusion cold", "--finetuning half", "--precision fp8", "--device tpu", "--preset mainframe",
+    "--colour red", "stray"])
+def test_a_flag_that_cannot_be(untrained, arguments):
+    assert arguments.split()[0] in untrained(*arguments.split())
 
 
 def test_commands_that_lack_something(refused, tiny_run):

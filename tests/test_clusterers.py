@@ -86,6 +86,15 @@ def test_assignment_costs_what_the_hungarian_algorithm_finds(kind, k):
         assert cost[np.arange(n), labels].sum() == pytest.approx(least, rel=1e-7, abs=1e-12)
 
 
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_prices_alone_clear_an_ordinary_market(k, monkeypatch):
+    monkeypatch.setattr(clusterers, "_move_one", None)  # moving sentences one by one is for ties, and slow
+    cost = np.random.default_rng(k).random((2000, k)) * np.arange(1, k + 1)
+    labels, prices = balanced_assignment(cost)
+    assert np.bincount(labels).tolist() == shares(2000, k)
+    assert np.diff(prices).max() < 0  # the cheaper a cluster, the more want it, the higher its price
+
+
 @pytest.mark.parametrize("k", [2, 3, 4, 5, 7])
 @pytest.mark.parametrize("n", [7, 60, 61, 401])
 def test_balanced_sizes_differ_by_at_most_one(n, k):

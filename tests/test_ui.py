@@ -1,20 +1,24 @@
 """The page without a browser: what is drawn from a reading, the two languages, the run on show, the endpoint."""
 
 import ast
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from xml.dom.minidom import parseString
 
-import gradio as gr
+import gradio_client
 import numpy as np
 import pytest
-from gradio_client import Client
 from scipy.special import softmax
 
+from monju import fusion, gates
 from monju.config import Config
 from monju.ensemble import Monju, Reading
 from monju.errors import MonjuError
 from monju.run import Run
-from monju.ui import OPTIONS, ROOT, build, cards, launch, playground, words
+from monju.ui import OPTIONS, ROOT, build, cards, gr, launch, playground, words
 from monju.ui.shelf import Shelf
 from monju.ui.words import LANGUAGES, TEXTS, Words
 
@@ -31,17 +35,14 @@ def opened(k=3, m=2, labels=("negative", "positive"), members=("seed0", "seed1",
 
 def read(monju, experts, members=None, distances=(1.0, 2.0, 5.0), text="a quiet triumph"):
     """A Reading from the experts' and members' logits, fused with the run's own gate."""
-    from monju import fusion, gates
-
     logits = np.array(experts, float)
     alpha = gates.make(monju.config)(np.array([distances]), monju.subsets)
-    members = None if members is None else np.array(members, float)
+    baseline = None if members is None else monju.verdict(np.mean(members, axis=0))
+    named = {**dict(zip(monju.experts, logits)), **dict(zip(monju.members, np.array(members or [], float)))}
     mix = fusion.TABLE[monju.config.fusion]
     return Reading(text=text, vector=np.zeros(2), distances=dict(zip(monju.clusters, distances)),
                    alpha=dict(zip(monju.experts, alpha[0].tolist())),
-                   logits={**dict(zip(monju.experts, logits)), **({} if members is None else dict(zip(monju.members, members)))},
-                   monju=monju.verdict(mix(logits[None], alpha)[0]),
-                   baseline=None if members is None else monju.verdict(members.mean(axis=0)))
+                   logits=named, monju=monju.verdict(mix(logits[None], alpha)[0]), baseline=baseline)
 
 
 def text_of(html):
@@ -55,7 +56,7 @@ MEMBERS = [POSITIVE, POSITIVE, POSITIVE]
 
 def test_the_formula_carries_the_sentences_own_numbers():
     monju = opened()
-    rows = [text_of(row) for row in cards.alpha_lines(read(monju, [POSITIVE] * 3), monju, _gate(monju))]
+    rows = [text_of(row) for row in cards.alpha_lines(read(monju, [POSITIVE] * 3), monju, gates.make(monju.config))]
     assert rows == ["αAB=dCdA+dB+dC=5.0001.000+2.000+5.000=0.625",  # α_AB = d_C / (d_A + d_B + d_C) = 5 / 8
                     "αBC=dAdA+dB+dC=1.0001.000+2.000+5.000=0.125",
                     "αCA=dBdA+dB+dC=2.0001.000+2.000+5.000=0.250"]
@@ -63,14 +64,15 @@ def test_the_formula_carries_the_sentences_own_numbers():
 
 def test_the_formula_in_its_general_form():
     monju = opened(k=4, m=2, sharpness=2.0)
-    [row] = cards.alpha_lines(read(monju, [POSITIVE] * 6, distances=(1.0, 2.0, 3.0, 4.0)), monju, _gate(monju))
+    found = read(monju, [POSITIVE] * 6, distances=(1.0, 2.0, 3.0, 4.0))
+    [row] = cards.alpha_lines(found, monju, gates.make(monju.config))
     # six experts: the loudest alone; AB has not seen C and D: (9 + 16) / (3 · (1 + 4 + 9 + 16)) = 25 / 90
     assert text_of(row) == "αAB=dC2+dD23·(dA2+dB2+dC2+dD2)=3.0002+4.00023·(1.0002+2.0002+3.0002+4.0002)=0.278"
 
 
 def test_the_membership_gate_has_its_own_formula():
     monju = opened(gate="membership", temperature=0.5)
-    rows = cards.alpha_lines(read(monju, [POSITIVE] * 3), monju, _gate(monju))
+    rows = cards.alpha_lines(read(monju, [POSITIVE] * 3), monju, gates.make(monju.config))
     assert text_of(rows[0]).startswith("αAB=qA+qB2=") and "softmax(−d2/0.5)" in text_of(rows[0])
 
 
@@ -87,13 +89,16 @@ def test_the_fusion_is_written_out():
     assert text_of(cards.fusion_line(found, monju, SAY)) == "logitpositive=0.625·1.00+0.125·2.00+0.250·(−2.00)=0.38"
     mixing = opened(fusion="probabilities")
     expected = float(np.dot([0.625, 0.125, 0.25], [softmax(logits)[1] for logits in ([-1, 1], [0, 2], [3, -2])]))
-    assert text_of(cards.fusion_line(read(mixing, [[-1, 1], [0, 2], [3, -2]]), mixing, SAY)).endswith(f"={expected:.2f}")
+    found = read(mixing, [[-1, 1], [0, 2], [3, -2]])
+    assert text_of(cards.fusion_line(found, mixing, SAY)).endswith(f"={expected:.2f}")
 
 
 @pytest.mark.parametrize("experts, members, said", [
     ([POSITIVE] * 3, MEMBERS, "Monju and the baseline agree: positive. All 3 experts say so."),
-    ([POSITIVE, NEGATIVE, POSITIVE], MEMBERS, "Monju and the baseline agree: positive. BC alone says negative and is outvoted."),
-    ([POSITIVE] * 3, [NEGATIVE] * 3, "Monju and the baseline disagree: positive against negative. All 3 experts say so."),
+    ([POSITIVE, NEGATIVE, POSITIVE], MEMBERS,
+     "Monju and the baseline agree: positive. BC alone says negative and is outvoted."),
+    ([POSITIVE] * 3, [NEGATIVE] * 3,
+     "Monju and the baseline disagree: positive against negative. All 3 experts say so."),
     ([[0, 9], [0.1, 0], [0.1, 0]], MEMBERS,
      "Monju and the baseline agree: positive. Outweighed by AB, louder or surer: BC and CA (negative)."),
     ([POSITIVE] * 3, None, "Monju says positive. All 3 experts say so."),
@@ -114,7 +119,8 @@ def test_a_label_that_nobody_puts_first_is_a_compromise():
 def test_any_run_can_be_drawn(k, m, labels, language):
     names = tuple(f"label {i}" for i in range(labels))
     monju = opened(k, m, names, members=())
-    found = read(monju, np.random.default_rng(0).normal(size=(len(monju.experts), labels)), distances=np.arange(1.0, k + 1))
+    logits = np.random.default_rng(0).normal(size=(len(monju.experts), labels))
+    found = read(monju, logits, distances=np.arange(1.0, k + 1))
     html = cards.reading(found, monju, Words(language))
     assert set(re.findall(r'data-who="(\w+)"', html)) == {"monju", *monju.experts}
     shown = min(labels, 6)
@@ -133,7 +139,8 @@ def test_the_experts_cards_name_their_clusters_and_mark_equal_weight():
 
 
 def test_close_to_equal_weights_are_called_so():
-    near, far = (read(opened(), [POSITIVE] * 3, distances=distances) for distances in ((1.0, 1.05, 1.1), (1.0, 2.0, 5.0)))
+    near = read(opened(), [POSITIVE] * 3, distances=(1.0, 1.05, 1.1))
+    far = read(opened(), [POSITIVE] * 3, distances=(1.0, 2.0, 5.0))
     assert "close to equal" in cards.loudest(near, SAY) and "close to equal" not in cards.loudest(far, SAY)
     assert "Nearest cluster: A. Loudest expert: AB." in cards.loudest(far, SAY)
 
@@ -180,8 +187,6 @@ def test_a_broken_run_is_told_calmly_and_tried_again(tmp_path, tiny_run):
 
 
 def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
-    from concurrent.futures import ThreadPoolExecutor
-
     opened_runs, load = [], Monju.load
     monkeypatch.setattr(Monju, "load", lambda path: opened_runs.append(path) or load(path))
     shelf = Shelf(tiny_run)
@@ -210,7 +215,7 @@ def test_the_line_under_the_page_tells_the_run_and_its_worth(tiny_run):
 @pytest.fixture(scope="module")
 def client(tiny_run):
     _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield Client(url, verbose=False)
+    yield gradio_client.Client(url, verbose=False)
     gr.close_all()
 
 
@@ -240,8 +245,6 @@ def test_a_taken_port_is_one_sentence(tiny_run, monkeypatch):
 
 
 def test_the_page_asks_nothing_of_the_outside():
-    import os
-
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     page = build(Shelf(ROOT))
     assert page.analytics_enabled is False and page.delete_cache and page.max_threads
@@ -259,21 +262,11 @@ def test_the_entry_is_short_and_only_the_page_imports_gradio():
         assert not any(name.split(".")[0] == "gradio" for name in imported), file
 
 
-_shelves = {}
-
-
+@cache
 def _shelf(run):
-    return _shelves.setdefault(run, Shelf(run))
-
-
-def _gate(monju):
-    from monju import gates
-
-    return gates.make(monju.config)
+    return Shelf(run)
 
 
 def _well_formed(html):
     """Every tag that is opened is closed, in order."""
-    from xml.dom.minidom import parseString
-
     parseString(re.sub(r"[\x00-\x08]", "", html))

@@ -15,6 +15,7 @@ from monju.ui.words import I18N  # noqa: E402
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "trained" / "sst2-minilm"
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")
+MONO = ("ui-monospace", "monospace")
 OPTIONS = {
     "ssr_mode": False,
     "footer_links": [],
@@ -22,7 +23,7 @@ OPTIONS = {
     "run_history": False,
     "max_file_size": "1mb",  # the page takes no files, but Gradio's upload route is always there
     "i18n": I18N,
-    "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=("ui-monospace", "monospace")),
+    "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
     "css_paths": ROOT / "assets" / "style.css",
     "js": "() => { document.documentElement.lang = navigator.language.startsWith('ja') ? 'ja' : 'en' }",
 }

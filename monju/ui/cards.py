@@ -64,8 +64,10 @@ def verdicts(found, monju, say):
 
 def verdict(who, by, said, monju, say):
     best = int(said.probabilities.argmax())
-    return (f'<article class="card verdict label-{best % 7}" data-who="{who}"><header><h3>{say(who)}</h3><small>{by}</small></header>'
-            f'<p class="answer"><b>{escape(say.label(said.name))}</b> <span>{percent(said.probabilities[best])}</span></p>'
+    answer = f"<b>{escape(say.label(said.name))}</b> <span>{percent(said.probabilities[best])}</span>"
+    return (f'<article class="card verdict {tint(best)}" data-who="{who}">'
+            f"<header><h3>{say(who)}</h3><small>{by}</small></header>"
+            f'<p class="answer">{answer}</p>'
             f"{scores(said.logits, monju.label_names, say)}</article>")
 
 
@@ -74,8 +76,9 @@ def scores(logits, names, say):
     probabilities = softmax(logits)
     likeliest = sorted(sorted(range(len(names)), key=lambda i: -probabilities[i])[:MOST_LABELS])
     rows = "".join(
-        f'<tr class="label-{i % 7}{" best" if i == probabilities.argmax() else ""}"><th scope="row">{escape(say.label(names[i]))}</th>'
-        f'<td class="bar">{bar(probabilities[i])}</td><td>{percent(probabilities[i])}</td><td>{signed(logits[i])}</td></tr>'
+        f'<tr class="{tint(i)}{" best" if i == probabilities.argmax() else ""}">'
+        f'<th scope="row">{escape(say.label(names[i]))}</th><td class="bar">{bar(probabilities[i])}</td>'
+        f"<td>{percent(probabilities[i])}</td><td>{signed(logits[i])}</td></tr>"
         for i in likeliest)
     left = len(names) - len(likeliest)
     foot = f'<tr><td class="faint" colspan="4">{say("more_labels", n=left)}</td></tr>' if left else ""
@@ -106,8 +109,10 @@ def minority(found, monju, say):
         return say("compromise")
     if len(others) == 1 and len(says) > 2:
         return say("one_outvoted", expert=others[0], label=say.label(says[others[0]]))
-    camps = {label: say.listed([expert for expert in others if says[expert] == label]) for label in dict.fromkeys(map(says.get, others))}
-    named = say("comma").join(f"{camp} ({say.label(label)})" for label, camp in camps.items())
+    camps = {}
+    for name in others:
+        camps.setdefault(says[name], []).append(name)
+    named = say("comma").join(f"{say.listed(camp)} ({say.label(label)})" for label, camp in camps.items())
     if 2 * len(others) < len(says):
         return say("outvoted", experts=named)
     return say("outweighed", experts=named, winners=say.listed([expert for expert in says if expert not in others]))
@@ -121,7 +126,8 @@ def experts(found, monju, say):
     equal = 1 / len(monju.experts)
     full = max(2 * equal, *found.alpha.values())  # the bar's right end, so that the equal-weight mark is well inside
     title = say("experts", n=len(monju.experts), m=monju.config.subset_size, k=monju.config.k)
-    cards = "".join(expert(name, subset, found, equal, full, monju, say) for name, subset in zip(monju.experts, monju.subsets))
+    cards = "".join(expert(name, subset, found, equal, full, monju, say)
+                    for name, subset in zip(monju.experts, monju.subsets))
     return f'<section><h2>{title}</h2><div class="cards">{cards}</div></section>'
 
 
@@ -133,7 +139,8 @@ def expert(name, subset, found, equal, full, monju, say):
     knows = say("knows", clusters=say.listed([monju.clusters[i] for i in subset])) + say("comma") \
         + say("unseen", clusters=say.listed(unseen))
     return (f'<article class="card" data-who="{name}"><header><h3>{name}</h3>'
-            f'<span class="clusters" role="img" aria-label="{knows}" title="{knows}">{badges}</span>{opinion(logits, monju, say)}</header>'
+            f'<span class="clusters" role="img" aria-label="{knows}" title="{knows}">{badges}</span>'
+            f"{opinion(logits, monju, say)}</header>"
             f'<div class="alpha"><b>α = {alpha:.3f}</b>{bar(alpha / full, mark=equal / full)}'
             f'<small style="--at:{equal / full:.4f}">{say("equal_weight", value=f"{equal:.3f}")}</small></div>'
             f"{scores(logits, monju.label_names, say)}</article>")
@@ -141,18 +148,19 @@ def expert(name, subset, found, equal, full, monju, say):
 
 def opinion(logits, monju, say):
     best = int(logits.argmax())
-    return f'<span class="opinion label-{best % 7}">{escape(say.label(monju.label_names[best]))}</span>'
+    return f'<span class="opinion {tint(best)}">{escape(say.label(monju.label_names[best]))}</span>'
 
 
 def members(found, monju, say):
     """The baseline's models, each with its own view; nothing where the run has no baseline."""
     if not monju.members:
         return ""
+    weight = say("equal", value=f"{1 / len(monju.members):.3f}")
     cards = "".join(
-        f'<article class="card" data-who="{escape(name)}"><header><h3>{escape(name)}</h3>'
-        f'<small>{say("equal", value=f"{1 / len(monju.members):.3f}")}</small>{opinion(found.logits[name], monju, say)}</header>'
+        f'<article class="card" data-who="{escape(name)}"><header><h3>{escape(name)}</h3><small>{weight}</small>'
+        f"{opinion(found.logits[name], monju, say)}</header>"
         f"{scores(found.logits[name], monju.label_names, say)}</article>" for name in monju.members)
-    return f'<section class="members"><h2>{say("members", n=len(monju.members))}</h2><div class="cards">{cards}</div></section>'
+    return f'<section><h2>{say("members", n=len(monju.members))}</h2><div class="cards">{cards}</div></section>'
 
 
 # from distances to α to the verdict
@@ -176,7 +184,8 @@ def distances(found, say):
     """A bar for each cluster, the nearest one named."""
     nearest, farthest = min(found.distances, key=found.distances.get), max(found.distances.values())
     rows = "".join(
-        f'<tr><th scope="row"><i>d</i><sub>{cluster}</sub></th><td class="bar">{bar(d / farthest if farthest else 0)}</td>'
+        f'<tr><th scope="row"><i>d</i><sub>{cluster}</sub></th>'
+        f'<td class="bar">{bar(d / farthest if farthest else 0)}</td>'
         f'<td>{d:.3f}</td><td class="faint">{say("nearest") if cluster == nearest else ""}</td></tr>'
         for cluster, d in found.distances.items())
     return f'<table class="scores"><tbody>{rows}</tbody></table>'
@@ -228,9 +237,11 @@ def membership_formula(name, found, monju, gate):
     if isinstance(gate, gates.Posterior):
         origin = "<mi>q</mi><mo>=</mo><mi>P</mi><mo>(</mo><mi>c</mi><mo>|</mo><mi>x</mi><mo>)</mo>"
     else:
-        origin = (f"<mi>q</mi><mo>=</mo><mtext>softmax</mtext><mo>(</mo><mo>−</mo>{raised('<mi>d</mi>', f'{gate.power:g}')}"
-                  f"<mo>/</mo><mn>{gate.temperature:g}</mn><mo>)</mo>")
-    return f"{greek(name)}<mo>=</mo>{symbols}<mo>=</mo>{number(found.alpha[name])}<mtext>,</mtext><mspace width='1em'/>{origin}"
+        power = raised("<mi>d</mi>", f"{gate.power:g}")
+        origin = (f"<mi>q</mi><mo>=</mo><mtext>softmax</mtext><mo>(</mo><mo>−</mo>{power}<mo>/</mo>"
+                  f"<mn>{gate.temperature:g}</mn><mo>)</mo>")
+    return (f"{greek(name)}<mo>=</mo>{symbols}<mo>=</mo>{number(found.alpha[name])}"
+            f"<mtext>,</mtext><mspace width='1em'/>{origin}")
 
 
 def bare(name, found, monju, gate):
@@ -243,15 +254,21 @@ FORMULAS = {gates.Distance: distance_formula, gates.Membership: membership_formu
 def fusion_line(found, monju, say):
     """Σ α · logit (or · probability) of Monju's label, with numbers."""
     best = int(found.monju.probabilities.argmax())
-    mixed = {name: found.logits[name] if monju.config.fusion == "logits" else softmax(found.logits[name]) for name in monju.experts}
+    of_logits = monju.config.fusion == "logits"
+    mixed = {name: found.logits[name] if of_logits else softmax(found.logits[name]) for name in monju.experts}
     total = sum(found.alpha[name] * mixed[name][best] for name in monju.experts)
     terms = summed([f"{number(found.alpha[name])}<mo>·</mo>{number(mixed[name][best], 2)}" for name in monju.experts])
-    what = say("logit" if monju.config.fusion == "logits" else "probability")
+    what = say("logit" if of_logits else "probability")
     label = escape(say.label(found.monju.name))
     return f"<msub><mtext>{what}</mtext><mtext>{label}</mtext></msub><mo>=</mo>{terms}<mo>=</mo>{number(total, 2)}"
 
 
 # small pieces
+
+
+def tint(label):
+    """The colour class of a label's number; the palette has seven."""
+    return f"label-{label % 7}"
 
 
 def lines(rows):
@@ -272,8 +289,8 @@ def summed(terms):
 
 def number(value, digits=3):
     """A number; a negative one in brackets, so that it can stand after a dot."""
-    value = round(float(value), digits)
-    return f"<mn>{value + 0:.{digits}f}</mn>" if value >= 0 else f"<mo>(</mo><mo>−</mo><mn>{-value:.{digits}f}</mn><mo>)</mo>"
+    size = f"<mn>{abs(value):.{digits}f}</mn>"
+    return size if round(float(value), digits) >= 0 else f"<mo>(</mo><mo>−</mo>{size}<mo>)</mo>"
 
 
 def bar(share, mark=None):
@@ -297,11 +314,13 @@ def about(monju, metrics, say):
     """Which run is shown and what it is worth, with intervals."""
     config, data = monju.config, monju.run.manifest["data"]
     ensembles = [name for name in ("monju", "baseline") if metrics.get(name)]
-    told = [say("run", run=monju.run.path.resolve().name, backbone=Path(config.backbone).name, data=Path(config.data).name,
-                train=f"{data['train']:,}")]
-    values = {name: [f"{100 * value:.1f}" for value in (metrics[name]["accuracy"], *metrics[name]["interval"])] for name in ensembles}
-    scored = say("comma").join(say("score", name=say(name), accuracy=value, low=low, high=high)
-                               for name, (value, low, high) in values.items())
+    # names alone: a path would tell of the machine that trained
+    told = [say("run", run=monju.run.path.resolve().name, backbone=Path(config.backbone).name,
+                data=Path(config.data).name, train=f"{data['train']:,}")]
+    values = {name: (metrics[name]["accuracy"], *metrics[name]["interval"]) for name in ensembles}
+    scored = say("comma").join(say("score", name=say(name), accuracy=f"{100 * accuracy:.1f}",
+                                   low=f"{100 * low:.1f}", high=f"{100 * high:.1f}")
+                               for name, (accuracy, low, high) in values.items())
     told.append(say("scores", n=f"{metrics['n']:,}", scores=scored, point=f"{100 / metrics['n']:.2f}"))
     if pair := metrics.get("monju_vs_baseline"):
         told.append(say("difference", points=signed(100 * pair["difference"]), p=f"{pair['p_value']:.2g}"))

@@ -53,12 +53,12 @@ def build(page, shelf):
     sentence.change(answer, sentence, panel, trigger_mode="always_last", **quiet)
     sentence.submit(answer, sentence, panel, trigger_mode="always_last", **quiet)
     for chip, example in zip(chips, EXAMPLES):
-        chip.click(None, None, sentence, js=f"() => {json.dumps(example)}", show_progress="hidden", api_visibility="private")
+        chip.click(None, None, sentence, js=f"() => {json.dumps(example)}", api_visibility="private")
     gr.api(predict, api_name="predict", **one_by_one)
 
 
 def respond(shelf, text, say):
-    """The panel for a sentence: the drawn reading, a hint where nothing is typed, or calm words where the run is broken."""
+    """The panel for a sentence: the drawn reading, a hint where nothing is typed, calm words for a broken run."""
     try:
         monju = shelf.monju()
         if not (text or "").strip():

@@ -21,7 +21,7 @@ class Shelf:
         return self._monju is not None
 
     def monju(self):
-        """The opened run; waits where another thread is opening it. Raises MonjuError for a run that cannot be shown."""
+        """The opened run; waits where another thread is at it. Raises MonjuError for a run that cannot be shown."""
         with self._opening:
             if self._monju is None:
                 from monju.ensemble import Monju  # torch comes with it: the page is up before that

@@ -13,7 +13,8 @@ TRAIN, APP = "python -m monju train --preset laptop --out trained/mine", "python
 TEXTS = {
     # labels: plain text, translated in the browser
     "proverb": ("“Three heads together have Manjushri’s wisdom.”", "三人集まって考えれば、文殊菩薩のような知恵が出る。"),
-    "idea": ("Each expert has learned only some clusters of the data; on your sentence, those who know its neighbourhood speak loudest.",
+    "idea": ("Each expert has learned only some clusters of the data; "
+             "on your sentence, those who know its neighbourhood speak loudest.",
              "各エキスパートはデータの一部のクラスタだけを学び、入力した文の近所を知る者ほど大きな声で答えます。"),
     "sentence": ("Your sentence", "文を入力"),
     "placeholder": ("Type a sentence, in the language of the training data", "文を入力してください（学習データと同じ言語で）"),
@@ -66,7 +67,8 @@ TEXTS = {
     "score": ("{name} {accuracy} % ({low}–{high})", "{name} {accuracy} %（{low}–{high}）"),
     "scores": ("On {n} held-out sentences, with 95 % intervals: {scores}. One sentence is {point} points.",
                "未学習の {n} 文での正解率（95 % 信頼区間）：{scores}。1 文は {point} ポイント。"),
-    "difference": ("The difference of {points} points has p = {p} (exact McNemar).", "差は {points} ポイント、p = {p}（正確 McNemar 検定）。"),
+    "difference": ("The difference of {points} points has p = {p} (exact McNemar).",
+                   "差は {points} ポイント、p = {p}（正確 McNemar 検定）。"),
 }
 
 LANGUAGES = ("en", "ja")
