@@ -31,7 +31,7 @@ class Shelf:
 
     def warm(self):
         """Open the run in the background, so that it is ready, or nearly, when the first viewer comes."""
-        threading.Thread(target=self._try, daemon=True).start()
+        threading.Thread(target=self._try).start()  # no daemon: torch aborts where a thread dies in the middle of a load
 
     def _try(self):
         try:
