@@ -119,7 +119,7 @@ def test_fewer_sentences_than_clusters(untrained):
 
 def test_fewer_different_sentences_than_clusters(untrained, tmp_path):
     rows = ["the same words,1", "the same words,0"] * 20
-    assert "3 clusters" in untrained(data=table(tmp_path / "data.csv", rows))
+    assert "3 clusters" in untrained("--keep-overlap", data=table(tmp_path / "data.csv", rows))
 
 
 def test_a_cluster_with_one_class_for_an_expert(untrained, tmp_path):
@@ -130,7 +130,7 @@ def test_a_cluster_with_one_class_for_an_expert(untrained, tmp_path):
 
 def test_words_that_tfidf_does_not_count(untrained, tmp_path):
     rows = [f"{words},{i % 2}" for i, words in enumerate(["this is the", "it was a", "and so it is", "of the"] * 10)]
-    assert "--embedder sbert" in untrained("--embedder", "tfidf", data=table(tmp_path / "data.csv", rows))
+    assert "--embedder sbert" in untrained("--embedder", "tfidf", "--keep-overlap", data=table(tmp_path / "data.csv", rows))
 
 
 def test_a_gate_that_the_clusters_do_not_feed(untrained):

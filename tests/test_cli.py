@@ -49,7 +49,7 @@ def test_help(command, capsys):
 def test_help_of_train_lists_every_setting_with_what_it_is_without_the_flag(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    entries = [" ".join(entry.split()) for entry in re.split(r"\n  (?=-)", capsys.readouterr().out)]
+    entries = [" ".join(re.sub(r"-\s+", "-", entry).split()) for entry in re.split(r"\n  (?=-)", capsys.readouterr().out)]
     for field in dataclasses.fields(schema.Config):
         [entry] = [entry for entry in entries if re.match(rf"{schema.flag(field.name)}[ ,]", entry)]
         assert field.metadata["help"] in entry
@@ -135,7 +135,7 @@ def test_six_classes_with_names_train_and_answer(tmp_path, capsys):
     rows = [(" ".join(draw.sample(words.replace(",", "").split(), 9)), topic) for topic, words in TOPICS.items() for _ in range(20)]
     with open(tmp_path / "topics.csv", "w", newline="") as file:
         csv.writer(file).writerows([("review", "sentiment"), *rows])
-    settings = ["--k", 2, "--subset-size", 1, "--embedder", "tfidf", "--clusterer", "gmm", "--finetuning", "lora", "--epochs", 5,
+    settings = ["--k", 2, "--subset-size", 1, "--embedder", "tfidf", "--clusterer", "balanced", "--finetuning", "lora", "--epochs", 5,
                 "--learning-rate", 2e-3, "--batch-size", 8, "--max-tokens", 24, "--precision", "fp32", "--workers", 1]
     out, err = ran(["train", "--data", tmp_path / "topics.csv", "--out", tmp_path / "run", "--no-baselines", "--json", *settings], capsys)
     metrics = json.loads(out)  # nothing but JSON
