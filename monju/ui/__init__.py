@@ -8,7 +8,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 import gradio as gr  # noqa: E402
 
 from monju.errors import MonjuError  # noqa: E402
-from monju.ui import playground  # noqa: E402
+from monju.ui import playground, words  # noqa: E402
+from monju.ui.page import QUIET, Page  # noqa: E402
 from monju.ui.shelf import Shelf  # noqa: E402
 from monju.ui.words import I18N  # noqa: E402
 
@@ -29,15 +30,27 @@ OPTIONS = {
 }
 
 
+TABS = {"playground": playground}  # in the order of the page; each has build(page, tab)
+
+
 def build(shelf):
-    """The whole page on the run of a shelf: a gr.Blocks, not yet launched."""
-    with gr.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        with gr.Column(elem_id="header"):
+    """The whole page on the runs of a shelf: a gr.Blocks, not yet launched."""
+    with gr.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+        with gr.Row(elem_id="header"):
             gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
             gr.Markdown(I18N("proverb"), elem_id="proverb")
+            # any value: the list of a page that stayed open may be older than the runs
+            chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"), allow_custom_value=True,
+                                 elem_id="run", scale=0, min_width=220)
             gr.Markdown(I18N("idea"), elem_id="idea")
-        playground.build(page, shelf)
-    return page.queue(api_open=False, max_size=64)
+        where = gr.State(next(iter(TABS)))
+        with gr.Tabs(elem_id="tabs") as tabs:
+            page = Page(blocks, shelf, chosen, tabs, where)
+            for name, part in TABS.items():
+                with gr.Tab(I18N(f"tab_{name}"), id=name, elem_id=name) as tab:
+                    part.build(page, tab)
+
+    return blocks.queue(api_open=False, max_size=64)
 
 
 def launch(run=None, **options):
@@ -45,7 +58,7 @@ def launch(run=None, **options):
 
     Raises MonjuError where the port is taken. `options` are passed on to gradio's launch.
     """
-    shelf = Shelf(Path(run or SHIPPED))
+    shelf = Shelf(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
     page = build(shelf)
     shelf.warm()
     try:

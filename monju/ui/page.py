@@ -1,0 +1,46 @@
+"""What the tabs share: the run on show, the tab one looks at, and how a tab follows both."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from monju.ui import words
+from monju.ui.shelf import Shelf
+
+# one at a time: a forward pass uses every core, and a fast tokenizer must not be set up by two threads at once
+MODELS = {"concurrency_id": "models", "concurrency_limit": 1}
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass
+class Page:
+    """The page's shared parts. `sentence` is the playground's text box, which every tab may fill."""
+
+    blocks: gr.Blocks
+    shelf: Shelf
+    chosen: gr.Dropdown
+    tabs: gr.Tabs
+    where: gr.State
+    sentence: gr.Textbox | None = None
+
+    def follow(self, tab, draw, inputs, outputs, **options):
+        """Call draw(run's name, words, *inputs) → outputs when `tab` is opened on a run it has not drawn yet, and when
+        another run is chosen while the tab is open: a tab that nobody looks at costs nothing."""
+        drawn = gr.State("")
+
+        def opened(name, before, request: gr.Request, *values):
+            if name == before:
+                return [tab.id, *[gr.skip()] * (len(outputs) + 1)]
+            return [tab.id, name, *_list(draw(name, words.asked(request), *values))]
+
+        def changed(name, where, request: gr.Request, *values):
+            if where != tab.id:
+                return [gr.skip()] * (len(outputs) + 1)
+            return [name, *_list(draw(name, words.asked(request), *values))]
+
+        tab.select(opened, [self.chosen, drawn, *inputs], [self.where, drawn, *outputs], **QUIET, **options)
+        self.chosen.change(changed, [self.chosen, self.where, *inputs], [drawn, *outputs], **QUIET, **options)
+
+
+def _list(values):
+    return values if isinstance(values, (list, tuple)) else [values]

@@ -1,0 +1,28 @@
+"""Texts around the tabs: key → (English, Japanese).
+
+Labels are plain text, translated in the browser; what Python draws is HTML, its {values} escaped.
+"""
+
+TRAIN, APP = "python -m monju train --preset laptop --out trained/mine", "python -m monju app trained/mine"
+TEXTS = {
+    "proverb": ("“Three heads together have Manjushri’s wisdom.”", "三人集まって考えれば、文殊菩薩のような知恵が出る。"),
+    "idea": ("Each expert has learned only some clusters of the data; "
+             "on your sentence, those who know its neighbourhood speak loudest.",
+             "各エキスパートはデータの一部のクラスタだけを学び、入力した文の近所を知る者ほど大きな声で答えます。"),
+    "run_choice": ("Run", "ラン"),
+    "tab_playground": ("Playground", "プレイグラウンド"),
+    "tab_clusters": ("Clusters", "クラスタ"),
+    "tab_training": ("Training", "学習"),
+    "tab_results": ("Results", "結果"),
+    "positive": ("positive", "ポジティブ"),
+    "negative": ("negative", "ネガティブ"),
+    "monju": ("Monju", "文殊（Monju）"),
+    "baseline": ("Baseline", "ベースライン"),
+    "waiting": ("Waking the models. The first answer takes a few seconds…", "モデルを読み込んでいます。数秒お待ちください…"),
+    "trouble": ("This run cannot be shown.", "このランは表示できません。"),
+    "way_out": (f"Train one with <code>{TRAIN}</code>, then open it with <code>{APP}</code>.",
+                f"<code>{TRAIN}</code> で学習し、<code>{APP}</code> で開いてください。"),
+    "detail": ("What was found: {error}.", "原因（英語）：{error}"),
+    "and": (" and ", "と"),
+    "comma": (", ", "、"),
+}
