@@ -4,6 +4,7 @@ The way of a sentence: embed → distances → α (gate) → every model's logit
 `Reading` is the one object that crosses from here to the page, the command line and the tests.
 """
 
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,24 +161,34 @@ class Monju:
         return Votes(self.clusters, self.subsets, self.experts, self.members, self.equal_cost,
                      vectors, distances, posterior, logits)
 
-    def predict(self, texts, gate=None, mix=None):
+    def predict(self, texts):
         """texts [n] → Predictions: arrays distances [n,k], alpha [n,experts], logits [n,models,labels],
         monju [n,labels] and baseline [n,labels] (fused logits)."""
-        return self.votes(texts).decide(gate or gates.make(self.config), mix or fusion.TABLE[self.config.fusion])
+        return self.votes(texts).decide_as(self.config)
 
-    def read(self, texts, gate=None, mix=None):
+    def read(self, texts):
         """texts [n] → a list of n Readings."""
-        texts = [check_text(text) for text in texts]
-        if not texts:
-            return []
-        found = self.predict(texts, gate, mix)
-        return [Reading(text=texts[i], vector=found.vectors[i],
+        return self.readings(texts, self.votes(texts)) if len(texts) else []
+
+    def readings(self, texts, votes):
+        """The Readings [n] of texts [n] whose votes are known already: the gate's and the fusion's part alone."""
+        found = votes.decide_as(self.config)
+        return [Reading(text=check_text(texts[i]), vector=found.vectors[i],
                         distances=dict(zip(found.clusters, found.distances[i].tolist())),
                         alpha=dict(zip(found.experts, found.alpha[i].tolist())),
                         logits=dict(zip(found.models, found.logits[i])),
                         monju=self.verdict(found.monju[i]),
                         baseline=None if found.baseline is None else self.verdict(found.baseline[i]))
                 for i in range(len(texts))]
+
+    def under(self, **settings):
+        """The same models under another gate or fusion (gate, sharpness, temperature, power, top_k, fusion).
+
+        Raises MonjuError for a setting that cannot be, such as a gate that the run does not feed.
+        """
+        other = copy(self)
+        other.config = replace(self.config, **settings)
+        return other
 
     def verdict(self, logits):
         """Fused logits [labels] → Verdict."""

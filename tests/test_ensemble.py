@@ -85,7 +85,7 @@ def test_gate_and_fusion_can_be_changed_without_the_models(ensemble):
     mixed = votes.decide_as(replace(ensemble.config, fusion="probabilities"))
     np.testing.assert_allclose(softmax(mixed.monju, axis=1),
                                np.einsum("ne,nel->nl", mixed.alpha, softmax(votes.of(votes.experts), axis=2)), rtol=1e-6)
-    again = ensemble.predict(TEXTS, gate=gates.Distance(sharpness=0), mix=fusion.mix_logits)
+    again = ensemble.under(sharpness=0.0).predict(TEXTS)
     np.testing.assert_allclose(again.monju, uniform.monju, rtol=1e-6)
 
 

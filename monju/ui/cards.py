@@ -8,9 +8,11 @@ from html import escape
 from math import comb
 from pathlib import Path
 
+import numpy as np
 from scipy.special import softmax
 
 from monju import gates
+from monju.ui.ternary import triangle
 
 MOST_LABELS = 6  # rows of a card: beyond, the least likely labels are counted instead
 MOST_TERMS = 4  # experts whose α is written out: beyond, the loudest alone
@@ -22,10 +24,14 @@ SHOWN = 200  # characters of the sentence that stand above the verdicts
 
 
 def reading(found, monju, say):
-    """A Reading, drawn whole."""
-    parts = [quoted(found.text), verdicts(found, monju, say), told(found, monju, say),
-             experts(found, monju, say), thinking(found, monju, say), members(found, monju, say)]
+    """A Reading's answer: both verdicts, what to make of them, the experts."""
+    parts = [quoted(found.text), verdicts(found, monju, say), told(found, monju, say), experts(found, monju, say)]
     return page("".join(parts), say)
+
+
+def details(found, monju, say, others=None):
+    """How the answer came about; `others` [n, experts] are the held-out sentences' α, where they are known."""
+    return page(thinking(found, monju, say, others) + members(found, monju, say), say)
 
 
 def waiting(say):
@@ -166,18 +172,43 @@ def members(found, monju, say):
 # from distances to α to the verdict
 
 
-def thinking(found, monju, say):
-    """Distances, the gate's formula and the fusion, with this sentence's numbers."""
+def thinking(found, monju, say, others=None):
+    """Distances, the gate's formula and the fusion, with this sentence's numbers; its α among those of `others`."""
     gate = gates.make(monju.config)
-    blocks = card(say("where"), distances(found, say)) \
-        + card(say("weights"), lines(alpha_lines(found, monju, gate)) + loudest(found, say))
+    written = lines(alpha_lines(found, monju, gate)) + loudest(found, say)
     if len(monju.experts) <= MOST_TERMS:
-        blocks += card(say("fused"), lines([fusion_line(found, monju, say)]))
+        written += f'<h2 class="next">{say("fused")}</h2>' + lines([fusion_line(found, monju, say)])
+    blocks = card(say("where"), distances(found, say)) + card(say("weights"), written)
+    if others is not None:
+        blocks += card(say("ternary"), among(found, others, say))
     return f'<section class="thinking">{blocks}</section>'
 
 
 def card(title, inside):
     return f'<div class="card"><h2>{title}</h2>{inside}</div>'
+
+
+def among(found, others, say):
+    """This sentence's α among others' [n, experts]: a triangle for three experts, else a bar and a band for each."""
+    alpha, count = list(found.alpha.values()), f"{len(others):,}"
+    if len(alpha) == 3:
+        title = say("ternary_alt", alpha=", ".join(f"{name} {value:.3f}" for name, value in found.alpha.items()))
+        return triangle(list(found.alpha), alpha, others, title) + f'<p>{say("ternary_is", n=count)}</p>'
+    full = max(float(others.max()), *alpha) or 1
+    low, high = np.quantile(others, [0.05, 0.95], axis=0) / full
+    rows = "".join(
+        f'<tr><th scope="row">{name}</th><td class="bar">{bar(value / full, band=(low[i], high[i]))}</td><td>{value:.3f}</td></tr>'
+        for i, (name, value) in enumerate(found.alpha.items()))
+    return f'<table class="scores"><tbody>{rows}</tbody></table><p>{say("spread", n=count)}</p>'
+
+
+def effect(found, say):
+    """The accuracy under the controls' settings, in words (see Opened.effect)."""
+    n, before, after = f"{found['n']:,}", f"{100 * found['before']:.1f}", f"{100 * found['after']:.1f}"
+    if found["own"]:
+        return page(f'<p class="effect" role="status">{say("effect_own", n=n, monju=before)}</p>', say)
+    told = say("effect", n=n, before=before, after=after, changed=found["changed"], p=f"{found['p_value']:.2g}")
+    return page(f'<p class="effect" role="status"><b>{told}</b> <span class="faint">{say("effect_note")}</span></p>', say)
 
 
 def distances(found, say):
@@ -293,9 +324,11 @@ def number(value, digits=3):
     return size if round(float(value), digits) >= 0 else f"<mo>(</mo><mo>−</mo>{size}<mo>)</mo>"
 
 
-def bar(share, mark=None):
-    """A bar over `share` of its width; `mark` sets a tick at another share."""
+def bar(share, mark=None, band=None):
+    """A bar over `share` of its width; `mark` sets a tick at another share, `band` a frame from one to another."""
     tick = "" if mark is None else f'<i class="mark" style="left:{100 * mark:.2f}%"></i>'
+    if band is not None:
+        tick += f'<i class="band" style="left:{100 * band[0]:.2f}%;width:{100 * (band[1] - band[0]):.2f}%"></i>'
     return f'<span class="track"><i class="fill" style="width:{100 * min(1, max(0, share)):.2f}%"></i>{tick}</span>'
 
 

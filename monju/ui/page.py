@@ -7,8 +7,8 @@ import gradio as gr
 from monju.ui import words
 from monju.ui.shelf import Shelf
 
-# one at a time: a forward pass uses every core, and a fast tokenizer must not be set up by two threads at once
-MODELS = {"concurrency_id": "models", "concurrency_limit": 1}
+MODELS = {"concurrency_id": "models", "concurrency_limit": 4}  # threads that wait for the models, or read what they said
+SETTINGS = ("gate", "sharpness", "temperature", "fusion")  # what can be turned without training, in the controls' order
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -40,6 +40,11 @@ class Page:
 
         tab.select(opened, [self.chosen, drawn, *inputs], [self.where, drawn, *outputs], **QUIET, **options)
         self.chosen.change(changed, [self.chosen, self.where, *inputs], [drawn, *outputs], **QUIET, **options)
+
+
+def named(turned):
+    """The controls' values as settings."""
+    return dict(zip(SETTINGS, turned))
 
 
 def _list(values):

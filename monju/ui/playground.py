@@ -4,78 +4,163 @@ Layout and wiring only: what is drawn is `cards`, what is thought is `Monju.read
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from monju import fusion, gates
 from monju.errors import MonjuError
-from monju.ui import cards, words
-from monju.ui.page import MODELS, QUIET
+from monju.ui import batch, cards, history, sheet, words
+from monju.ui.page import MODELS, QUIET, SETTINGS, named
 from monju.ui.words import I18N
 
-EXAMPLES = json.loads((Path(__file__).parents[2] / "assets" / "examples.json").read_text(encoding="utf-8"))
+ASSETS = Path(__file__).parents[2] / "assets"
+EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
 LONGEST = 100_000  # characters that are looked at: the server does not enforce a text box's own limit
+# the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be had
+LINK = """(run, text, gate, sharpness, temperature, fusion) => {
+  const asked = new URLSearchParams({run, text, gate, sharpness, temperature, fusion});
+  const link = `${location.origin}${location.pathname}?${asked}`;
+  history.replaceState(null, "", link);
+  navigator.clipboard?.writeText(link).catch(() => {});
+  return [run, text, gate, sharpness, temperature, fusion];
+}"""
 
 
 def build(page, tab):
     """Lay the playground out and wire it to the run on show."""
     shelf, chosen = page.shelf, page.chosen
     with gr.Column():
-        sentence = page.sentence = gr.Textbox(EXAMPLES[0], label=I18N("sentence"), placeholder=I18N("placeholder"), max_lines=3,
-                              elem_id="sentence", autofocus=True)
+        sentence = page.sentence = gr.Textbox(EXAMPLES[0], label=I18N("sentence"), placeholder=I18N("placeholder"),
+                                              max_lines=3, elem_id="sentence", autofocus=True)
         with gr.Row(elem_id="examples"):
             chips = [gr.Button(example, size="sm", elem_classes="chip", min_width=0) for example in EXAMPLES]
         panel = gr.HTML(elem_id="panel", apply_default_css=False)
+        with gr.Row(elem_id="turn"):
+            gate = gr.Dropdown(["distance"], value="distance", label=I18N("gate"), elem_id="gate", min_width=180)
+            sharpness = gr.Slider(0, 32, 1, step=0.5, label=I18N("sharpness"), elem_id="sharpness", min_width=200)
+            temperature = gr.Slider(0.01, 1, 0.1, step=0.01, label=I18N("temperature"), elem_id="temperature",
+                                    visible=False, min_width=200)
+            mix = gr.Radio(["logits"], value="logits", label=I18N("fusion"), elem_id="fusion", min_width=200)
+            reset = gr.Button(I18N("reset"), size="sm", elem_id="reset", scale=0, min_width=110)
+        effect = gr.HTML(elem_id="effect", apply_default_css=False)
+        details = gr.HTML(elem_id="details", apply_default_css=False)
+        with gr.Row(elem_id="after"):
+            link = gr.Button(I18N("link"), size="sm", elem_id="link", scale=0, min_width=200)
+        rows, table = history.build()
+        batch.build(shelf, chosen, [gate, sharpness, temperature, mix])
         about = gr.HTML(elem_id="about", apply_default_css=False)
-
-    def answer(text, name, request: gr.Request):
-        return respond(shelf, name, text, words.asked(request))
+    settings = [gate, sharpness, temperature, mix]
+    answered = [panel, details, rows, table]
 
     def arrive(text, request: gr.Request):
-        """A new viewer: the runs there are now, and the answer to the first example."""
-        say = words.asked(request)
-        runs = gr.update(choices=shelf.names(), value=shelf.start)
-        if not shelf.ready(shelf.start):
-            yield runs, cards.waiting(say), ""
-        yield runs, respond(shelf, shelf.start, text, say), describe(shelf, shelf.start, say)
+        """A new viewer, perhaps by a link: the runs there are now, and the sentence answered."""
+        say, asked = words.asked(request), dict(request.query_params)
+        runs = shelf.names()
+        name = asked["run"] if asked.get("run") in runs else shelf.start
+        text = asked.get("text", text)[:LONGEST]
+        come = [gr.update(choices=runs, value=name), text]
+        if not shelf.ready(name):
+            yield [*come, cards.waiting(say), *[gr.skip()] * 7]
+        yield [*come, *show(shelf, name, text, say, asked)]
 
-    def follow(name, say, text):
-        return respond(shelf, name, text, say), describe(shelf, name, say)
+    def answer(text, name, found, request: gr.Request, *turned):
+        say = words.asked(request)
+        drawn, reading = respond(shelf, name, text, say, named(turned))
+        found = history.noted(found, reading) if reading else found
+        return [*drawn, found, history.drawn(found, say)]
+
+    def turn(text, name, request: gr.Request, *turned):
+        say = words.asked(request)
+        return [*respond(shelf, name, text, say, named(turned))[0], measure(shelf, name, say, named(turned)),
+                gr.update(visible=turned[0] == "distance"), gr.update(visible=turned[0] == "membership")]
+
+    def as_trained(text, name, request: gr.Request):
+        return show(shelf, name, text, words.asked(request))
+
+    def linked(request: gr.Request, *_):
+        gr.Info(words.asked(request)("linked"), duration=4)
 
     def predict(sentence: str, run: str = "") -> dict[str, Any]:
         """What a run (the one that the page starts on, unless named) says of a sentence: {text, distances {A…},
         alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name}, baseline {the same} or null}."""
         try:
-            return shelf.monju(run or shelf.start).read([sentence[:LONGEST]])[0].to_json()
+            return shelf.open(run or shelf.start).read(sentence[:LONGEST])[1].to_json()
         except MonjuError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    page.blocks.load(arrive, sentence, [chosen, panel, about], **QUIET, **MODELS)
-    page.follow(tab, follow, [sentence], [panel, about], **MODELS)
+    whole = [panel, details, *settings, effect, about]
+    page.blocks.load(arrive, sentence, [chosen, sentence, *whole], **QUIET, **MODELS)
+    page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
-    sentence.change(answer, [sentence, chosen], panel, trigger_mode="always_last", **QUIET, **MODELS)
-    sentence.submit(answer, [sentence, chosen], panel, trigger_mode="always_last", **QUIET, **MODELS)
+    for event in (sentence.change, sentence.submit):
+        event(answer, [sentence, chosen, rows, *settings], answered, trigger_mode="always_last", **QUIET, **MODELS)
+    gr.on([part.input for part in settings], turn, [sentence, chosen, *settings], [panel, details, effect, sharpness, temperature],
+          trigger_mode="always_last", **QUIET, **MODELS)
+    reset.click(as_trained, [sentence, chosen], whole, **QUIET, **MODELS)
+    link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
     for chip, example in zip(chips, EXAMPLES):
         chip.click(None, None, sentence, js=f"() => {json.dumps(example)}", api_visibility="private")
     gr.api(predict, api_name="predict", **MODELS)
 
 
-def respond(shelf, name, text, say):
-    """The panel for a sentence: the drawn reading, a hint where nothing is typed, calm words for a broken run."""
+def show(shelf, name, text, say, asked=None):
+    """All that depends on the run: both panels, the controls as it was trained (or as a link asks), their effect,
+    the line under the page."""
     try:
-        monju = shelf.monju(name)
-        if not (text or "").strip():
-            return cards.hint(say)
-        return cards.reading(monju.read([text[:LONGEST]])[0], monju, say)
+        config = shelf.open(name).monju.config
     except MonjuError as error:
-        return cards.trouble(error, say)
+        return [cards.trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", ""]
+    settings = asked_for(config, asked or {})
+    kinds = [kind for kind in gates.TABLE if kind != "posterior" or config.clusterer == "gmm"]
+    return [*respond(shelf, name, text, say, settings)[0],
+            gr.update(choices=[(say(f"gate_{kind}") if f"gate_{kind}" in words.TEXTS else kind, kind) for kind in kinds],
+                      value=settings["gate"], interactive=True),
+            gr.update(value=settings["sharpness"], visible=settings["gate"] == "distance", interactive=True),
+            gr.update(value=settings["temperature"], visible=settings["gate"] == "membership", interactive=True),
+            gr.update(choices=[(say(f"fusion_{kind}") if f"fusion_{kind}" in words.TEXTS else kind, kind)
+                               for kind in fusion.TABLE], value=settings["fusion"], interactive=True),
+            measure(shelf, name, say, settings), describe(shelf, name, say)]
+
+
+def asked_for(config, asked):
+    """The settings that a link's parameters ask for; those of the run where they ask for what cannot be."""
+    own = {setting: getattr(config, setting) for setting in SETTINGS}
+    try:
+        wanted = {setting: type(own[setting])(asked[setting]) for setting in SETTINGS if setting in asked}
+        replace(config, **wanted)
+    except (MonjuError, ValueError):
+        return own
+    return own | wanted
+
+
+def respond(shelf, name, text, say, settings):
+    """((panel, details), row for the history or None) for a sentence: the drawn reading, a hint where nothing is typed,
+    calm words for a broken run."""
+    try:
+        opened = shelf.open(name)
+        if not (text or "").strip():
+            return (cards.hint(say), ""), None
+        view, found = opened.read(text[:LONGEST], **settings)
+        return (cards.reading(found, view, say), cards.details(found, view, say, opened.alpha(**settings))), sheet.row(found, view)
+    except MonjuError as error:
+        return (cards.trouble(error, say), ""), None
+
+
+def measure(shelf, name, say, settings):
+    """What the settings are worth on the stored held-out predictions, beside the run's own settings."""
+    try:
+        return cards.effect(shelf.open(name).effect(**settings), say)
+    except MonjuError:
+        return ""
 
 
 def describe(shelf, name, say):
     """The line under the page: which run this is and what it is worth; nothing where there is none."""
     try:
         monju = shelf.monju(name)
-    except MonjuError:
+        return cards.about(monju, monju.run.read_json("metrics.json"), say)
+    except (MonjuError, OSError, ValueError):
         return ""
-    return cards.about(monju, monju.run.read_json("metrics.json"), say)

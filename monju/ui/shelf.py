@@ -4,12 +4,63 @@ Knows nothing of gradio.
 """
 
 import threading
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from monju.errors import MonjuError
 from monju.run import Run
 
 KEPT = 3  # opened runs that stay in memory, the last used
+REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again
+
+
+class Opened:
+    """A run's models with what they have said already."""
+
+    def __init__(self, monju, stamp):
+        self.monju, self.stamp = monju, stamp
+        self._votes = {}
+        self._thinking = threading.Lock()
+
+    def read(self, text, **settings):
+        """(the run under these gate and fusion settings, its Reading of a sentence). Raises MonjuError."""
+        view = self.monju.under(**settings)
+        votes = self._votes.get(text)
+        if votes is None:
+            votes = self._votes[text] = self.votes([text])
+            if len(self._votes) > REMEMBERED:
+                self._votes.pop(next(iter(self._votes)), None)
+        return view, view.readings([text], votes)[0]
+
+    def votes(self, texts):
+        """The Votes of texts [n], one caller after another: a forward pass uses every core, and a fast tokenizer
+        must not be set up by two threads at once."""
+        with self._thinking:
+            return self.monju.votes(texts)
+
+    def alpha(self, **settings):
+        """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
+        try:
+            return self.held_out[0].decide_as(replace(self.monju.config, **settings)).alpha
+        except MonjuError:
+            return None
+
+    def effect(self, **settings):
+        """What these settings change on the held-out sentences: n, accuracy before and after, changed labels, p."""
+        from monju.evaluate import compare_pair
+
+        (votes, labels), own = self.held_out, self.monju.config
+        before, after = (votes.decide_as(config).monju.argmax(axis=1) for config in (own, replace(own, **settings)))
+        return {"n": len(labels), "before": float((before == labels).mean()), "after": float((after == labels).mean()),
+                "own": own == replace(own, **settings), **compare_pair(after, before, labels)}
+
+    @cached_property
+    def held_out(self):
+        """The stored held-out predictions: Votes, labels [n]. Raises MonjuError for a damaged file."""
+        from monju.predictions import load_predictions
+
+        return load_predictions(self.monju.run)
 
 
 class Shelf:
@@ -20,7 +71,7 @@ class Shelf:
 
     def __init__(self, first, folder=None):
         self.first, self.folder = Path(first), Path(folder or Path(first).parent)
-        self._opened = {}  # name → (stamp of its run.json, Monju), the last used last
+        self._opened = {}  # name → Opened, the last used last
         self._opening = threading.Lock()
 
     @property
@@ -54,23 +105,27 @@ class Shelf:
         """Whether the run can answer at once."""
         return name in self._opened
 
-    def monju(self, name):
+    def open(self, name):
         """The opened run; waits where another thread is at it. Raises MonjuError for a run that cannot be shown."""
         path = self.path(name)
         with self._opening:
-            stamp, monju = self._opened.pop(name, (None, None))
+            found = self._opened.pop(name, None)
             try:
-                now = (path / "run.json").stat().st_mtime_ns
+                stamp = (path / "run.json").stat().st_mtime_ns
             except OSError:
-                now = None  # gone: opening it says so in words
-            if monju is None or stamp != now:
+                stamp = None  # gone: opening it says so in words
+            if found is None or found.stamp != stamp:
                 from monju.ensemble import Monju  # torch comes with it: the page is up before that
 
-                monju = Monju.load(path)
-            self._opened[name] = now, monju
+                found = Opened(Monju.load(path), stamp)
+            self._opened[name] = found
             while len(self._opened) > KEPT:
                 self._opened.pop(next(iter(self._opened)))
-            return monju
+            return found
+
+    def monju(self, name):
+        """The run's loaded models alone: see `open`."""
+        return self.open(name).monju
 
     def warm(self):
         """Open the first run in the background, so that it is ready, or nearly, when the first viewer comes."""
@@ -78,6 +133,6 @@ class Shelf:
 
     def _try(self):
         try:
-            self.monju(self.start)
+            self.open(self.start).read("ready")  # a first forward pass is slower than those after it
         except MonjuError:
             pass  # the first viewer is told

@@ -1,0 +1,39 @@
+"""The sentences of this session: a table of them, and the same with all numbers as CSV."""
+
+import time
+
+import gradio as gr
+
+from monju.ui import sheet
+from monju.ui.page import QUIET
+from monju.ui.words import I18N
+
+REST = 2.5  # seconds after which a sentence is no longer taken for one that is being typed
+KEPT, SHOWN = 500, 30  # rows in the file, rows on the page
+
+
+def build():
+    """Lay the history out; returns its rows (a gr.State) and its table, which `noted` and `drawn` fill."""
+    rows = gr.State([])
+    with gr.Accordion(I18N("history"), open=False, elem_id="history"):
+        table = gr.HTML(apply_default_css=False)
+        with gr.Row():
+            save = gr.Button(I18N("download_csv"), size="sm", scale=0, min_width=200)
+            clear = gr.Button(I18N("clear"), size="sm", scale=0, min_width=100)
+        csv, name = gr.Textbox(visible="hidden"), gr.Textbox("monju-sentences.csv", visible="hidden")
+    clear.click(lambda: ([], ""), None, [rows, table], **QUIET)
+    save.click(sheet.to_csv, rows, csv, **QUIET).then(None, [csv, name], None, js=sheet.SAVE, api_visibility="private")
+    return rows, table
+
+
+def noted(rows, new):
+    """The rows with one more; what was typed through on the way to a sentence is replaced by it."""
+    now = time.time()
+    if rows and (rows[-1]["text"] == new["text"] or now - rows[-1]["at"] < REST):
+        rows = rows[:-1]
+    return [*rows, {**new, "at": round(now, 1)}][-KEPT:]
+
+
+def drawn(rows, say):
+    """The last rows as HTML, the newest first."""
+    return sheet.table(rows[: -SHOWN - 1 : -1], say)

@@ -1,0 +1,63 @@
+"""Readings as rows of a table, and a table as a CSV file that a spreadsheet opens without harm.
+
+Knows nothing of gradio but how a browser is told to keep a file.
+"""
+
+from html import escape
+
+import pandas as pd
+from scipy.special import softmax
+
+SHOWN = 160  # characters of a sentence in a table
+# the file is made by the browser out of the text that the server sends: nothing is left on the server's disk
+SAVE = """(csv, name) => {
+  if (!csv) return;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(["\\ufeff", csv], {type: "text/csv;charset=utf-8"}));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}"""
+
+
+def row(found, view):
+    """A Reading under the run `view`'s settings as a flat dictionary of what a spreadsheet can hold."""
+    said = {"text": found.text, "monju": found.monju.name, "monju_p": round(float(found.monju.probabilities.max()), 4)}
+    if found.baseline is not None:
+        said |= {"baseline": found.baseline.name, "baseline_p": round(float(found.baseline.probabilities.max()), 4)}
+    said |= {f"alpha_{name}": round(value, 4) for name, value in found.alpha.items()}
+    said |= {f"d_{name}": round(value, 4) for name, value in found.distances.items()}
+    for model, logits in found.logits.items():
+        said |= {f"p_{model}_{label}": round(float(p), 4) for label, p in zip(view.label_names, softmax(logits))}
+    config = view.config
+    return said | {"run": view.run.path.resolve().name, "gate": config.gate, "sharpness": config.sharpness,
+                   "temperature": config.temperature, "fusion": config.fusion}
+
+
+def to_csv(rows):
+    """Rows → CSV text. A cell that a spreadsheet would run as a formula starts with an apostrophe."""
+    frame = pd.DataFrame([{safe(name): safe(value) for name, value in row.items()} for row in rows])
+    return frame.to_csv(index=False)
+
+
+def safe(value):
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@\t\r") else value
+
+
+def table(rows, say):
+    """Rows as an HTML table: the sentence and both verdicts."""
+    heads = "".join(f'<th scope="col">{head}</th>' for head in (say("column_sentence"), say("monju"), say("baseline")))
+    body = "".join(f'<tr><th scope="row" dir="auto">{escape(clipped(row["text"]))}</th>{verdict(row, "monju", say)}'
+                   f'{verdict(row, "baseline", say)}</tr>' for row in rows)
+    return f'<div class="monju"><table class="sheet"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def verdict(row, who, say):
+    if who not in row:
+        return "<td>–</td>"
+    differs = who == "baseline" and row["baseline"] != row["monju"]
+    return f'<td>{"≠ " if differs else ""}{escape(say.label(row[who]))} {100 * row[who + "_p"]:.1f}\u202f%</td>'
+
+
+def clipped(text):
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
