@@ -1,8 +1,10 @@
 """The page without a browser: what is drawn from a reading, the two languages, the run on show, the endpoint."""
 
 import ast
+import io
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -10,6 +12,7 @@ from xml.dom.minidom import parseString
 
 import gradio_client
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 
@@ -18,8 +21,9 @@ from monju.config import Config
 from monju.ensemble import Monju, Reading
 from monju.errors import MonjuError
 from monju.run import Run
-from monju.ui import OPTIONS, ROOT, build, cards, gr, launch, playground, words
+from monju.ui import OPTIONS, ROOT, batch, build, cards, gr, history, launch, playground, sheet, words
 from monju.ui.shelf import Shelf
+from monju.ui.ternary import triangle
 from monju.ui.words import LANGUAGES, TEXTS, Words
 
 SAY = Words("en")
@@ -78,7 +82,7 @@ def test_the_membership_gate_has_its_own_formula():
 
 def test_no_division_by_zero_is_written_where_every_centre_is_on_the_sentence():
     monju = opened()
-    html = cards.reading(read(monju, [POSITIVE] * 3, MEMBERS, distances=(0.0, 0.0, 0.0)), monju, SAY)
+    html = cards.details(read(monju, [POSITIVE] * 3, MEMBERS, distances=(0.0, 0.0, 0.0)), monju, SAY)
     assert "All experts weigh the same" in html and "αAB=0.333" in text_of(html)
 
 
@@ -121,12 +125,14 @@ def test_any_run_can_be_drawn(k, m, labels, language):
     monju = opened(k, m, names, members=())
     logits = np.random.default_rng(0).normal(size=(len(monju.experts), labels))
     found = read(monju, logits, distances=np.arange(1.0, k + 1))
-    html = cards.reading(found, monju, Words(language))
+    others = np.full((20, len(monju.experts)), 1 / len(monju.experts))
+    html = cards.reading(found, monju, Words(language)) + cards.details(found, monju, Words(language), others)
+    assert ("ternary" in html) == (len(monju.experts) == 3)
     assert set(re.findall(r'data-who="(\w+)"', html)) == {"monju", *monju.experts}
     shown = min(labels, 6)
     assert html.count('<th scope="row">label') == shown * (1 + len(monju.experts))
     assert (Words(language)("more_labels", n=labels - shown) in html) == (labels > shown) and "{" not in html
-    _well_formed(html)
+    _well_formed(f"<div>{html}</div>")
 
 
 def test_the_experts_cards_name_their_clusters_and_mark_equal_weight():
@@ -174,16 +180,16 @@ def test_the_browser_chooses_the_language(header, language):
 def test_nothing_typed_is_answered_with_a_hint(tiny_run):
     shelf = Shelf(tiny_run)
     for nothing in ("", "  \n\t ", None):
-        assert Words("ja")("hint") in playground.respond(shelf, nothing, Words("ja"))
+        assert Words("ja")("hint") in answered(shelf, nothing, Words("ja"))
 
 
 def test_a_broken_run_is_told_calmly_and_tried_again(tmp_path, tiny_run):
     shelf = Shelf(tmp_path / "run")
-    html = playground.respond(shelf, "fine", Words("ja"))
+    html = answered(shelf, "fine", Words("ja"))
     assert Words("ja")("trouble") in html and "python -m monju train" in html and "Traceback" not in html
-    assert playground.describe(shelf, SAY) == ""
+    assert playground.describe(shelf, shelf.start, SAY) == ""
     (tmp_path / "run").symlink_to(tiny_run)
-    assert 'data-who="AB"' in playground.respond(shelf, "fine", SAY)
+    assert 'data-who="AB"' in answered(shelf, "fine", SAY)
 
 
 def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
@@ -191,25 +197,143 @@ def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
     monkeypatch.setattr(Monju, "load", lambda path: opened_runs.append(path) or load(path))
     shelf = Shelf(tiny_run)
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(lambda _: id(shelf.monju()), range(4)))) == 1
+        assert len(set(pool.map(lambda _: id(shelf.monju(shelf.start)), range(4)))) == 1
     assert opened_runs == [tiny_run]
 
 
 @pytest.mark.parametrize("text", ["good " * 20_000, NASTY, "👩‍👩‍👧" * 50, "‮right to left‬", "a{b}%s\0"])
 def test_unusual_sentences_are_answered(tiny_run, text):
-    html = playground.respond(_shelf(tiny_run), text, SAY)
-    assert html.count('data-who="') == 8 and len(html) < 40_000  # two verdicts, three experts, three members
-    _well_formed(html)
+    html = answered(_shelf(tiny_run), text, SAY)
+    assert html.count('data-who="') == 8 and len(html) < 60_000  # two verdicts, three experts, three members
+    _well_formed(f"<div>{html}</div>")
 
 
 def test_the_line_under_the_page_tells_the_run_and_its_worth(tiny_run):
     metrics = Run.open(tiny_run).read_json("metrics.json")
-    line = text_of(playground.describe(_shelf(tiny_run), SAY))
+    line = text_of(playground.describe(_shelf(tiny_run), "tiny", SAY))
     data = Path(Run.open(tiny_run).config.data).name  # a file's name, never where it stood on the machine that trained
     assert f"Run tiny: all-MiniLM-L6-v2 on {data}, 100 training sentences." in line
     low, high = metrics["baseline"]["interval"]
     assert f"Baseline {100 * metrics['baseline']['accuracy']:.1f} % ({100 * low:.1f}–{100 * high:.1f})" in line
     assert f"On {metrics['n']} held-out" in line and "exact McNemar" in line
+
+
+# ---- the gate's controls ----------------------------------------------------------------------------------------
+
+
+def test_turning_the_gate_changes_the_answer_and_asks_no_model_again(tiny_run, monkeypatch):
+    shelf = Shelf(tiny_run)
+    before = answered(shelf, "a quiet triumph", SAY)
+    monkeypatch.setattr(Monju, "votes", lambda *_: pytest.fail("the models were asked again"))
+    after = answered(shelf, "a quiet triumph", SAY, sharpness=0.0)
+    assert "All experts weigh the same" in after and "All experts weigh the same" not in before
+    assert "softmax" in answered(shelf, "a quiet triumph", SAY, gate="membership")
+
+
+def test_what_the_settings_are_worth_is_counted_on_the_stored_predictions(tiny_run):
+    shelf = _shelf(tiny_run)
+    own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
+    assert "Turn the gate and see" in playground.measure(shelf, "tiny", SAY, own)
+    votes, labels = shelf.open("tiny").held_out
+    found = shelf.open("tiny").effect(**own | {"gate": "membership", "temperature": 0.01})
+    uniform, sharp = votes.decide(gates.Distance()), votes.decide(gates.Membership(temperature=0.01))
+    assert found["before"] == (uniform.monju.argmax(1) == labels).mean()
+    assert found["after"] == (sharp.monju.argmax(1) == labels).mean()
+    assert found["changed"] == (uniform.monju.argmax(1) != sharp.monju.argmax(1)).sum() and not found["own"]
+    told = text_of(playground.measure(shelf, "tiny", SAY, own | {"gate": "membership", "temperature": 0.01}))
+    assert f"{found['changed']} changed, p = " in told and f"{100 * found['after']:.1f} %" in told
+
+
+def test_a_link_asks_for_settings_and_nonsense_in_it_is_passed_over():
+    config = Config()
+    own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
+    assert playground.asked_for(config, {"sharpness": "8", "fusion": "probabilities", "k": "9"}) \
+        == own | {"sharpness": 8.0, "fusion": "probabilities"}
+    for nonsense in ({"sharpness": "x"}, {"gate": "<script>"}, {"temperature": "-1"}, {"gate": "posterior"}, {"sharpness": "nan"}):
+        assert playground.asked_for(config, nonsense) == own
+
+
+def test_the_triangle_puts_alpha_where_it_belongs():
+    corner = triangle(["AB", "BC", "CA"], [1, 0, 0], np.eye(3), "t")
+    x, y = (float(re.search(rf'{axis}="([\d.]+)"', corner)[1]) for axis in ("cx", "cy"))
+    left, right, top = ((float(px), float(py)) for px, py in re.findall(r"[ML]([\d.]+) ([\d.]+)", corner)[:3])
+    assert (x, y) == left
+    middle = triangle(["AB", "BC", "CA"], [1 / 3] * 3, np.eye(3), "t")
+    x, y = (float(re.search(rf'{axis}="([\d.]+)"', middle)[1]) for axis in ("cx", "cy"))
+    assert x == pytest.approx((left[0] + right[0] + top[0]) / 3, abs=0.1) and y == pytest.approx((2 * left[1] + top[1]) / 3, abs=0.1)
+    assert corner.count("h0") == 3  # each other sentence is a dot
+
+
+# ---- runs, history, many sentences ------------------------------------------------------------------------------
+
+
+def test_the_shelf_knows_every_finished_run_and_no_path(tiny_run, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(tiny_run)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{")
+    shelf = Shelf(tmp_path / "one")
+    assert shelf.names()[0] == "one" and set(shelf.names()) == {"one", "two"}
+    for name in ("../one", "/etc", "", ".", "..", "a/b", "a\0b", None):
+        with pytest.raises(MonjuError):
+            shelf.path(name)
+    with pytest.raises(MonjuError, match="no run folder"):
+        shelf.open("gone")
+
+
+def test_a_deleted_run_is_told_and_the_others_answer_on(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "mine")
+    shelf = Shelf(tiny_run, tmp_path)
+    own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
+    assert 'data-who="AB"' in playground.respond(shelf, "mine", "fine", SAY, own)[0][0]
+    shutil.rmtree(tmp_path / "mine")
+    assert SAY("trouble") in playground.respond(shelf, "mine", "fine", SAY, own)[0][0]
+    assert 'data-who="AB"' in playground.respond(shelf, shelf.start, "fine", SAY, own)[0][0]
+
+
+def test_the_history_keeps_what_was_rested_on_and_not_what_was_typed_through(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(history.time, "time", lambda: clock[0])
+    rows = []
+    for wait, text in ((0, "a"), (0.5, "a fi"), (0.5, "a film"), (10, "a film!"), (10, "a film!")):
+        clock[0] += wait
+        rows = history.noted(rows, {"text": text})
+    assert [row["text"] for row in rows] == ["a film", "a film!"]
+
+
+def test_a_csv_holds_every_number_and_runs_no_formula(tiny_run):
+    opened_run = _shelf(tiny_run).open("tiny")
+    rows = [sheet.row(opened_run.read(text)[1], opened_run.monju) for text in ("=1+1", "fine, \"quoted\"\nlines", "@SUM(A1)")]
+    read_back = pd.read_csv(io.StringIO(sheet.to_csv(rows)))
+    assert list(read_back["text"]) == ["'=1+1", "fine, \"quoted\" lines", "'@SUM(A1)"]
+    assert {"monju", "baseline", "alpha_AB", "d_A", "p_seed0_positive", "gate", "run"} <= set(read_back.columns)
+    assert "<script" not in sheet.table([{**rows[0], "text": NASTY}], SAY)
+
+
+def test_many_sentences_are_read_with_progress(tiny_run, tmp_path):
+    shelf, own = _shelf(tiny_run), dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
+    lines = "\n\n".join(f"a film number {i}" for i in range(40))
+    steps = list(batch.answers(shelf, "tiny", lines, None, SAY, own))
+    assert len(steps) == 3 and "32 of 40" in steps[1][0] and "40 sentences read" in steps[-1][0]
+    assert len(pd.read_csv(io.StringIO(steps[-1][2]))) == 40
+    (tmp_path / "list.csv").write_text("text,stars\n\"one, two\",3\nthree,4\n")
+    (tmp_path / "plain.csv").write_text("a quiet triumph\ndull\n")
+    (tmp_path / "lines.txt").write_text("a quiet triumph\n\ndull\n", encoding="utf-8-sig")
+    assert batch.sentences("", str(tmp_path / "list.csv"), SAY) == ["one, two", "three"]
+    assert batch.sentences("", str(tmp_path / "plain.csv"), SAY) == ["a quiet triumph", "dull"]
+    assert batch.sentences(None, str(tmp_path / "lines.txt"), SAY) == ["a quiet triumph", "dull"]
+
+
+@pytest.mark.parametrize("lines, content, said", [
+    ("", None, "no sentence yet"), ("x\n" * 2001, None, "2,001 sentences are more than 2,000"),
+    ("", b"\xff\xfe\x00broken", "cannot be read"), ("", b"a,b\n1,2\n", "cannot be read"), ("", b"", "cannot be read")])
+def test_many_sentences_that_cannot_be_read_are_told_calmly(tiny_run, tmp_path, lines, content, said):
+    path = None
+    if content is not None:
+        path = str(tmp_path / "upload.csv")
+        Path(path).write_bytes(content)
+    [(status, table, csv, _)] = batch.answers(_shelf(tiny_run), "tiny", lines, path, SAY, {})
+    assert said in status and str(tmp_path) not in status and (table, csv) == ("", "")
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +345,7 @@ def client(tiny_run):
 
 def test_predict_over_the_network_is_the_reading(client, tiny_run):
     answer = client.predict("a quiet triumph", api_name="/predict")
-    expected = _shelf(tiny_run).monju().read(["a quiet triumph"])[0].to_json()
+    expected = _shelf(tiny_run).monju("tiny").read(["a quiet triumph"])[0].to_json()
     assert set(answer) == {"text", "distances", "alpha", "logits", "monju", "baseline"}
     assert answer["monju"]["label"] == expected["monju"]["label"]
     for part in ("distances", "alpha"):
@@ -231,7 +355,7 @@ def test_predict_over_the_network_is_the_reading(client, tiny_run):
 
 def test_predict_documents_its_types_and_refuses_nothing_calmly(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert list(endpoints) == ["/predict"]
+    assert "/predict" in endpoints
     assert endpoints["/predict"]["parameters"][0]["python_type"]["type"] == "str"
     assert "alpha" in endpoints["/predict"]["description"]
     with pytest.raises(Exception, match="type at least one word"):
@@ -260,6 +384,12 @@ def test_the_entry_is_short_and_only_the_page_imports_gradio():
                     if isinstance(node, ast.Import | ast.ImportFrom)
                     for alias in [*node.names, ast.alias(getattr(node, "module", None) or "")]}
         assert not any(name.split(".")[0] == "gradio" for name in imported), file
+
+
+def answered(shelf, text, say, **settings):
+    """Both panels for a sentence, as one piece of HTML."""
+    own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
+    return "".join(playground.respond(shelf, shelf.start, text, say, own | settings)[0])
 
 
 @cache

@@ -3,6 +3,7 @@
 Knows nothing of gradio.
 """
 
+import os
 import threading
 from dataclasses import replace
 from functools import cached_property
@@ -77,7 +78,7 @@ class Shelf:
     @property
     def start(self):
         """The name of the run that the page starts on."""
-        return self.first.resolve().name
+        return Path(os.path.abspath(self.first)).name  # not resolved: a link keeps its own name
 
     def path(self, name):
         """The folder of a run's name. Raises MonjuError for a name that is no plain folder name."""
