@@ -34,6 +34,8 @@ class Config:
     label_names: list[str] = option([], "names of the labels, in the labels' order (the source's own)", group="data")
     keep_overlap: bool = option(False, "keep training sentences that also stand in the held-out split", group="data")
     sample: int | None = option(None, "train on a stratified sample of this many sentences (all)", group="data", least=4)
+    tuning_size: int = option(0, "training sentences kept aside, from which no model learns, so that gates and weights "
+                              "can be chosen on them", group="data", least=0)
     # clusters
     embedder: str = option("sbert", "sentence → vector", group="clusters", table="embedders")
     clusterer: str = option("balanced", "vectors → clusters", group="clusters", table="clusterers")

@@ -1,4 +1,5 @@
-"""The stored held-out predictions of a run: predictions.parquet, one row a sentence, no text.
+"""The stored predictions of a run, one row a sentence, no text: predictions.parquet of the held-out sentences,
+tuning.parquet of those kept aside from training, with their vectors.
 
 Every gate, fusion and table that needs no new forward pass starts here.
 """
@@ -13,28 +14,35 @@ from monju.ensemble import Votes, expert_names, model_key
 from monju.errors import MonjuError
 
 
-def save_predictions(run, votes, labels):
-    """Write ids, labels, distances, posteriors (where there are any) and every model's logits."""
+def save_predictions(run, votes, labels, name="predictions"):
+    """Write ids, labels, distances, posteriors (where there are any) and every model's logits; for `tuning` vectors too,
+    since gates may be learned on them."""
     columns = {"id": np.arange(len(labels)), "label": labels, "distances": list(votes.distances)}
     if votes.posterior is not None:
         columns["posterior"] = list(votes.posterior)
+    if name == "tuning":
+        columns["vector"] = list(votes.vectors.astype(np.float16))
     columns |= {f"logits {model}": list(votes.logits[:, i]) for i, model in enumerate(votes.models)}
     buffer = io.BytesIO()
     pd.DataFrame(columns).to_parquet(buffer, index=False)
-    run.write_bytes("predictions.parquet", buffer.getvalue())
+    run.write_bytes(f"{name}.parquet", buffer.getvalue())
 
 
-def load_predictions(run):
-    """Votes and labels [n] as they were stored, without vectors. Raises MonjuError for a damaged file."""
+def load_predictions(run, name="predictions"):
+    """Votes and labels [n] as they were stored, with vectors where they were. Raises MonjuError for a damaged file, and
+    where a run has no sentences kept aside."""
+    if name == "tuning" and not run.manifest["data"].get("tuning"):
+        raise MonjuError("this run kept no sentences aside to choose on: train one with --tuning-size 2000")
     config, models = run.config, run.manifest["models"]
     experts = expert_names(config)
     control = [model_key("equal-cost", name) for name in models["equal-cost"]]
     try:
-        rows = pd.read_parquet(run.path / "predictions.parquet")
+        rows = pd.read_parquet(run.path / f"{name}.parquet")
         logits = np.stack([np.stack(rows[f"logits {name}"]) for name in experts + models["baseline"] + control], axis=1)
         posterior = np.stack(rows["posterior"]) if "posterior" in rows else None
+        vectors = np.stack(rows["vector"]).astype(np.float32) if "vector" in rows else None
         distances, labels = np.stack(rows["distances"]), rows["label"].to_numpy()
     except (OSError, ValueError, KeyError) as error:
-        raise MonjuError(f"{run.path / 'predictions.parquet'} is damaged ({error}): restore the file or train the run again") from None
+        raise MonjuError(f"{run.path / name}.parquet is damaged ({error}): restore the file or train the run again") from None
     return Votes(clusterers.names(config.k), gates.subsets(config.k, config.subset_size), experts, models["baseline"],
-                 control, None, distances, posterior, logits), labels
+                 control, vectors, distances, posterior, logits), labels

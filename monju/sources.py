@@ -47,6 +47,7 @@ class Data:
     label_names: list[str]  # what to show people
     notes: list[str]  # sentences on what was read, found and dropped
     overlap: int  # training sentences that also stand in validation
+    tuning: Split | None  # training sentences kept aside for choosing gates and weights
     fingerprint: str  # sha256 over both splits as used
 
 
@@ -71,12 +72,19 @@ class Rows(NamedTuple):
         return Split(self.texts, np.array([index[label] for label in self.labels], dtype=np.int64))
 
 
+def load_for(config) -> Data:
+    """The data of a run's configuration: the same sentences in the same order every time."""
+    return load(config.data, text_column=config.text_column, label_column=config.label_column, label_names=config.label_names,
+                keep_overlap=config.keep_overlap, sample=config.sample, tuning_size=config.tuning_size, seed=config.seed)
+
+
 def load(
-    source, *, text_column=None, label_column=None, label_names=None, keep_overlap=False, sample=None, seed=0
+    source, *, text_column=None, label_column=None, label_names=None, keep_overlap=False, sample=None, tuning_size=0, seed=0
 ) -> Data:
     """Read a source for training: `Data`, with notes on all that was found and dropped.
 
     `sample` keeps that many training sentences, drawn by `seed` in proportion to the classes; validation stays whole.
+    `tuning_size` takes that many of them out of training, drawn likewise.
     Raises MonjuError for whatever is wrong with the source, its rows or what is asked of them.
     """
     notes: list[str] = []
@@ -113,10 +121,18 @@ def load(
         train = train.take(stratified(train.labels, sample, seed))
         notes.append(f"Sample: {len(train.texts):,} of {everything:,} training sentences"
                      + (f", all there are ({sample:,} were asked for)." if sample > everything else "."))
+    seen, tuning = fingerprint(train, validation), None
+    if tuning_size:
+        if tuning_size > len(train.texts) // 2:
+            raise MonjuError(f"--tuning-size {tuning_size:,} would keep most of the {len(train.texts):,} training sentences "
+                             "aside: ask for at most half")
+        aside = stratified(train.labels, tuning_size, seed)
+        train, tuning = train.take(np.setdiff1d(np.arange(len(train.texts)), aside)), train.take(aside)
+        notes.append(f"{tuning_size:,} training sentences are kept aside for choosing gates and weights.")
 
     index = {label: i for i, label in enumerate(labels)}
     return Data(train.numbered(index), validation.numbered(index), labels, names, notes, overlap,
-                fingerprint(train, validation))
+                tuning and tuning.numbered(index), seen)
 
 
 def load_labelled(source, labels, label_names, *, text_column=None, label_column=None) -> Split:

@@ -78,9 +78,7 @@ def train(config, out, resume=False):
         refuse_taken(out)
 
     # 1. the sentences
-    data = sources.load(config.data, text_column=config.text_column, label_column=config.label_column,
-                        label_names=config.label_names, keep_overlap=config.keep_overlap,
-                        sample=config.sample, seed=config.seed)
+    data = sources.load_for(config)
     yield from map(Stage, data.notes)
     if resume and run.manifest["data"]["fingerprint"] != data.fingerprint:
         raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
@@ -122,8 +120,12 @@ def train(config, out, resume=False):
 
         # 4. what they are worth
         yield Stage(f"Reading {len(data.validation.texts):,} held-out sentences with every model.")
-        votes = Monju.of(run, config.device, controls=True).votes(data.validation.texts)
+        monju = Monju.of(run, config.device, controls=True)
+        votes = monju.votes(data.validation.texts)
         save_predictions(run, votes, data.validation.labels)
+        if data.tuning:
+            yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
+            save_predictions(run, monju.votes(data.tuning.texts), data.tuning.labels, "tuning")
         run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
                                                       repr(gates.make(config))))
         run.finish()
@@ -230,6 +232,7 @@ def cost(run, jobs):
 def facts(data):
     """What the manifest keeps of the data: numbers and names, no sentence."""
     return {"fingerprint": data.fingerprint, "train": len(data.train.texts), "validation": len(data.validation.texts),
+            "tuning": len(data.tuning.texts) if data.tuning else 0,
             "labels": data.labels, "label_names": data.label_names, "overlap": data.overlap, "notes": data.notes}
 
 

@@ -11,11 +11,11 @@ from monju.training import train
 
 @pytest.fixture(scope="session")
 def movies(tmp_path_factory):
-    """A folder of real Rotten Tomatoes sentences: 100 in train.csv, 40 in validation.csv, half of each positive."""
-    found = sources.load("rotten-tomatoes", sample=100)
+    """A folder of real Rotten Tomatoes sentences: 120 in train.csv, 40 in validation.csv, half of each positive."""
+    found = sources.load("rotten-tomatoes", sample=120)
     folder = tmp_path_factory.mktemp("movies")
     held_out = sources.stratified(found.validation.labels, 40, seed=0)
-    for name, split, rows in (("train", found.train, range(100)), ("validation", found.validation, held_out)):
+    for name, split, rows in (("train", found.train, range(120)), ("validation", found.validation, held_out)):
         with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "label"), *((split.texts[row], split.labels[row]) for row in rows)])
     return folder
@@ -23,9 +23,10 @@ def movies(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, movies):
-    """The folder of a real run: three experts, three baselines and their equal-cost controls, all as adapters."""
+    """The folder of a real run on 100 sentences, 20 kept aside: three experts, three baselines and their equal-cost
+    controls, all as adapters."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    config = Config(data=str(movies), label_names=["negative", "positive"], k=3, subset_size=2, finetuning="lora",
+    config = Config(data=str(movies), label_names=["negative", "positive"], tuning_size=20, k=3, subset_size=2, finetuning="lora",
                     epochs=1, max_tokens=48, equal_cost=True, precision="fp32", device="cpu", workers=1)
     for _ in train(config, out):
         pass

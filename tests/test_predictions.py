@@ -62,3 +62,14 @@ def test_a_damaged_file_is_refused_by_name(run, tiny_run):
     shutil.copy(tiny_run / "predictions.parquet", path)  # another run's: its models are not this one's
     with pytest.raises(MonjuError, match="predictions.parquet is damaged"):
         load_predictions(run)
+
+
+def test_the_sentences_kept_aside_have_their_own_predictions_with_vectors(tiny_run):
+    run = Run.open(tiny_run)
+    votes, labels = load_predictions(run, "tuning")
+    assert votes.logits.shape == (20, 9, 2) and votes.vectors.shape[0] == len(labels) == 20
+    assert load_predictions(run)[0].vectors is None
+    np.testing.assert_allclose(np.linalg.norm(votes.vectors, axis=1), 1, atol=1e-3)  # in half precision
+    run.manifest["data"]["tuning"] = 0
+    with pytest.raises(MonjuError, match="--tuning-size"):
+        load_predictions(run, "tuning")

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from monju.errors import MonjuError
-from monju.sources import load, load_labelled, split, stratified
+from monju.sources import load, load_labelled, load_texts, split, stratified
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -363,3 +363,20 @@ def test_without_the_hub_the_way_out_is_told_quickly(tmp_path, environment):
 def test_a_cached_hub_dataset_needs_no_network(tmp_path, environment):
     printed = offline(tmp_path, HUB_CACHE, **environment)
     assert printed == "['bad', 'good'] ['train 0', 'train 1', 'train 2', 'train 3'] ['test 0', 'test 1'] [1, 0]"
+
+
+def test_sentences_kept_aside_leave_training_and_change_nothing_else(movies):
+    whole, parted = load(movies), load(movies, tuning_size=20)
+    assert len(parted.tuning.texts) == 20 and len(parted.train.texts) == 100
+    assert sorted(parted.tuning.texts + parted.train.texts) == sorted(whole.train.texts)
+    assert parted.tuning.labels.sum() == 10 and parted.fingerprint == whole.fingerprint  # as balanced as what it came from
+    assert parted.validation.texts == whole.validation.texts and whole.tuning is None
+    with pytest.raises(MonjuError, match="at most half"):
+        load(movies, tuning_size=61)
+
+
+def test_a_list_without_labels_is_read(tmp_path):
+    (tmp_path / "named.tsv").write_text("id\tReview\n1\ta quiet triumph\n")
+    (tmp_path / "bare.csv").write_text("a quiet triumph\ndull\n")
+    assert load_texts(tmp_path / "named.tsv") == ["a quiet triumph"]
+    assert load_texts(tmp_path / "bare.csv") == ["a quiet triumph", "dull"]

@@ -126,7 +126,7 @@ def test_baselines_and_their_control_are_trained_on_request_only():
 
 
 def test_an_expert_that_would_see_one_class_is_refused():
-    data = sources.Data(sources.Split(["x"] * 64, np.array([0] * 40 + [0, 1] * 12)), None, [0, 1], ["bad", "good"], [], 0, "")
+    data = sources.Data(sources.Split(["x"] * 64, np.array([0] * 40 + [0, 1] * 12)), None, [0, 1], ["bad", "good"], [], 0, None, "")
     refuse_one_sided(Config(), CLUSTERS, data)
     with pytest.raises(MonjuError, match="expert A would see only sentences labelled 'bad'"):
         refuse_one_sided(Config(subset_size=1), CLUSTERS, data)
@@ -195,7 +195,7 @@ def test_history_has_every_step_of_every_model(history):
 def test_history_counts_real_tokens_exactly(history, tiny_run):
     """One epoch reads each of a model's sentences once: its tokens are theirs, padding not counted."""
     config = Run.open(tiny_run).config
-    data = sources.load(config.data)
+    data = sources.load_for(config)
     lengths = np.array([len(ids) for ids in backbones.encode(backbones.tokenizer(config.backbone), data.train.texts, 48)])
     clusters = Clustering.load(tiny_run / "clustering", config).labels_
     for name, subset in zip(expert_names(config), gates.subsets(3, 2)):
