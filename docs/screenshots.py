@@ -12,13 +12,15 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 import monju
-from monju.ui import SHIPPED, launch
+from monju.ui import SHIPPED, TABS, launch
 
 SIZES = {"wall": (1280, 720), "phone": (390, 844)}
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]
 SENTENCE = "The first hour drags, the second is a small miracle."
 PATIENCE = 120_000  # milliseconds, for a machine that is busy
+SETTLED = 4_000  # milliseconds after which a tab's pictures stand still
+WHOLE = {"start", *TABS}  # states whose picture goes down to the page's end
 
 
 def pictures(browser, url, folder, name, states, disagreement):
@@ -34,12 +36,16 @@ def pictures(browser, url, folder, name, states, disagreement):
                 for state in states:
                     show(page, state, disagreement)
                     picture = folder / f"{name}-{state}-{size}-{theme}-{locale[:2]}.png"
-                    page.screenshot(path=picture, full_page=state == "start")
+                    page.screenshot(path=picture, full_page=state in WHOLE)
                 context.close()
 
 
 def show(page, state, disagreement):
-    """Bring the page into a state: nothing to do for the start."""
+    """Bring the page into a state: nothing to do for the start, a tab to open, or a sentence to type."""
+    if state in TABS:
+        page.get_by_role("tab").nth(list(TABS).index(state)).click()
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(SETTLED)
     typed = {"typed": SENTENCE, "empty": "", "disagreement": disagreement}.get(state)
     if typed is None:
         return
@@ -66,11 +72,12 @@ def main():
     asked.folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as nothing:
         browser = playwright.chromium.launch(executable_path=asked.chromium, args=QUIET)
-        for name, run in (("playground", asked.run), ("broken", Path(nothing))):
+        for name, run in (("run", asked.run), ("broken", Path(nothing))):
             _, url, _ = launch(run, prevent_thread_lock=True, quiet=True)
-            dispute = disputed(run) if name == "playground" else None
-            states = ["start", "typed", "empty"] if name == "playground" else ["start"]
-            pictures(browser, url, asked.folder, name, states + ["disagreement"] * bool(dispute), dispute)
+            dispute = disputed(run) if name == "run" else None
+            states = ["start"] if name == "broken" else ["start", "typed", "empty", *["disagreement"] * bool(dispute)]
+            others = [tab for tab in TABS if tab != "playground"]
+            pictures(browser, url, asked.folder, name, states + others, dispute)
         browser.close()
 
 
