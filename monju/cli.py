@@ -1,4 +1,4 @@
-"""The command line: python -m monju train | evaluate | predict | app.
+"""The command line: python -m monju train | evaluate | compare | predict | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -70,6 +70,14 @@ def parser():
     predict.add_argument("texts", metavar="TEXT", nargs="+", help="a sentence; - reads one a line from standard input")
     add_device_and_json(predict)
 
+    compare = commands.add_parser("compare", help="every ensemble, gate and merge that the run allows, side by side")
+    compare.set_defaults(command=run_compare)
+    compare.add_argument("run", metavar="RUN", help="a finished run's folder")
+    compare.add_argument("--data", required=True, metavar="SOURCE", help="labelled sentences: their held-out part where there is one")
+    for name in ("text_column", "label_column"):
+        compare.add_argument(schema.flag(name), metavar="NAME")
+    add_device_and_json(compare)
+
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
     app.add_argument("run", metavar="RUN", nargs="?", help="the run to open on (the one that ships)")
@@ -133,6 +141,23 @@ def run_evaluate(asked):
                                      text_column=asked.text_column, label_column=asked.label_column)
     cost = monju.run.read_json("metrics.json").get("cost")
     return report(evaluate.table(monju.predict(labelled.texts), labelled.labels, cost, repr(gates.make(monju.config))), asked.json)
+
+
+def run_compare(asked):
+    from monju import sources
+    from monju.compare import compare
+    from monju.ensemble import Monju
+
+    monju = Monju.load(asked.run, asked.device, controls=True)
+    labelled = sources.load_labelled(asked.data, monju.labels, monju.label_names,
+                                     text_column=asked.text_column, label_column=asked.label_column)
+    found = compare(monju, labelled.texts, labelled.labels)
+    if asked.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        from monju.terminal import print_comparison
+
+        print_comparison(found)
 
 
 def run_predict(asked):

@@ -63,3 +63,27 @@ def clock(seconds):
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def print_comparison(found):
+    """The rows of `compare`, the most accurate first, then what was left out and why."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    table = Table(title=f"{found['n']:,} sentences, against {found['against']}", box=box.SIMPLE_HEAD, title_justify="left",
+                  title_style="bold", show_edge=False, pad_edge=False)
+    for header, side in (("", "left"), ("kind", "left"), ("Acc. % [95 % CI]", "right"), ("difference", "right"),
+                         ("p", "right"), ("p, Holm", "right"), ("NLL", "right"), ("ECE", "right"), ("passes", "right")):
+        table.add_column(header, justify=side, no_wrap=True)
+    for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
+        low, high = row["interval"]
+        table.add_row(*map(Text, (row["name"], row["kind"], f"{100 * row['accuracy']:.2f} [{100 * low:.1f}, {100 * high:.1f}]",
+                                  f"{100 * row['difference']:+.2f}", f"{row['p_value']:.2g}",
+                                  f"{row['p_holm']:.2g}" if "p_holm" in row else "", f"{row['nll']:.4f}", f"{row['ece']:.4f}",
+                                  str(row["forward_passes"]))))
+    console.print(table)
+    for row in found["left_out"]:
+        console.print(Text(f"{row['name']} is left out: it {row['reason']}."))

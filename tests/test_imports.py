@@ -23,7 +23,7 @@ HOUSE = """
     bench
     compare distill
     training
-    workers
+    combine workers
     evaluate
     predictions
     merging

@@ -1,0 +1,78 @@
+"""Merges: the weights of many models → one model, which answers in a single forward pass.
+
+A merge works on plain dictionaries of tensors, `start` (what every expert was before it was fine-tuned) and `experts`
+(each after), and gives such a dictionary. Adapters count as what they add to their backbone, exactly. It knows nothing of
+texts. A new merge is one function here and one line in TABLE.
+"""
+
+from functools import partial
+
+import torch
+
+from monju import backbones
+from monju.errors import MonjuError
+
+
+def uniform_soup(start, experts):
+    """The mean of the experts' weights (Wortsman et al. 2022, uniform soup)."""
+    return {name: torch.stack([expert[name] for expert in experts]).mean(0) for name in start}
+
+
+def task_arithmetic(start, experts, scale=1 / 3):
+    """θ₀ + λ Σ τ_i with τ_i = θ_i − θ₀ (Ilharco et al. 2023, eq. 1); at λ = 1 / experts it is the uniform soup."""
+    return {name: start[name] + scale * sum(expert[name] - start[name] for expert in experts) for name in start}
+
+
+def ties(start, experts, density=0.2, scale=1.0):
+    """TIES (Yadav et al. 2023): keep each task vector's largest `density`, elect a sign, average what agrees with it."""
+    trimmed = [trim(flat(start, expert), density) for expert in experts]
+    tau = torch.stack(trimmed)  # (experts, weights)
+    sign = tau.sum(0).sign()  # the sign with the larger total mass
+    agrees = (tau.sign() == sign) & (tau != 0)
+    merged = (tau * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+    return unflat(start, scale * merged)
+
+
+def dare(start, experts, density=0.5, scale=1 / 3, seed=0):
+    """DARE (Yu et al. 2024): drop each task vector's weights at random, rescale what is left by 1 / density, add up."""
+    random = torch.Generator().manual_seed(seed)
+    merged = 0
+    for expert in experts:
+        tau = flat(start, expert)
+        merged = merged + tau * (torch.rand(tau.shape, generator=random) < density) / density
+    return unflat(start, scale * merged)
+
+
+def fisher(start, experts, fishers, floor=1e-10):
+    """Each weight's mean over experts, weighted by its Fisher information (Matena & Raffel 2022, eq. 3)."""
+    merged = {}
+    for name in start:
+        weights = torch.stack([known[name] for known in fishers]) + floor  # where nobody knows, all count alike
+        merged[name] = (weights * torch.stack([expert[name] for expert in experts])).sum(0) / weights.sum(0)
+    return merged
+
+
+def by_alpha(experts, alpha):
+    """Σ α_i θ_i: one sentence's own model, by its α."""
+    return {name: sum(weight * expert[name] for weight, expert in zip(alpha, experts)) for name in experts[0]}
+
+
+def flat(start, expert):
+    """A task vector θ − θ₀ as one long tensor."""
+    return torch.cat([(expert[name] - start[name]).flatten() for name in start])
+
+
+def unflat(start, vector):
+    """θ₀ plus a long task vector, as a dictionary."""
+    sizes = [weight.numel() for weight in start.values()]
+    return {name: weight + part.view_as(weight) for (name, weight), part in zip(start.items(), vector.split(sizes))}
+
+
+def trim(tau, density):
+    """The `density` largest entries of a task vector by magnitude; the others zero."""
+    keep = max(1, int(density * tau.numel()))
+    threshold = tau.abs().kthvalue(tau.numel() - keep + 1).values
+    return torch.where(tau.abs() >= threshold, tau, 0.0)
+
+
+TABLE = {"uniform soup": uniform_soup, "task arithmetic": partial(task_arithmetic, scale=0.5), "TIES": ties, "DARE": dare}

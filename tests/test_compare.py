@@ -1,0 +1,91 @@
+"""The comparison on a real tiny run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from monju import combine, compare, evaluate, merging, sources
+from monju.cli import main
+from monju.ensemble import Monju
+from monju.run import Run
+
+
+@pytest.fixture(scope="module")
+def found(tiny_run):
+    monju = Monju.load(tiny_run, controls=True)
+    held_out = sources.load_for(monju.config).validation
+    return compare.compare(monju, held_out.texts, held_out.labels), monju
+
+
+def test_every_way_is_a_row_or_left_out_with_a_reason(found):
+    rows, left_out = ({row["name"] for row in found[0][part]} for part in ("rows", "left_out"))
+    assert rows | left_out == {*combine.TABLE, *merging.TABLE, "AB", "BC", "CA", "baseline", "equal cost",
+                               *(f"{kind}seed{i}" for kind in ("", "equal-cost/") for i in range(3))}
+    assert left_out == {"c-BTM", "posterior", "posterior, running prior"} and not rows & left_out
+
+
+def test_rows_agree_with_the_runs_own_table(found, tiny_run):
+    rows = {row["name"]: row for row in found[0]["rows"]}
+    stored = Run.open(tiny_run).read_json("metrics.json")
+    assert rows["monju"]["accuracy"] == stored["monju"]["accuracy"]
+    assert rows["baseline"]["accuracy"] == stored["baseline"]["accuracy"] and rows["baseline"]["difference"] == 0
+    assert rows["monju"]["p_value"] == stored["monju_vs_baseline"]["p_value"]
+    assert rows["monju"]["train_tokens"] == sum(stored["cost"][name]["tokens"] for name in ("AB", "BC", "CA"))
+    assert rows["oracle"]["accuracy"] >= max(rows[name]["accuracy"] for name in ("AB", "BC", "CA"))
+    assert rows["uniform soup"]["forward_passes"] == 1 and rows["monju"]["forward_passes"] == 3
+
+
+def test_the_merge_of_one_expert_with_itself_is_that_expert(found):
+    monju = found[1]
+    texts = ["a quiet triumph", "dull"]
+    merger = compare.Merger(monju, texts)
+    alone = merger.logits(lambda start, experts: merging.uniform_soup(start, [experts[1]] * 3))
+    np.testing.assert_allclose(alone, monju.votes(texts).of(["BC"])[:, 0], atol=1e-4)
+
+
+def test_holms_correction_by_hand():
+    rows = [{"name": "x", "p_value": 0.01}, {"name": "y", "p_value": 0.04}, {"name": "baseline", "p_value": 1.0}, {"name": "z", "p_value": 0.03}]
+    compare.holm(rows, "baseline")
+    assert [row.get("p_holm") for row in rows] == [pytest.approx(0.03), pytest.approx(0.06), None, pytest.approx(0.06)]
+
+
+def test_diversity_by_hand():
+    # two members, four sentences labelled 0: right/right, right/wrong, wrong/right, wrong/wrong
+    right, wrong = [9.0, -9.0], [-9.0, 9.0]
+    logits = np.array([[right, right], [right, wrong], [wrong, right], [wrong, wrong]])
+    found = compare._diversity(logits, np.zeros(4, int))
+    assert found["disagreement"] == 0.5 and found["double_fault"] == 0.25 and found["q"] == 0 and found["rho"] == 0
+    # error of the ensemble = mean error of its members − ambiguity
+    assert found["ensemble_error"] == pytest.approx(found["member_error"] - found["ambiguity"])
+
+
+def test_a_gate_added_here_appears_in_the_comparison(found, monkeypatch):
+    def loudest(votes, known):
+        """The surest expert alone."""
+        logits = votes.of(votes.experts)
+        return logits[np.arange(len(logits)), np.ptp(logits, axis=2).argmax(axis=1)]
+
+    monkeypatch.setitem(combine.TABLE, "surest", ("gate", loudest))
+    monju = found[1]
+    rows = compare.compare(monju, ["a quiet triumph", "dull"], [1, 0], merges=False)["rows"]
+    assert "surest" in {row["name"] for row in rows}
+
+
+def test_the_command_prints_a_table_and_json(tiny_run, movies, capsys):
+    assert main(["compare", str(tiny_run), "--data", str(movies), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == 40 and {"name", "kind", "accuracy", "interval", "difference", "p_value", "forward_passes",
+                                 "train_tokens"} <= set(found["rows"][0])
+    assert main(["compare", str(tiny_run), "--data", str(movies)]) == 0
+    out = capsys.readouterr().out
+    assert "uniform soup" in out and "c-BTM is left out: it needs" in out
+
+
+def test_measures_are_those_of_the_table(found):
+    monju = found[1]
+    held_out = sources.load_for(monju.config).validation
+    votes = monju.votes(held_out.texts)
+    row = next(row for row in found[0]["rows"] if row["name"] == "AB")
+    assert {key: row[key] for key in ("accuracy", "nll", "ece")} \
+        == {key: evaluate.measure(votes.of(["AB"])[:, 0], held_out.labels)[key] for key in ("accuracy", "nll", "ece")}
