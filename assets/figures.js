@@ -1,6 +1,7 @@
 // Draws the results' figures: plotly.js comes from the installed package, the value from monju/ui/results.py.
 // A figure is drawn in light colours; on a dark ground each is exchanged for its darker partner. What is saved is light.
 const COLOUR = /#[0-9a-f]{6}/g
+const NARROW = 420, SHRINK = 0.74  // pixels under which a figure's letters shrink, and how far
 const QUALITY = 2  // a saved PNG's pixels for each of the figure's
 const dark = () => !!document.querySelector('.dark')
 const shown = new Map()  // name → {plot, figure}
@@ -63,8 +64,17 @@ function draw() {
   }
 }
 
+function sized(part) {
+  for (const [name, value] of Object.entries(part ?? {})) {
+    if (/font$/.test(name) && value?.size) value.size = Math.round(value.size * SHRINK)
+    else if (value && typeof value == 'object') sized(value)
+  }
+  return part
+}
+
 function paint({plot, one, darker}) {
   const {data, layout} = repainted(structuredClone(one.figure), darker)
+  if (plot.clientWidth < NARROW) [data, layout].forEach(sized)
   Plotly.react(plot, data, layout, {displayModeBar: false})
 }
 

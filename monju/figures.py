@@ -57,7 +57,7 @@ def heat(shares, written, told, across, down, **layout):
              "texttemplate": "" if crowded else "%{text}", "textfont": {"size": 18 if len(across) <= 6 else 14, "color": LIGHT["ink"]},
              "colorscale": [[0, LIGHT["cool"]], [1, LIGHT["warm"]]], "showscale": False, "xgap": 3, "ygap": 3,
              "x": list(range(len(across))), "y": list(range(len(down))), "hoverongaps": False}
-    axis = {"showgrid": False, "zeroline": False, "showline": False, "fixedrange": True, "automargin": True}
+    axis = {"showgrid": False, "zeroline": False, "showline": False, "fixedrange": True, "automargin": True, "ticks": ""}
     ticks = {"tickmode": "array", "tickfont": {"size": 16 if len(across) <= 6 else 13, "color": LIGHT["ink"]}}
     return figure([trace], height=max(280, 90 + (ROW if not crowded else 26) * len(down)), **layout,
                   xaxis={**axis, **ticks, "side": "top", "tickvals": trace["x"], "ticktext": across, "tickangle": 0 if len(across) <= 4 else None},
@@ -119,7 +119,7 @@ def alpha_distribution(experts, alpha, say, bins=40):
             "line": {"color": LIGHT["orange"], "width": 3, "dash": "dash"}}
     note = {"x": equal, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False, "font": {"color": LIGHT["ink"], "size": 15},
             "text": say("fig_equal", value=f"{equal:.3f}")}
-    return figure(traces, height=max(300, 110 + (84 if len(experts) <= 6 else 44) * len(experts)), barmode="overlay",
+    return figure(traces, height=max(300, 110 + (112 if len(experts) <= 6 else 44) * len(experts)), barmode="overlay",
                   shapes=[line], annotations=[note], margin={"l": 10, "r": 10, "t": 36, "b": 10},
                   xaxis={**axis(), "title": {"text": "α"}, "range": [edges[0], edges[-1]]},
                   yaxis={**axis(), "tickmode": "array", "tickvals": rows, "ticktext": means, "range": [-0.06, len(experts)],
@@ -128,7 +128,7 @@ def alpha_distribution(experts, alpha, say, bins=40):
 
 def axis():
     return {"gridcolor": LIGHT["line"], "zeroline": False, "linecolor": LIGHT["line"], "tickfont": {"size": 14, "color": LIGHT["faint"]},
-            "automargin": True, "fixedrange": True}
+            "automargin": True, "fixedrange": True, "ticks": ""}
 
 
 def figure(traces, **layout):

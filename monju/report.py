@@ -153,8 +153,11 @@ def brackets(bounds, form=".1f"):
 
 def accuracy_table(results, say):
     """The poster's table for this run, the poster's own numbers beside it."""
-    head = "".join(f'<th scope="col">{say(key)}</th>' for key in ("col_trained", "col_accuracy", "col_ensemble", "col_gain", "col_cost"))
-    head += "".join(f'<th scope="col" class="poster">{say(key)}</th>' for key in ("col_poster_accuracy", "col_poster_ensemble", "col_poster_gain"))
+    first = f'<th scope="col" rowspan="2">{say("col_trained")}</th>'
+    groups = f'<th scope="colgroup" colspan="4">{say("col_run")}</th><th scope="colgroup" colspan="3" class="poster">{say("col_poster")}</th>'
+    ours, theirs = ("col_accuracy", "col_ensemble", "col_gain", "col_cost"), ("col_accuracy", "col_ensemble", "col_poster_gain")
+    head = "".join(f'<th scope="col">{say(key)}</th>' for key in ours)
+    head += "".join(f'<th scope="col" class="poster">{say(key)}</th>' for key in theirs)
     metrics, body, alike = results.metrics, "", poster_is_alike(results.config)
     for key, ensemble, models in ensembles(metrics):
         share = cost_share(metrics, models)
@@ -167,12 +170,12 @@ def accuracy_table(results, say):
         mean = theirs and np.mean([model["accuracy"] for model in members.values()])
         cells += [f"{percent(mean)} <small>{say('mean_member')}</small>", percent(theirs["accuracy"]),
                   percent(theirs["accuracy"] - mean, "+.2f")] if theirs else ["–"] * 3
-        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, f'ensemble {key}')
+        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, "ensemble", f' data-row="{key}"')
         for name, model in models.items():
             known = members[name]["accuracy"] if theirs and alike and name in members else None
             cells = [f"{percent(model['accuracy'])} {interval(model['interval'])}", "", "", "", "–" if known is None else percent(known), "", ""]
             body += row(escape(trained_on(name, model)), cells, "member", f' data-model="{escape(name)}"')
-    return (f'<div class="wide" tabindex="0" role="region" aria-label="{say("table_title")}"><table class="results"><thead><tr>{head}</tr></thead>'
+    return (f'<div class="wide" tabindex="0" role="region" aria-label="{say("table_title")}"><table class="results"><thead><tr>{first}{groups}</tr><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>")
 
 
@@ -201,7 +204,7 @@ def told(results, say):
         parts.append(say("told_no_baseline"))
     if gains := results.gains:
         low, high = gains["interval"]
-        parts.append(say("told_gains", points=percent(gains["difference"], "+.2f"), low=percent(low, "+.2f"), high=percent(high, "+.2f"))
+        parts.append(say("told_gains", experts=percent(metrics["monju"]["mean_member"]), members=percent(metrics["baseline"]["mean_member"]), points=percent(gains["difference"], "+.2f"), low=percent(low, "+.2f"), high=percent(high, "+.2f"))
                      + " " + say("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure"))
     alpha = metrics["alpha"]
     parts.append(say("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",

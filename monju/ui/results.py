@@ -45,7 +45,7 @@ def build(page, tab):
     page.blocks.taken = folder
     wanted = gr.State("")  # the run whose sentences are to be read, a moment after its numbers are shown
     with gr.Column():
-        table = gr.HTML(elem_id="results-table", apply_default_css=False)
+        table = gr.HTML(I18N("results_waiting"), elem_id="results-table", apply_default_css=False)
         with gr.Row(elem_id="take"):
             takes = {kind: gr.Button(I18N(f"take_{kind}"), size="sm", min_width=0, elem_id=f"take-{kind}") for kind in FILES}
         file = gr.DownloadButton(visible="hidden", elem_id="taken")
