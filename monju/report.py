@@ -268,11 +268,11 @@ def html(results, say):
 
 def data_facts(results):
     """What the manifest says of the data: names and numbers."""
-    data = results.data
-    return {"data": Path(results.config.data).name, "train": data["train"], "validation": data["validation"],
+    data, place = results.data, results.config.data
+    return {"data": Path(place).name, "train": data["train"], "validation": data["validation"],
             "labels": ", ".join(map(str, data["label_names"])), "overlap": data["overlap"], "fingerprint": data["fingerprint"],
             **{f"cluster {name}": size for name, size in results.run.manifest.get("clusters", {}).items()},
-            "notes": " ".join(data.get("notes", []))}
+            "notes": " ".join(data.get("notes", [])).replace(place, Path(place).name)}
 
 
 def listing(values):
