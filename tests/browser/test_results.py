@@ -35,7 +35,9 @@ def browser():
 
 @pytest.fixture(scope="module")
 def served(tiny_run):
-    _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONJU_RUNS", str(tiny_run.parent))  # where the second run stands
+        _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     yield url
     gr.close_all()
 
