@@ -35,7 +35,8 @@ TEXTS = {
                          "このランにはベースラインがないため、比較はできません。"),
     "told_gains": ("Ensembling gains Monju’s experts <b>{points} points</b> [{low}, {high}] more than the baseline’s models; their means "
                    "before it are {experts} % and {members} %.",
-                   "アンサンブルによる向上は、文殊のほうがベースラインより <b>{points} ポイント</b> [{low}, {high}] 大きくなっています。"),
+                   "アンサンブルによる向上は、文殊のほうがベースラインより <b>{points} ポイント</b> [{low}, {high}] 大きくなっています"
+                   "（統合前のメンバー平均は {experts} % と {members} %）。"),
     "told_gains_sure": ("The interval leaves out zero: on other sentences, too, the two gains should differ.",
                         "区間は 0 を含まず、ほかの文でも向上の差が見込まれます。"),
     "told_gains_unsure": ("The interval holds zero: the two gains may well be alike.", "区間は 0 を含むため、向上に差がない可能性もあります。"),
