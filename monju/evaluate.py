@@ -1,6 +1,6 @@
 """Tables over a run: how often each model is right, what each ensemble gains, and how sure one can be of it.
 
-`table` turns arrays into a dictionary that JSON can hold; `render` turns that dictionary into the terminal's view.
+`table` turns arrays into a dictionary that JSON can hold: `terminal`, `report` and the page draw it.
 Knows nothing of texts, files or training. Every interval and p-value speaks of these models on other sentences,
 not of models trained anew with other seeds.
 """
@@ -15,9 +15,6 @@ from scipy.special import softmax
 from monju.errors import MonjuError
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
-
     from monju.ensemble import Predictions
 
 POSTER = {  # the poster's own numbers: RoBERTa-base on SST-2's validation split, k = 3, pairs of clusters
@@ -179,127 +176,86 @@ def _gate_at_work(predictions: Predictions) -> dict:
     }
 
 
-# ---- the terminal's view ----------------------------------------------------------------------------------------
+def ensembles(metrics: dict) -> list[tuple[str, dict, dict]]:
+    """(key, the ensemble's numbers, its members' numbers) of every ensemble that a run's table has, in reading order."""
+    return [(key, metrics[key], metrics[key].get("models", metrics["experts"])) for key in TITLES if key in metrics]
 
 
-def render(metrics: dict) -> Group:
-    """What `table` found, for rich's `Console.print`: the poster's table, then what stands behind it. Fits 80 columns."""
-    from rich.console import Group
-    from rich.text import Text
-
-    costs = [_cost_table(metrics), ""] if "cost" in metrics else []
-    parts = [_accuracy_table(metrics), "", *_verdicts(metrics), _quality_table(metrics), ""]
-    parts += [*_cluster_tables(metrics), *costs, _gate_line(metrics)]
-    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # Text: brackets are no markup
+def trained_on(name: str, model: dict) -> str:
+    """`{C,A}` for the expert CA, `{A,B,C} seed0` for a model that has seen every cluster."""
+    cells = model["clusters"]
+    seen = sorted((cluster for cluster in cells if cells[cluster]["seen"]), key=name.find)  # in the name's order
+    return f"{{{','.join(seen)}}}" + (f" {name.split('/')[-1]}" if len(seen) == len(cells) else "")
 
 
-def _accuracy_table(metrics: dict) -> Table:
-    rows = []
-    for title, ensemble, models in _ensembles(metrics):
-        gained = f"{_percent(ensemble['gain'], '+.2f')} {_span(ensemble['gain_interval'], '+.2f')}"
-        rows.append((title, f"{_percent(ensemble['mean_member'])} mean", _with_interval(ensemble), gained))
-        rows += [(_trained_on(name, model), _with_interval(model), "", "") for name, model in models.items()]
-    headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]", "Gain over mean\nmember, points")
-    return _grid(f"Accuracy on {metrics['n']:,} sentences", headers, rows)
+def cost_share(metrics: dict, models: dict) -> float | None:
+    """Training tokens of these models as a share of the baseline's; None where either was not counted."""
+    cost = metrics.get("cost", {})
+    baseline = metrics.get("baseline", {}).get("models", {})
+    if not baseline or not cost.keys() >= {*models, *baseline}:
+        return None
+    return sum(cost[name]["tokens"] for name in models) / sum(cost[name]["tokens"] for name in baseline)
 
 
-def _verdicts(metrics: dict) -> list[str]:
-    n, pairs = metrics["n"], {key: metrics.get(f"monju_vs_{key}") for key in TITLES}
+# ---- beyond the table: what needs every sentence ----------------------------------------------------------------
+
+
+def agreement(predictions: Predictions) -> tuple[list[str], np.ndarray]:
+    """The experts' and the baseline's names, and the share of sentences on which each two give the same verdict."""
+    names = predictions.experts + predictions.members
+    says = predictions.of(names).argmax(axis=2)  # (n, models)
+    return names, (says[:, :, None] == says[:, None, :]).mean(axis=0)
+
+
+def mean_agreement(same: np.ndarray) -> float | None:
+    """The mean over all pairs of an agreement matrix; None for a single model.
+
+    >>> mean_agreement(np.array([[1, .5], [.5, 1]]))
+    0.5
+    """
+    pairs = same[np.triu_indices(len(same), 1)]
+    return float(pairs.mean()) if len(pairs) else None
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[dict]:
+    """How often verdicts of a like certainty are right: the bins of the winning probability that hold any sentence.
+
+    The bins are those of `measure`'s ECE, which is Σ n · |accuracy − confidence| / Σ n over them.
+    """
+    sure = softmax(np.asarray(logits, dtype=float), axis=1).max(axis=1)
+    right = logits.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.minimum(np.searchsorted(edges, sure, side="right") - 1, bins - 1)
     return [
-        f"Monju − {TITLES[key].lower()}: {_percent(pair['difference'], '+.2f')} points "
-        f"{_span(pair['interval'], '+.2f')}; one sentence is {100 / n:.2f} points.\n"
-        f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
-        f"exact McNemar p = {pair['p_value']:.3g}.\n"
-        for key, pair in pairs.items()
-        if pair is not None
+        {
+            "low": float(edges[b]),
+            "high": float(edges[b + 1]),
+            "n": int((place == b).sum()),
+            "confidence": float(sure[place == b].mean()),
+            "accuracy": float(right[place == b].mean()),
+        }
+        for b in np.unique(place)
     ]
 
 
-def _quality_table(metrics: dict) -> Table:
-    names = ("macro_f1", "nll", "brier", "ece")
-    rows = [(title, *(f"{found[name]:.4f}" for name in names)) for title, found, _ in _ensembles(metrics)]
-    return _grid("Beyond accuracy", ("", "Macro-F1 ↑", "NLL ↓", "Brier ↓", "ECE ↓"), rows)
+def turned(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which sentences (indices into n) our verdicts rescued and broke: right where theirs are wrong, and the reverse.
+
+    >>> turned(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
+    (array([1]), array([], dtype=int64))
+    """
+    we, they = ours == labels, theirs == labels
+    return np.flatnonzero(we & ~they), np.flatnonzero(they & ~we)
 
 
-def _cluster_tables(metrics: dict) -> list:
-    """Expert × cluster, at most six clusters side by side."""
-    models = {_trained_on(name, model): model["clusters"] for name, model in metrics["experts"].items()}
-    models |= {title: found["clusters"] for title, found, _ in _ensembles(metrics)}
-    clusters, tables = list(metrics["monju"]["clusters"].items()), []
-    for start in range(0, len(clusters), 6):
-        across = dict(clusters[start : start + 6])
-        rows = [(title, *(_starred(cells[name]) for name in across)) for title, cells in models.items()]
-        rows.append(("sentences", *(f"{cell['n']:,}" for cell in across.values())))
-        tables.append(_grid("Accuracy % by nearest cluster", ("", *across), rows))
-    return [*tables, "* out of fold: the expert was not trained on this cluster\n"]
+def compare_gains(predictions: Predictions, labels: np.ndarray) -> dict | None:
+    """Monju's gain over its mean expert less the baseline's over its mean member, paired; None without a baseline."""
+    if predictions.baseline is None:
+        return None
 
+    def gained(fused, names):  # (n,)
+        members = predictions.of(names).argmax(axis=2) == labels[:, None]
+        return (fused.argmax(axis=1) == labels) - members.mean(axis=1)
 
-def _cost_table(metrics: dict) -> Table:
-    """What training took, of every ensemble whose members were all counted: its total, then each member."""
-    cost, rows, baseline = metrics["cost"], [], None
-    for title, _, models in _ensembles(metrics):
-        if cost.keys() >= models.keys():
-            total = {what: sum(cost[name][what] for name in models) for what in COSTS}
-            baseline = total["tokens"] if title == TITLES["baseline"] else baseline
-            share = f"{_percent(total['tokens'] / baseline)} %" if baseline else ""
-            rows.append((title, *_amounts(total), share))
-            rows += [(_trained_on(name, model), *_amounts(cost[name]), "") for name, model in models.items()]
-    return _grid("Cost of training", ("", *COSTS, "of baseline's\ntokens"), rows)
-
-
-def _gate_line(metrics: dict) -> str:
-    alpha, gate = metrics["alpha"], metrics["monju"].get("gate")
-    weights = " / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"])
-    return (
-        f"Gate{f' {gate}' if gate else ''}: mean sorted α {weights} (equal weights: {1 / len(alpha['mean']):.2f}); "
-        f"against the equal-weight average it changed {alpha['fused_differs_from_uniform']:,} of {metrics['n']:,} labels."
-    )
-
-
-def _ensembles(metrics: dict) -> list[tuple[str, dict, dict]]:
-    """(title, the ensemble's numbers, its members' numbers) of every ensemble that the run has."""
-    present = {title: metrics[key] for key, title in TITLES.items() if key in metrics}
-    return [(title, found, found.get("models", metrics["experts"])) for title, found in present.items()]
-
-
-def _grid(title: str, headers: tuple, rows: list[tuple]) -> Table:
-    """Names to the left, where they may fold; numbers to the right, never folded; the ensembles' rows in bold."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    looks = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
-    grid = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **looks)
-    grid.add_column(headers[0], overflow="fold")
-    for header in headers[1:]:
-        grid.add_column(Text(header), justify="right", no_wrap=True)
-    for row in rows:
-        grid.add_row(*map(Text, row), style="bold" if row[0] in TITLES.values() else None)
-    return grid
-
-
-def _trained_on(name: str, model: dict) -> str:
-    """`{C,A}` for the expert CA, `{A,B,C} seed0` for a model that has seen every cluster; indented under its ensemble."""
-    cells = model["clusters"]
-    seen = sorted((cluster for cluster in cells if cells[cluster]["seen"]), key=name.find)  # in the name's order
-    return f" {{{','.join(seen)}}}" + (f" {name.split('/')[-1]}" if len(seen) == len(cells) else "")
-
-
-def _amounts(cost: dict) -> list[str]:
-    return [f"{cost[what]:,.{1 if what == 'seconds' else 0}f}" for what in COSTS]
-
-
-def _starred(cell: dict) -> str:
-    return ("" if cell["seen"] else "*") + ("–" if cell["accuracy"] is None else _percent(cell["accuracy"]))
-
-
-def _percent(fraction: float, form: str = ".2f") -> str:
-    return format(round(100 * fraction, 2) + 0.0, form)  # + 0.0: no "-0.00"
-
-
-def _span(bounds: list[float], form: str) -> str:
-    return f"[{', '.join(_percent(bound, form) for bound in bounds)}]"
-
-
-def _with_interval(model: dict) -> str:
-    return f"{_percent(model['accuracy'])} {_span(model['interval'], '.1f')}"
+    scores = gained(predictions.monju, predictions.experts) - gained(predictions.baseline, predictions.members)
+    return {"difference": float(scores.mean()), "interval": interval(scores)}

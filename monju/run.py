@@ -66,19 +66,19 @@ class Run:
     def finished(self):
         return self.manifest.get("status") == "finished"
 
-    def check(self):
-        """Raise MonjuError unless the run is finished and each of its files is exactly as it was written."""
+    def check(self, *names):
+        """Raise MonjuError unless the run is finished and each of its files (or those named) is exactly as it was written."""
         if not self.finished:
             raise MonjuError(f"the run {self.path} is not finished ({self.manifest.get('status')}): "
                              f"continue it with `{command(self.path)} --resume`")
         files = self.manifest.get("files")
         if not files or self.manifest.get("seal", self.seal()) != self.seal():
             raise damaged(self.path / "run.json")
-        for name, written in files.items():
+        for name, written in {name: files.get(name, {}) for name in names or files}.items():
             file = self.path / name
             if not file.is_file():
                 raise MonjuError(f"{file} is missing: restore the file or train the run again")
-            if file.stat().st_size != written["bytes"] or digest(file) != written["sha256"]:
+            if file.stat().st_size != written.get("bytes") or digest(file) != written["sha256"]:
                 raise MonjuError(f"{file} is not the file that the run wrote (truncated or foreign): "
                                  "restore it or train the run again")
         return self

@@ -2,12 +2,13 @@
 
 import sys
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from monju import evaluate
+from monju.evaluate import COSTS, TITLES, cost_share, ensembles, trained_on
 from monju.training import Stage
 
 
@@ -34,7 +35,7 @@ def show(events):
 def print_metrics(metrics):
     """The poster's table and what stands behind it, on standard output."""
     wide_enough = Console(width=None if sys.stdout.isatty() else 80)
-    wide_enough.print(evaluate.render(metrics))
+    wide_enough.print(tables(metrics))
 
 
 def tell(readings):
@@ -67,11 +68,6 @@ def clock(seconds):
 
 def print_comparison(found):
     """The rows of `compare`, the most accurate first, then what was left out and why."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     console = Console(width=None if sys.stdout.isatty() else 110)
     table = Table(title=f"{found['n']:,} sentences, against {found['against']}", box=box.SIMPLE_HEAD, title_justify="left",
                   title_style="bold", show_edge=False, pad_edge=False)
@@ -87,3 +83,108 @@ def print_comparison(found):
     console.print(table)
     for row in found["left_out"]:
         console.print(Text(f"{row['name']} is left out: it {row['reason']}."))
+
+
+# the tables of a run
+
+
+def tables(metrics):
+    """What `evaluate.table` found: the poster's table, then what stands behind it. Fits 80 columns."""
+    costs = [cost_table(metrics), ""] if "cost" in metrics else []
+    parts = [accuracy_table(metrics), "", *verdicts(metrics), quality_table(metrics), ""]
+    parts += [*cluster_tables(metrics), *costs, gate_line(metrics)]
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # Text: brackets are no markup
+
+
+def accuracy_table(metrics):
+    rows = []
+    for key, ensemble, models in ensembles(metrics):
+        gained = f"{percent(ensemble['gain'], '+.2f')} {span(ensemble['gain_interval'], '+.2f')}"
+        rows.append((TITLES[key], f"{percent(ensemble['mean_member'])} mean", with_interval(ensemble), gained))
+        rows += [(f" {trained_on(name, model)}", with_interval(model), "", "") for name, model in models.items()]
+    headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]", "Gain over mean\nmember, points")
+    return grid(f"Accuracy on {metrics['n']:,} sentences", headers, rows)
+
+
+def verdicts(metrics):
+    n, pairs = metrics["n"], {key: metrics.get(f"monju_vs_{key}") for key in TITLES}
+    return [
+        f"Monju − {TITLES[key].lower()}: {percent(pair['difference'], '+.2f')} points "
+        f"{span(pair['interval'], '+.2f')}; one sentence is {100 / n:.2f} points.\n"
+        f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
+        f"exact McNemar p = {pair['p_value']:.3g}.\n"
+        for key, pair in pairs.items()
+        if pair is not None
+    ]
+
+
+def quality_table(metrics):
+    names = ("macro_f1", "nll", "brier", "ece")
+    rows = [(TITLES[key], *(f"{found[name]:.4f}" for name in names)) for key, found, _ in ensembles(metrics)]
+    return grid("Beyond accuracy", ("", "Macro-F1 ↑", "NLL ↓", "Brier ↓", "ECE ↓"), rows)
+
+
+def cluster_tables(metrics):
+    """Expert × cluster, at most six clusters side by side."""
+    models = {f" {trained_on(name, model)}": model["clusters"] for name, model in metrics["experts"].items()}
+    models |= {TITLES[key]: fused["clusters"] for key, fused, _ in ensembles(metrics)}
+    clusters, found = list(metrics["monju"]["clusters"].items()), []
+    for start in range(0, len(clusters), 6):
+        across = dict(clusters[start : start + 6])
+        rows = [(title, *(starred(cells[name]) for name in across)) for title, cells in models.items()]
+        rows.append(("sentences", *(f"{cell['n']:,}" for cell in across.values())))
+        found.append(grid("Accuracy % by nearest cluster", ("", *across), rows))
+    return [*found, "* out of fold: the expert was not trained on this cluster\n"]
+
+
+def cost_table(metrics):
+    """What training took, of every ensemble whose members were all counted: its total, then each member."""
+    cost, rows = metrics["cost"], []
+    for key, _, models in ensembles(metrics):
+        if cost.keys() >= models.keys():
+            total = {what: sum(cost[name][what] for name in models) for what in COSTS}
+            share = cost_share(metrics, models)
+            rows.append((TITLES[key], *amounts(total), "" if share is None else f"{percent(share)} %"))
+            rows += [(f" {trained_on(name, model)}", *amounts(cost[name]), "") for name, model in models.items()]
+    return grid("Cost of training", ("", *COSTS, "of baseline's\ntokens"), rows)
+
+
+def gate_line(metrics):
+    alpha, gate = metrics["alpha"], metrics["monju"].get("gate")
+    weights = " / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"])
+    return (
+        f"Gate{f' {gate}' if gate else ''}: mean sorted α {weights} (equal weights: {1 / len(alpha['mean']):.2f}); "
+        f"against the equal-weight average it changed {alpha['fused_differs_from_uniform']:,} of {metrics['n']:,} labels."
+    )
+
+
+def grid(title, headers, rows):
+    """Names to the left, where they may fold; numbers to the right, never folded; the ensembles' rows in bold."""
+    looks = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
+    grid = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **looks)
+    grid.add_column(headers[0], overflow="fold")
+    for header in headers[1:]:
+        grid.add_column(Text(header), justify="right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*map(Text, row), style="bold" if row[0] in TITLES.values() else None)
+    return grid
+
+
+def amounts(cost):
+    return [f"{cost[what]:,.{1 if what == 'seconds' else 0}f}" for what in COSTS]
+
+
+def starred(cell):
+    return ("" if cell["seen"] else "*") + ("–" if cell["accuracy"] is None else percent(cell["accuracy"]))
+
+
+def percent(fraction, form=".2f"):
+    return format(round(100 * fraction, 2) + 0.0, form)  # + 0.0: no "-0.00"
+
+
+def span(bounds, form):
+    return f"[{', '.join(percent(bound, form) for bound in bounds)}]"
+
+
+def with_interval(model):
+    return f"{percent(model['accuracy'])} {span(model['interval'], '.1f')}"

@@ -6,63 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from monju.ensemble import Predictions
 from monju.errors import MonjuError
-from monju.evaluate import POSTER, compare_pair, gain, interval, measure, render, table
+from monju.evaluate import (
+    POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, mean_agreement, measure, table,
+    trained_on, turned,
+)
+from toy import COST, LABELS, logits, toy, verdicts
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def verdicts(digits: str) -> np.ndarray:
-    return np.array([int(digit) for digit in digits])
-
-
-def logits(digits: str, labels: int = 2) -> np.ndarray:
-    """Logits (n, labels) whose verdicts are the digits, all equally sure."""
-    return 2.0 * np.eye(labels, dtype=np.float32)[verdicts(digits)]
-
-
-LABELS = verdicts("00001111")
-
-
-VERDICTS = {  # counted against 0000 1111
-    "AB": "00011110",  # wrong: 3, 7   6/8
-    "BC": "10001111",  # wrong: 0      7/8
-    "CA": "01000111",  # wrong: 1, 4   6/8
-    "seed0": "00001100",  # wrong: 6, 7   6/8
-    "seed1": "11001111",  # wrong: 0, 1   6/8
-    "equal-cost/seed0": "00001111",  # 8/8
-}
-
-
-def toy(**changes) -> Predictions:
-    """Eight sentences in the clusters A A A B B B C C."""
-    fields = {
-        "clusters": ["A", "B", "C"],
-        "experts": ["AB", "BC", "CA"],
-        "subsets": [(0, 1), (1, 2), (2, 0)],
-        "members": ["seed0", "seed1"],
-        "equal_cost": ["equal-cost/seed0"],
-        "vectors": None,
-        "posterior": None,
-        "distances": 2.0 - np.eye(3)[verdicts("00011122")],
-        "alpha": np.array([[0.5, 0.2, 0.3]] * 4 + [[0.1, 0.6, 0.3]] * 4),
-        "logits": np.stack([logits(digits) for digits in VERDICTS.values()], axis=1),  # [8, 6, 2]
-        "monju": logits("00001110"),  # wrong: 7      7/8
-        "uniform": np.mean([logits(VERDICTS[name]) for name in ("AB", "BC", "CA")], axis=0),
-        "baseline": logits("10001110"),  # wrong: 0, 7   6/8
-        "equal_cost_ensemble": logits("00001111"),
-    }
-    return Predictions(**fields | changes)
-
-
-COST = {
-    "AB": {"sentences": 600, "tokens": 1000, "steps": 20, "seconds": 1.5},
-    "BC": {"sentences": 600, "tokens": 1100, "steps": 20, "seconds": 1.5},
-    "CA": {"sentences": 600, "tokens": 1200, "steps": 20, "seconds": 1.5},
-    "seed0": {"sentences": 900, "tokens": 2000, "steps": 30, "seconds": 2.2},
-    "seed1": {"sentences": 900, "tokens": 2000, "steps": 30, "seconds": 2.2},
-}
 
 
 # ---- measures
@@ -198,7 +149,6 @@ def test_cells_know_the_clusters_an_expert_has_seen():
 def test_a_cluster_without_sentences_has_no_accuracy():
     found = table(toy(distances=2.0 - np.eye(3)[verdicts("00011111")]), LABELS)
     assert found["experts"]["AB"]["clusters"]["C"] == {"n": 0, "accuracy": None, "seen": False}
-    assert "*–" in shown(found)
 
 
 def test_gate_beside_equal_weights():
@@ -215,8 +165,6 @@ def test_gate_beside_equal_weights():
 def test_a_run_without_baseline_cost_or_equal_cost():
     found = table(toy(members=[], equal_cost=[], baseline=None, equal_cost_ensemble=None), LABELS)
     assert found.keys() == {"n", "labels", "experts", "monju", "alpha"}
-    text = shown(found)
-    assert "Baseline" not in text and "Equal cost" not in text and "Cost of training" not in text
 
 
 def test_the_table_is_plain_json():
@@ -255,66 +203,75 @@ def test_the_posters_numbers():
     assert POSTER["baseline"]["accuracy"] - mean_seed == pytest.approx(0.0073, abs=5e-5)
 
 
-# ---- the terminal's view
+def test_cost_as_a_share_of_the_baselines():
+    found = table(toy(), LABELS, COST)
+    assert cost_share(found, found["experts"]) == 3300 / 4000 and cost_share(found, found["baseline"]["models"]) == 1.0
+    assert cost_share(found, found["equal_cost"]["models"]) is None  # its members were not counted
+    assert cost_share(table(toy(), LABELS), found["experts"]) is None
 
 
-def shown(metrics: dict) -> str:
-    from rich.console import Console
-
-    console = Console(width=80)
-    with console.capture() as capture:
-        console.print(render(metrics))
-    return capture.get()
+def test_models_are_named_by_what_they_have_seen():
+    found = table(toy(), LABELS)
+    assert [trained_on(name, model) for name, model in found["experts"].items()] == ["{A,B}", "{B,C}", "{C,A}"]
+    assert trained_on("equal-cost/seed0", found["equal_cost"]["models"]["equal-cost/seed0"]) == "{A,B,C} seed0"
 
 
-def row(text: str, name: str, after: str = "") -> list[str]:
-    """The words of the first line that starts with `name`, looking behind the heading `after`."""
-    lines = text[text.index(after) :].splitlines()
-    return next(line.strip().removeprefix(name).split() for line in lines if line.strip().startswith(name))
+# ---- beyond the table
 
 
-def test_the_view_shows_the_numbers():
-    metrics = table(toy(), LABELS, COST)
-    metrics["monju"]["gate"] = "distance [p=1]"
-    text = shown(metrics)
-    assert row(text, "{C,A}")[0] == "75.00" and row(text, "{B,C}")[0] == "87.50"
-    assert row(text, "Monju")[:3] == ["79.17", "mean", "87.50"] and "+8.33" in row(text, "Monju")
-    assert row(text, "Baseline")[5] == "+0.00"
-    assert "Monju − baseline: +12.50 points" in text and "one sentence is 12.50 points" in text
-    assert "1 of 8 labels changed: 1 rescued, 0 broken; exact McNemar p = 1." in text
-    assert "Monju − equal cost: -12.50 points" in text
-    assert row(text, "{A,B}", "by nearest cluster") == ["100.00", "66.67", "*50.00"]
-    assert row(text, "{B,C}", "by nearest cluster") == ["*66.67", "100.00", "100.00"]
-    assert row(text, "sentences", "by nearest cluster") == ["3", "3", "2"]
-    assert row(text, "{A,B,C} seed1", "Cost of training") == ["900", "2,000", "30", "2.2"]
-    # 1000 + 1100 + 1200 tokens of 2 · 2000
-    assert row(text, "Monju", "Cost of training") == ["1,800", "3,300", "60", "4.5", "82.50", "%"]
-    assert row(text, "Baseline", "Cost of training") == ["1,800", "4,000", "60", "4.4", "100.00", "%"]
-    assert "Equal cost" not in text[text.index("Cost of training") :]  # its members were not counted
-    assert "Gate distance [p=1]: mean sorted α 0.15 / 0.30 / 0.55" in text
-    assert "changed 1 of 8 labels" in " ".join(text.split())
+def test_agreement_by_hand():
+    names, same = agreement(toy())
+    assert names == ["AB", "BC", "CA", "seed0", "seed1"]
+    expected = np.array([  # differing sentences: AB and BC at 0, 3, 7; AB and CA at 1, 3, 4, 7; …
+        [8, 5, 4, 6, 4],
+        [5, 8, 5, 5, 7],
+        [4, 5, 8, 4, 6],
+        [6, 5, 4, 8, 4],
+        [4, 7, 6, 4, 8],
+    ]) / 8  # fmt: skip
+    np.testing.assert_array_equal(same, expected)
+    assert mean_agreement(same[:3, :3]) == pytest.approx((5 + 4 + 5) / 24)  # the diagonal does not count
+    assert mean_agreement(same[3:, 3:]) == 4 / 8 and mean_agreement(same[:1, :1]) is None
 
 
-def test_the_view_shows_the_measures_of_the_ensembles():
-    metrics = table(toy(), LABELS)
-    expected = [f"{metrics['monju'][name]:.4f}" for name in ("macro_f1", "nll", "brier", "ece")]
-    assert row(shown(metrics), "Monju", "Beyond accuracy") == expected
+def test_agreement_counts_equal_verdicts_right_or_wrong():
+    three = np.stack([logits("012", 3), logits("022", 3)], axis=1)
+    names, same = agreement(toy(experts=["AB", "BC"], members=[], equal_cost=[], logits=three))
+    assert names == ["AB", "BC"] and same[0, 1] == 2 / 3
 
 
-@pytest.mark.parametrize("k", [3, 8, 12])
-def test_no_line_is_longer_than_the_terminal(k):
-    clusters, names = [chr(ord("A") + c) for c in range(k)], [f"leave{c}" for c in range(k)]
-    wide = toy(
-        clusters=clusters,
-        experts=names,
-        subsets=[tuple(set(range(k)) - {c}) for c in range(k)],
-        distances=2.0 - np.eye(k)[verdicts("00011122")],
-        alpha=np.full((8, k), 1 / k),
-        logits=np.stack([logits("00001111")] * (k + 3), axis=1),
-    )
-    huge = {"sentences": 67_349, "tokens": 2_631_482_000, "steps": 1_004_212, "seconds": 81_234.5}
-    text = shown(table(wide, LABELS, dict.fromkeys(wide.models, huge)))
-    assert max(map(len, text.splitlines())) <= 80
-    assert "…" not in text
-    headings = [line.split() for line in text.splitlines() if not set(line.split()) - set(clusters)]
-    assert sum(headings, []) == clusters  # every cluster has its column, once
+def test_calibration_bins_by_hand():
+    sure = np.array([0.55, 0.65, 0.66, 0.95, 1 - 1e-12])  # bins of a tenth: one, two, two
+    found = calibration(np.log(np.column_stack([sure, 1 - sure])), verdicts("01001"), bins=10)
+    assert [(cell["n"], round(cell["low"], 3), round(cell["high"], 3)) for cell in found] == [(1, 0.5, 0.6), (2, 0.6, 0.7), (2, 0.9, 1.0)]
+    assert [cell["accuracy"] for cell in found] == [1.0, 0.5, 0.5]
+    assert [cell["confidence"] for cell in found] == pytest.approx([0.55, 0.655, 0.975])
+
+
+def test_calibration_bins_give_the_ece():
+    random = np.random.default_rng(0)
+    scores, labels = random.normal(size=(500, 3)) * 2, random.integers(0, 3, 500)
+    found = calibration(scores, labels)
+    ece = sum(cell["n"] * abs(cell["accuracy"] - cell["confidence"]) for cell in found) / 500
+    assert sum(cell["n"] for cell in found) == 500
+    assert ece == pytest.approx(measure(scores, labels)["ece"], abs=1e-6)
+
+
+def test_certainty_of_one_falls_into_the_last_bin():
+    [cell] = calibration(np.array([[1000.0, -1000.0]]), verdicts("0"))
+    assert cell["n"] == 1 and cell["high"] == 1.0 and cell["confidence"] == 1.0
+
+
+def test_who_was_rescued_and_who_broken():
+    rescued, broken = turned(verdicts("00001110"), verdicts("10001111"), LABELS)
+    assert rescued.tolist() == [0] and broken.tolist() == [7]
+    rescued, broken = turned(verdicts("012100"), verdicts("002210"), verdicts("012012"))  # wrong to wrong is neither
+    assert rescued.tolist() == [1] and broken.tolist() == [4]
+
+
+def test_the_two_gains_are_compared_in_pairs():
+    found = compare_gains(toy(), LABELS)
+    # Monju 7/8 − 19/24, the baseline 6/8 − 6/8
+    assert found["difference"] == pytest.approx(7 / 8 - 19 / 24)
+    assert found["interval"][0] < found["difference"] < found["interval"][1]
+    assert compare_gains(toy(members=[], baseline=None), LABELS) is None

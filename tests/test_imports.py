@@ -17,6 +17,7 @@ HOUSE = """
     __main__
     cli
     ui
+    report
     figures
     jobs
     terminal
@@ -25,7 +26,7 @@ HOUSE = """
     training
     combine workers
     evaluate
-    predictions
+    predictions recall
     merging
     ensemble
     run

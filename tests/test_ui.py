@@ -355,11 +355,19 @@ def test_predict_over_the_network_is_the_reading(client, tiny_run):
 
 def test_predict_documents_its_types_and_refuses_nothing_calmly(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert "/predict" in endpoints
+    assert {"/predict", "/results"} <= set(endpoints)
     assert endpoints["/predict"]["parameters"][0]["python_type"]["type"] == "str"
     assert "alpha" in endpoints["/predict"]["description"]
     with pytest.raises(Exception, match="type at least one word"):
         client.predict("   ", api_name="/predict")
+
+
+def test_results_over_the_network_are_the_stored_table(client, tiny_run):
+    assert client.predict(api_name="/results") == Run.open(tiny_run).read_json("metrics.json")
+    assert client.predict("tiny", api_name="/results")["n"] == 40
+    for name in ("gone", "../tiny"):
+        with pytest.raises(Exception, match="there is no run"):
+            client.predict(name, api_name="/results")
 
 
 def test_a_taken_port_is_one_sentence(tiny_run, monkeypatch):

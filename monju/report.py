@@ -1,0 +1,334 @@
+"""A finished run's results to take away: CSV, a LaTeX table, and HTML that opens from disk with no network.
+
+`Results` is what they are drawn from. Words come through `say`, escaped there; whatever comes from a run is escaped here.
+Knows nothing of the page, which draws the same pieces of HTML. No sentence of any data set is written.
+"""
+
+import csv as csv_format
+import io
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from monju import figures
+from monju.config import Config
+from monju.ensemble import Predictions
+from monju.errors import MonjuError
+from monju.evaluate import POSTER, TITLES, agreement, calibration, compare_gains, cost_share, ensembles, mean_agreement, trained_on, turned
+from monju.predictions import load_predictions
+from monju.run import Run, damaged
+
+SIGNIFICANT = 0.05
+QUALITY = ("macro_f1", "nll", "brier", "ece")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run's table and its held-out predictions, as they were stored."""
+
+    run: Run
+    config: Config
+    metrics: dict
+    predictions: Predictions
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, run):
+        """Raises MonjuError for a run that is not finished, or whose results are not as they were written."""
+        run.check("metrics.json", "predictions.parquet")
+        try:
+            metrics = run.read_json("metrics.json")
+        except (OSError, ValueError):
+            raise damaged(run.path / "metrics.json") from None
+        votes, labels = load_predictions(run)
+        return cls(run, run.config, metrics, votes.decide_as(run.config), labels)
+
+    @property
+    def name(self):
+        return self.run.path.resolve().name
+
+    @property
+    def data(self):
+        return self.run.manifest["data"]
+
+    @cached_property
+    def gains(self):
+        """Monju's gain less the baseline's, or None."""
+        return compare_gains(self.predictions, self.labels)
+
+    @cached_property
+    def turned(self):
+        """Indices of the sentences that Monju rescued and broke against the baseline; nothing of either without one."""
+        if self.predictions.baseline is None:
+            return np.array([], int), np.array([], int)
+        return turned(self.predictions.monju.argmax(axis=1), self.predictions.baseline.argmax(axis=1), self.labels)
+
+
+# rows: the table as plain numbers, CSV and LaTeX
+
+
+def rows(metrics):
+    """The table, a dictionary a row: each ensemble, then its members. What a row has no number for is left out."""
+    found = []
+    for key, ensemble, models in ensembles(metrics):
+        pair = metrics.get(f"monju_vs_{key}")
+        against = {} if pair is None else {
+            "monju_minus_this": pair["difference"], "monju_minus_this_low": pair["interval"][0],
+            "monju_minus_this_high": pair["interval"][1], "rescued": pair["rescued"], "broken": pair["broken"],
+            "mcnemar_p": pair["p_value"]}
+        found.append({"ensemble": TITLES[key], "model": "", "trained_on": "", **numbers(ensemble),
+                      "mean_member": ensemble["mean_member"], "gain": ensemble["gain"], "gain_low": ensemble["gain_interval"][0],
+                      "gain_high": ensemble["gain_interval"][1], **against, **spent(metrics, models)})
+        found += [{"ensemble": TITLES[key], "model": name, "trained_on": trained_on(name, model), **numbers(model),
+                   **spent(metrics, {name: model})} for name, model in models.items()]
+    return [{"n": metrics["n"], **row} for row in found]
+
+
+def numbers(model):
+    low, high = model["interval"]
+    return {"accuracy": model["accuracy"], "accuracy_low": low, "accuracy_high": high, **{name: model[name] for name in QUALITY}}
+
+
+def spent(metrics, models):
+    cost, share = metrics.get("cost", {}), cost_share(metrics, models)
+    if not cost.keys() >= models.keys():
+        return {}
+    return {"training_tokens": sum(cost[name]["tokens"] for name in models),
+            **({} if share is None else {"share_of_baseline_tokens": share})}
+
+
+def csv(metrics):
+    """The table as CSV: fractions, one row an ensemble or model, empty where there is no number."""
+    table = rows(metrics)
+    columns = list(dict.fromkeys(name for row in table for name in row))
+    out = io.StringIO()
+    writer = csv_format.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return out.getvalue()
+
+
+def latex(results):
+    """The poster's table for LaTeX with booktabs, accuracies in %, the test under it as its caption."""
+    metrics, body = results.metrics, []
+    for key, ensemble, models in ensembles(metrics):
+        gain = f"${percent(ensemble['gain'], '+.2f')}$ {brackets(ensemble['gain_interval'], '+.2f')}"
+        members = [f"\\quad {tex(trained_on(name, model))} & {percent(model['accuracy'])} {brackets(model['interval'])} & & \\\\"
+                   for name, model in models.items()]
+        body += ["\\midrule", f"{TITLES[key]} & {percent(ensemble['mean_member'])} mean & "
+                 f"\\textbf{{{percent(ensemble['accuracy'])}}} {brackets(ensemble['interval'])} & {gain} \\\\", *members]
+    config, caption = results.config, [f"Accuracy in \\% on {metrics['n']} sentences"]
+    caption[0] += (f" of {tex(Path(config.data).name)} ({tex(Path(config.backbone).name)}, $k = {config.k}$, $m = {config.subset_size}$), "
+                   "with 95\\,\\% bootstrap intervals.")
+    for key in TITLES:
+        if pair := metrics.get(f"monju_vs_{key}"):
+            caption.append(f"Monju $-$ {TITLES[key].lower()}: ${percent(pair['difference'], '+.2f')}$ points "
+                           f"{brackets(pair['interval'], '+.2f')}, exact McNemar $p = {pair['p_value']:.3g}$.")
+    caption.append(f"One sentence is {100 / metrics['n']:.2f} points.")
+    lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering", f"\\caption{{{' '.join(caption)}}}",
+             "\\begin{tabular}{lrrr}", "\\toprule", "Training data & Accuracy & Ensemble & Gain over the mean member \\\\",
+             *body, "\\bottomrule", "\\end{tabular}", "\\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+TEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+       "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def tex(text):
+    """Text as LaTeX prints it."""
+    return "".join(TEX.get(letter, letter) for letter in text)
+
+
+def brackets(bounds, form=".1f"):
+    return f"{{\\footnotesize $[{percent(bounds[0], form)}, {percent(bounds[1], form)}]$}}"
+
+
+# pieces of HTML, for the report and for the page
+
+
+def accuracy_table(results, say):
+    """The poster's table for this run, the poster's own numbers beside it."""
+    first = f'<th scope="col" rowspan="2">{say("col_trained")}</th>'
+    groups = f'<th scope="colgroup" colspan="4">{say("col_run")}</th><th scope="colgroup" colspan="3" class="poster">{say("col_poster")}</th>'
+    ours, theirs = ("col_accuracy", "col_ensemble", "col_gain", "col_cost"), ("col_accuracy", "col_ensemble", "col_poster_gain")
+    head = "".join(f'<th scope="col">{say(key)}</th>' for key in ours)
+    head += "".join(f'<th scope="col" class="poster">{say(key)}</th>' for key in theirs)
+    metrics, body, alike = results.metrics, "", poster_is_alike(results.config)
+    for key, ensemble, models in ensembles(metrics):
+        share = cost_share(metrics, models)
+        theirs = POSTER.get(key)
+        members = theirs and (theirs.get("models") or POSTER["experts"])
+        cells = [f"{percent(ensemble['mean_member'])} <small>{say('mean_member')}</small>",
+                 f"<b>{percent(ensemble['accuracy'])}</b> {interval(ensemble['interval'])}",
+                 f"<b>{percent(ensemble['gain'], '+.2f')}</b> {interval(ensemble['gain_interval'], '+.2f')}",
+                 "–" if share is None else f"{100 * share:.0f}\u202f%"]
+        mean = theirs and np.mean([model["accuracy"] for model in members.values()])
+        cells += [f"{percent(mean)} <small>{say('mean_member')}</small>", percent(theirs["accuracy"]),
+                  percent(theirs["accuracy"] - mean, "+.2f")] if theirs else ["–"] * 3
+        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, "ensemble", f' data-row="{key}"')
+        for name, model in models.items():
+            known = members[name]["accuracy"] if theirs and alike and name in members else None
+            cells = [f"{percent(model['accuracy'])} {interval(model['interval'])}", "", "", "", "–" if known is None else percent(known), "", ""]
+            body += row(escape(trained_on(name, model)), cells, "member", f' data-model="{escape(name)}"')
+    return (f'<div class="wide" tabindex="0" role="region" aria-label="{say("table_title")}"><table class="results"><thead><tr>{first}{groups}</tr><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>")
+
+
+def poster_is_alike(config):
+    """Whether this run's experts are the poster's: then each has a row to stand beside."""
+    return (config.k, config.subset_size) == (3, 2)
+
+
+def row(title, cells, kind, more=""):
+    marked = [f'<td class="poster">{cell}</td>' if number >= 4 else f"<td>{cell}</td>" for number, cell in enumerate(cells)]
+    return f'<tr class="{kind}"{more}><th scope="row">{title}</th>{"".join(marked)}</tr>'
+
+
+def told(results, say):
+    """What the table says and what it does not, in words."""
+    metrics, parts = results.metrics, []
+    point = f"{100 / metrics['n']:.2f}"
+    for key in ("baseline", "equal_cost"):
+        if pair := metrics.get(f"monju_vs_{key}"):
+            verdict = "told_luck" if pair["p_value"] >= SIGNIFICANT else "told_better" if pair["difference"] > 0 else "told_worse"
+            parts.append(say("told_pair", other=say(key), points=percent(pair["difference"], "+.2f"),
+                             low=percent(pair["interval"][0], "+.2f"), high=percent(pair["interval"][1], "+.2f"),
+                             rescued=f"{pair['rescued']:,}", broken=f"{pair['broken']:,}", p=f"{pair['p_value']:.3g}")
+                         + " " + say(verdict))
+    if "monju_vs_baseline" not in metrics:
+        parts.append(say("told_no_baseline"))
+    if gains := results.gains:
+        low, high = gains["interval"]
+        parts.append(say("told_gains", experts=percent(metrics["monju"]["mean_member"]), members=percent(metrics["baseline"]["mean_member"]), points=percent(gains["difference"], "+.2f"), low=percent(low, "+.2f"), high=percent(high, "+.2f"))
+                     + " " + say("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure"))
+    alpha = metrics["alpha"]
+    parts.append(say("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
+                     sorted=" / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"]), equal=f"{1 / len(alpha['mean']):.2f}"))
+    listed = "".join(f"<li>{part}</li>" for part in parts)
+    caution = say("told_caution") + ("" if poster_setting(results.config) else " " + say("told_poster"))
+    return f'<p class="point">{say("told_point", n=f"""{metrics["n"]:,}""", point=point)}</p><ul class="told-list">{listed}</ul><p class="faint">{caution}</p>'
+
+
+def poster_setting(config):
+    return "roberta-base" in config.backbone.casefold() and "sst2" in config.data.casefold() and poster_is_alike(config)
+
+
+def quality_table(results, say):
+    """Macro-F1, NLL, Brier and ECE of the ensembles."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("", "Macro-F1 ↑", "NLL ↓", "Brier ↓", "ECE ↓"))
+    body = "".join(f'<tr><th scope="row">{say(key)}</th>' + "".join(f"<td>{found[name]:.4f}</td>" for name in QUALITY) + "</tr>"
+                   for key, found, _ in ensembles(results.metrics))
+    return f'<div class="wide"><table class="results small"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def drawn(results, say):
+    """The figures: (file's name, title, what it says in words, plotly Figure), each by the page and the report alike."""
+    metrics, predictions = results.metrics, results.predictions
+    names, same = agreement(predictions)
+    count = len(predictions.experts)
+    among = [mean_agreement(same[:count, :count]), mean_agreement(same[count:, count:])]
+    said = say("note_same" if among[1] is not None else "note_same_alone", **{
+        key: f"{100 * share:.1f}" for key, share in zip(("experts", "members"), among) if share is not None})
+    curves = {key: calibration(predictions[key], results.labels) for key in ("monju", "baseline") if predictions[key] is not None}
+    errors = say("comma").join(f"{say(key)} {metrics[key]['ece']:.3f}" for key in curves)
+    return [("clusters", say("fig_cluster"), say("note_cluster"), figures.cluster_accuracy(metrics, say)),
+            ("agreement", say("fig_agreement"), said, figures.model_agreement(names, same, say)),
+            ("calibration", say("fig_calibration"), say("note_calibration") + " ECE: " + errors,
+             figures.calibration_curve(curves, metrics["labels"], say)),
+            ("alpha", say("fig_alpha"), say("note_alpha"), figures.alpha_distribution(predictions.experts, predictions.alpha, say))]
+
+
+# the report
+
+
+def html(results, say):
+    """One self-contained page: table, words, figures, settings, machine, data. plotly.js is inlined once."""
+    from plotly.offline import get_plotlyjs
+
+    manifest = results.run.manifest
+    figures_html, scripts = "", ""
+    for name, title, note, figure in drawn(results, say):
+        figures_html += f'<figure><h2>{title}</h2><div id="{name}" role="img" aria-label="{title}"></div><figcaption>{note}</figcaption></figure>'
+        # "<" as \u003c: no name in the data can end the script
+        scripts += f'draw("{name}", {figure.to_json()});\n'.replace("<", "\\u003c")
+    facts = [(say("facts_data"), data_facts(results)), (say("facts_settings"), results.config.to_json()),
+             (say("facts_machine"), {**manifest.get("machine", {}), **manifest.get("versions", {})})]
+    facts[1][1]["data"], facts[1][1]["backbone"] = Path(results.config.data).name, Path(results.config.backbone).name
+    lists = "".join(f"<section><h2>{title}</h2>{listing(values)}</section>" for title, values in facts)
+    title = say("report_title", run=results.name)
+    return REPORT.format(language=say.language, title=title, table_title=say("table_title"), table=accuracy_table(results, say),
+                         told=told(results, say), quality_title=say("quality_title"), quality=quality_table(results, say),
+                         figures=figures_html, facts=lists, plotly=get_plotlyjs(), scripts=scripts)
+
+
+def data_facts(results):
+    """What the manifest says of the data: names and numbers."""
+    data, place = results.data, results.config.data
+    return {"data": Path(place).name, "train": data["train"], "validation": data["validation"],
+            "labels": ", ".join(map(str, data["label_names"])), "overlap": data["overlap"], "fingerprint": data["fingerprint"],
+            **{f"cluster {name}": size for name, size in results.run.manifest.get("clusters", {}).items()},
+            "notes": " ".join(data.get("notes", [])).replace(place, Path(place).name)}
+
+
+def listing(values):
+    cells = "".join(f'<tr><th scope="row">{escape(str(name))}</th><td>{escape(value if isinstance(value, str) else json.dumps(value))}</td></tr>'
+                    for name, value in values.items() if value not in (None, "", []))
+    return f'<table class="facts"><tbody>{cells}</tbody></table>'
+
+
+REPORT = """<!doctype html>
+<html lang="{language}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light; }}
+body {{ font: 16px/1.5 system-ui, "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", sans-serif; color: #17202e;
+  background: #fff; max-width: 1080px; margin: 0 auto; padding: 24px 16px; font-variant-numeric: tabular-nums; }}
+h1 {{ font-size: 28px; line-height: 1.25; }} h2 {{ font-size: 19px; margin: 28px 0 8px; }}
+small, .faint, figcaption {{ color: #566174; font-size: 14px; font-weight: 400; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; }} .results {{ width: 100%; }}
+.results td, .results th {{ padding: 4px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid #d5dbe4; font-weight: 400; }}
+.results th[scope="row"] {{ text-align: left; padding-left: 20px; }} .results thead th {{ white-space: normal; font-size: 14px; color: #566174; }}
+.results .ensemble th, .results .ensemble td {{ background: #f3f8fc; }} .results .ensemble th {{ font-weight: 700; padding-left: 8px; }}
+.results .ensemble th small {{ display: block; }} .results .poster {{ color: #566174; }}
+figure {{ margin: 0; break-inside: avoid; }}
+.facts th {{ text-align: left; font-weight: 400; color: #566174; padding: 2px 16px 2px 0; vertical-align: top; white-space: nowrap; }}
+.facts td {{ overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<h2>{table_title}</h2>
+{table}
+{told}
+<h2>{quality_title}</h2>
+{quality}
+{figures}
+{facts}
+<script>{plotly}</script>
+<script>
+function draw(id, figure) {{ Plotly.newPlot(id, figure.data, figure.layout, {{responsive: true, displaylogo: false}}); }}
+{scripts}</script>
+</body>
+</html>
+"""
+
+
+# small pieces
+
+
+def percent(fraction, form=".2f"):
+    """A fraction in %, with a true minus in no case of zero."""
+    return format(round(100 * fraction, 2) + 0.0, form)  # + 0.0: no "-0.00"
+
+
+def interval(bounds, form=".1f"):
+    return f"<small>[{percent(bounds[0], form)}, {percent(bounds[1], form)}]</small>"

@@ -1,0 +1,165 @@
+"""The results: the poster's table of the run on show, its figures, the sentences that Monju turned, and files to take away.
+
+Layout and wiring only: what stands in the table, the words and the figures is `report`'s.
+"""
+
+import json
+import tempfile
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import plotly
+from scipy.special import softmax
+
+from monju import figures, report
+from monju.errors import MonjuError
+from monju.recall import recall
+from monju.run import write
+from monju.ui import cards, words
+from monju.ui.page import QUIET
+from monju.ui.words import I18N
+
+ASSETS = Path(__file__).parents[2] / "assets"
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"  # the script that this plotly writes for
+MOST_TURNED = 200  # sentences of a list: beyond, they are counted
+MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
+FILES = {"csv": lambda results, say: report.csv(results.metrics), "latex": lambda results, say: report.latex(results),
+         "report": report.html}
+ENDINGS = {"csv": ".csv", "latex": ".tex", "report": ".html"}
+OPEN = """
+element.addEventListener('click', event => {
+  const row = event.target.closest('button[data-id]')
+  if (row) trigger('open', {text: row.querySelector('.text').textContent})
+})"""
+SAVE = """file => { if (file) { const link = document.createElement('a')
+  link.href = file.url; link.download = file.orig_name; document.body.append(link); link.click(); link.remove() } }"""
+
+
+def build(page, tab):
+    """Lay the results out and wire them to the run on show."""
+    shelf, chosen = page.shelf, page.chosen
+    gr.set_static_paths(PLOTLY)  # plotly.js from the installed package: nothing is fetched from outside
+    folder = tempfile.TemporaryDirectory(prefix="monju-")  # what is taken away; gone with the page
+    page.blocks.taken = folder
+    wanted = gr.State("")  # the run whose sentences are to be read, a moment after its numbers are shown
+    with gr.Column():
+        table = gr.HTML(I18N("results_waiting"), elem_id="results-table", apply_default_css=False)
+        with gr.Row(elem_id="take"):
+            takes = {kind: gr.Button(I18N(f"take_{kind}"), size="sm", min_width=0, elem_id=f"take-{kind}") for kind in FILES}
+        file = gr.DownloadButton(visible="hidden", elem_id="taken")
+        drawings = gr.HTML("", html_template='<div class="figures"></div>', elem_id="figures", apply_default_css=False,
+                           head=f'<script src="gradio_api/file={PLOTLY}"></script>',
+                           js_on_load=(ASSETS / "figures.js").read_text(encoding="utf-8"))
+        turned = gr.HTML(elem_id="turned", apply_default_css=False, js_on_load=OPEN)
+
+    def draw(name, say):
+        return show(shelf, name, say)
+
+    def read(name, request: gr.Request):
+        return sentences(shelf, name, words.asked(request)) if name else gr.skip()
+
+    def visit(event: gr.EventData):
+        return event.text, gr.Tabs(selected="playground"), "playground"
+
+    def take(kind):
+        def make(name, request: gr.Request):
+            say = words.asked(request)
+            try:
+                found = report.Results.of(shelf.run(name))
+            except MonjuError:
+                raise gr.Error(say("take_trouble"), print_exception=False) from None
+            path = Path(folder.name) / say.language / f"monju-{found.name}{ENDINGS[kind]}"
+            path.parent.mkdir(exist_ok=True)
+            write(path, FILES[kind](found, say))
+            return str(path)
+        return make
+
+    def results(run: str = "") -> dict[str, Any]:
+        """The results table of a run (the one that the page starts on, unless named), as metrics.json has it: {n, experts,
+        monju, baseline, equal_cost, monju_vs_baseline {difference, interval, rescued, broken, p_value}, alpha, cost}."""
+        try:
+            return report.Results.of(shelf.run(run or shelf.start)).metrics
+        except MonjuError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    page.follow(tab, draw, [], [table, drawings, turned, wanted])
+    wanted.change(read, wanted, turned, **QUIET)
+    turned.open(visit, None, [page.sentence, page.tabs, page.where], **QUIET)
+    for kind, button in takes.items():
+        button.click(take(kind), chosen, file, **QUIET).then(None, file, None, js=SAVE, api_visibility="private")
+    gr.api(results, api_name="results")
+
+
+def show(shelf, name, say):
+    """What the tab shows of a run: the table, the figures as JSON, a word in place of the sentences, and whose are wanted."""
+    try:
+        found = report.Results.of(shelf.run(name))
+    except MonjuError as error:
+        return cards.trouble(error, say), "", "", ""
+    inside = (f'<section><h2>{say("table_title")}</h2>{report.accuracy_table(found, say)}{report.told(found, say)}'
+              f'<details><summary>{say("quality_title")}</summary>{report.quality_table(found, say)}</details></section>')
+    waiting = f'<p class="note" role="status"><span class="spinner"></span>{say("turned_reading")}</p>'
+    if found.predictions.baseline is None:
+        return cards.page(inside, say), drawn(found, say), framed(f'<p class="faint">{say("turned_none")}</p>', say), ""
+    return cards.page(inside, say), drawn(found, say), framed(waiting, say), name
+
+
+def drawn(found, say):
+    """The figures for assets/figures.js."""
+    return json.dumps({"darker": figures.DARKER, "run": found.name, "figures": [
+        {"name": name, "title": title, "note": note, "figure": json.loads(figure.to_json()),
+         "save": {kind: say("save_as", title=title, format=kind.upper()) for kind in ("png", "svg")}}
+        for name, title, note, figure in report.drawn(found, say)]})
+
+
+# the sentences that Monju turned
+
+
+def sentences(shelf, name, say):
+    """The sentences that Monju rescued and broke, each a button; their numbers alone where they cannot be read again."""
+    try:
+        found = report.Results.of(shelf.run(name))
+    except MonjuError:
+        return ""
+    try:
+        texts, gone = recall(found.run).validation.texts, ""
+    except MonjuError:
+        texts, gone = None, f'<p class="gone" role="status">{say("turned_gone", data=Path(found.config.data).name)}</p>'
+    hint = gone or f'<p class="faint">{say("turned_hint")}</p>'
+    lists = "".join(listed(found, ids, title, texts, say) for ids, title in zip(found.turned, ("rescued", "broken")))
+    return framed(f'{hint}<div class="turned">{lists}</div>', say)
+
+
+def framed(inside, say):
+    return cards.page(f'<section><h2>{say("turned_title")}</h2>{inside}</section>', say)
+
+
+def listed(found, ids, title, texts, say):
+    """One list, the surest change of the right label's probability first."""
+    ours, theirs = (softmax(logits, axis=1) for logits in (found.predictions.monju, found.predictions.baseline))  # [n, labels]
+    right = found.labels
+    order = sorted(ids, key=lambda i: -abs(ours[i, right[i]] - theirs[i, right[i]]))
+    rows = "".join(turned_row(found, i, ours[i], theirs[i], texts, say) for i in order[:MOST_TURNED])
+    left = f'<li class="faint">{say("more_turned", n=f"{len(ids) - MOST_TURNED:,}")}</li>' if len(ids) > MOST_TURNED else ""
+    return (f'<div class="card" data-list="{title}"><h3>{say(title)} <span class="count">{len(ids):,}</span></h3>'
+            f'<ul>{rows}{left}</ul>{"" if len(ids) else "<p>" + say("nothing_turned") + "</p>"}</div>')
+
+
+def turned_row(found, i, ours, theirs, texts, say):
+    names = found.data["label_names"]
+
+    def verdict(key, probabilities):
+        best = int(probabilities.argmax())
+        label = say.label(names[best])
+        return f'<span>{say("turned_verdict", name=say(key), label=label, share=cards.percent(probabilities[best]))}</span>'
+
+    weights = say("comma").join(f"{expert} {weight:.2f}" for expert, weight in zip(found.predictions.experts, found.predictions.alpha[i]))
+    facts = f'<span>{say("truth", label=say.label(names[found.labels[i]]))}</span>' + verdict("monju", ours) + verdict("baseline", theirs)
+    if len(found.predictions.experts) <= MOST_WEIGHTS:
+        facts += f"<span>α {weights}</span>"
+    if texts is None:
+        return f'<li data-id="{i}"><span class="text">{say("turned_id", id=i)}</span><small>{facts}</small></li>'
+    return (f'<li><button type="button" data-id="{i}"><span class="text" dir="auto">{escape(texts[i])}</span>'
+            f"<small>{facts}</small></button></li>")

@@ -1,0 +1,111 @@
+"""The texts of the results and their report: key → (English, Japanese).
+
+Labels are plain text, translated in the browser; what Python draws is HTML, its {values} escaped.
+"""
+
+TEXTS = {
+    # the table
+    "equal_cost": ("Equal cost", "同一コスト"),
+    "table_title": ("The poster’s table: this run beside the poster", "ポスターの表：このランとポスターの値"),
+    "col_run": ("This run, % with 95 % intervals", "このラン（%、95 % 信頼区間）"),
+    "col_poster": ("The poster, %", "ポスター（%）"),
+    "col_trained": ("Training data", "学習データ"),
+    "col_accuracy": ("Accuracy", "正解率"),
+    "col_ensemble": ("Ensemble", "アンサンブル"),
+    "col_gain": ("Gain over the mean member, points", "平均からの向上、ポイント"),
+    "col_cost": ("Training tokens", "学習トークン"),
+    "col_poster_gain": ("Gain, points", "向上、ポイント"),
+    "mean_member": ("mean", "平均"),
+    "row_baseline": ("{n} models on everything, averaged", "全データで学習した {n} モデルの平均"),
+    "row_equal_cost": ("{n} models on everything, with an expert’s steps", "全データ、ステップ数はエキスパートと同じ {n} モデル"),
+    "row_monju": ("{n} experts, weighted by α", "{n} 人のエキスパートを α で重み付け"),
+    "results_waiting": ("Reading the results…", "結果を読み込んでいます…"),
+    # what it says
+    "told_point": ("Measured on {n} held-out sentences: one sentence is {point} points.",
+                   "未学習の {n} 文で測定。1 文は {point} ポイントに相当します。"),
+    "told_pair": ("<b>Monju − {other}: {points} points</b> [{low}, {high}]: {rescued} sentences rescued, {broken} broken, "
+                  "p = {p} (exact McNemar).",
+                  "<b>文殊 − {other}：{points} ポイント</b> [{low}, {high}]。救った文 {rescued}、壊した文 {broken}、"
+                  "p = {p}（正確 McNemar 検定）。"),
+    "told_luck": ("Luck alone could give this much: the run shows neither that Monju is better nor that the two are equal.",
+                  "偶然でも生じうる差です。どちらが優れているとも、両者が等しいとも言えません。"),
+    "told_better": ("Monju is better, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが優れています。"),
+    "told_worse": ("Monju is worse, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが劣っています。"),
+    "told_no_baseline": ("This run has no baseline: whether Monju beats one cannot be told from it.",
+                         "このランにはベースラインがないため、比較はできません。"),
+    "told_gains": ("Ensembling gains Monju’s experts <b>{points} points</b> [{low}, {high}] more than the baseline’s models; their means "
+                   "before it are {experts} % and {members} %.",
+                   "アンサンブルによる向上は、文殊のほうがベースラインより <b>{points} ポイント</b> [{low}, {high}] 大きくなっています"
+                   "（統合前のメンバー平均は {experts} % と {members} %）。"),
+    "told_gains_sure": ("The interval leaves out zero: on other sentences, too, the two gains should differ.",
+                        "区間は 0 を含まず、ほかの文でも向上の差が見込まれます。"),
+    "told_gains_unsure": ("The interval holds zero: the two gains may well be alike.", "区間は 0 を含むため、向上に差がない可能性もあります。"),
+    "told_gate": ("The gate’s mean sorted α is {sorted} (equal weights: {equal}); against an equal-weight average it changed "
+                  "{changed} of {n} labels.",
+                  "ゲートの α は並べ替えた平均で {sorted}（等重みは {equal}）。等重みの平均と比べて判定が変わったのは "
+                  "{n} 文中 {changed} 文です。"),
+    "told_caution": ("Intervals and p-values speak of these models on other sentences of this kind, not of models trained anew "
+                     "with other seeds.",
+                     "信頼区間と p 値は、この学習済みモデルを同種の別の文に使う場合のもので、別の乱数で学習し直す場合のものではありません。"),
+    "told_poster": ("The poster’s numbers are RoBERTa-base’s on SST-2 (872 sentences, k = 3): another model or other data than here, "
+                    "so compare the pattern, not the height.",
+                    "ポスターの値は SST-2（872 文、k = 3）での RoBERTa-base のもので、このランとはモデルやデータが異なります。"
+                    "高さではなく傾向を比べてください。"),
+    "quality_title": ("Beyond accuracy", "正解率以外の指標"),
+    # figures
+    "fig_cluster": ("Accuracy by nearest cluster, %", "最も近いクラスタ別の正解率（%）"),
+    "note_cluster": ("Dashed frame: out of fold, the expert never saw this cluster. A cell with few sentences moves by luck.",
+                     "破線の枠：そのエキスパートが学習していないクラスタ。文の少ない枠の値は偶然で動きます。"),
+    "fig_cell_seen": ("{model} in {cluster}: {accuracy} %<br>{right} of {n} sentences", "{model}、{cluster}：{accuracy} %<br>{n} 文中 {right} 文"),
+    "fig_cell_unseen": ("{model} in {cluster}, never seen: {accuracy} %<br>{right} of {n} sentences",
+                        "{model}、{cluster}（未学習）：{accuracy} %<br>{n} 文中 {right} 文"),
+    "fig_agreement": ("Agreement between models, % of equal verdicts", "モデル間の一致（判定が同じ文の %）"),
+    "note_same": ("Two experts agree on {experts} % of the sentences on average, two of the baseline’s models on {members} %: "
+                  "what differs can be mended by the others.",
+                  "平均の一致率はエキスパート同士 {experts} %、ベースラインのモデル同士 {members} %。"
+                  "違いがあるほど、誤りを補い合う余地があります。"),
+    "note_same_alone": ("Two experts agree on {experts} % of the sentences on average: what differs can be mended by the others.",
+                        "エキスパート同士の一致率は平均 {experts} %。違いがあるほど、誤りを補い合う余地があります。"),
+    "fig_same": ("{one} and {other}: {share} % of verdicts are equal", "{one} と {other}：判定の {share} % が一致"),
+    "fig_calibration": ("Calibration: as sure as right?", "較正：確信の強さは正しさに見合うか"),
+    "note_calibration": ("Under the dotted line: surer than right. A small mark stands for few sentences.",
+                         "点線より下は自信過剰。小さな印は文が少ないことを示します。"),
+    "fig_perfect": ("as sure as right", "確信＝正解率"),
+    "fig_sure": ("probability of the verdict", "判定の確率"),
+    "fig_right": ("share that is right", "正解の割合"),
+    "fig_sentences": ("sentences", "文の数"),
+    "fig_bin": ("{model}, {low}–{high} % sure: {n} sentences<br>{sure} % sure, {accuracy} % right",
+                "{model}、確率 {low}～{high} %：{n} 文<br>平均の確率 {sure} %、正解率 {accuracy} %"),
+    "fig_alpha": ("α over the held-out sentences", "未学習の文での α の分布"),
+    "note_alpha": ("The nearer to the dashed line, the more Monju is an equal-weight average. All rows share one scale.",
+                   "破線に近いほど等重みの平均と変わりません。縦の目盛りは全行共通です。"),
+    "fig_alpha_bin": ("{expert}, α {low}–{high}: {n} sentences", "{expert}、α {low}～{high}：{n} 文"),
+    "fig_mean": ("mean {value}", "平均 {value}"),
+    "fig_equal": ("equal weight {value}", "等重み {value}"),
+    "save_as": ("Save “{title}” as {format}", "「{title}」を {format} で保存"),
+    # sentences
+    "turned_title": ("Sentences that Monju turned, against the baseline", "ベースラインと正誤が分かれた文"),
+    "turned_hint": ("Click a sentence to open it in the Playground. The surest change comes first.",
+                    "文をクリックするとプレイグラウンドで開きます。変化の大きい順に並んでいます。"),
+    "rescued": ("Rescued: Monju right, the baseline wrong", "救った文：文殊が正解、ベースラインが誤り"),
+    "broken": ("Broken: Monju wrong, the baseline right", "壊した文：文殊が誤り、ベースラインが正解"),
+    "nothing_turned": ("None.", "ありません。"),
+    "more_turned": ("and {n} more", "ほか {n} 文"),
+    "truth": ("label {label}", "正解 {label}"),
+    "turned_verdict": ("{name}: {label} {share}", "{name}：{label} {share}"),
+    "turned_id": ("Held-out sentence no. {id}", "未学習の文 {id} 番"),
+    "turned_reading": ("Reading the sentences again from the run’s own source…", "ランのデータから文を読み直しています…"),
+    "turned_gone": ("A run stores no sentences, and those of “{data}” cannot be had here now: numbers, labels and weights are "
+                    "shown in their place.",
+                    "ランは文を保存しません。いま「{data}」の文を読めないため、番号、ラベル、重みだけを表示します。"),
+    "turned_none": ("This run has no baseline to turn a sentence against.", "このランには比べるベースラインがありません。"),
+    # to take away
+    "take_csv": ("Table as CSV", "表を CSV で保存"),
+    "take_latex": ("Table as LaTeX", "表を LaTeX で保存"),
+    "take_report": ("Report as HTML", "レポートを HTML で保存"),
+    "take_trouble": ("This run’s results cannot be read any more: choose another run.", "このランの結果を読めなくなりました。別のランを選んでください。"),
+    "report_title": ("Monju: results of the run {run}", "文殊（Monju）：ラン {run} の結果"),
+    "facts_data": ("Data", "データ"),
+    "facts_settings": ("Settings", "設定"),
+    "facts_machine": ("Machine and versions", "計算機とバージョン"),
+}

@@ -1,0 +1,219 @@
+"""The results in a real browser: the table's numbers, the figures, the sentences that were turned, what is taken away."""
+
+import csv
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from monju import recall as memory
+from monju import sources
+from monju.report import Results
+from monju.run import Run
+from monju.ui import gr, launch
+from monju.ui.texts.results import TEXTS
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("needs chromium", allow_module_level=True)
+
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
+PATIENCE = 60_000  # milliseconds, for a busy machine
+DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 4"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tiny_run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONJU_RUNS", str(tiny_run.parent))  # where the second run stands
+        _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield url
+    gr.close_all()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a URL at its results, in a context of its own; notes what went wrong in it."""
+    contexts = []
+
+    def go(url, locale="en-US", width=1280, height=720, wait="#results-table .results"):
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": height}, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.asked, page.errors = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#panel .verdicts, #panel code")
+        page.get_by_role("tab", name=re.compile("Results|結果")).click()
+        page.wait_for_selector(wait)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+def saved(page, selector):
+    """The file that a click on the selector brings."""
+    with page.expect_download() as arriving:
+        page.click(selector)
+    return arriving.value.suggested_filename, Path(arriving.value.path()).read_bytes()
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+def test_the_table_is_the_stored_one_in_both_languages(open_page, served, tiny_run, locale):
+    metrics = Run.open(tiny_run).read_json("metrics.json")
+    page = open_page(served, locale)
+    for key in ("baseline", "equal_cost", "monju"):
+        row = page.inner_text(f'#results-table [data-row="{key}"]')
+        low, high = metrics[key]["interval"]
+        assert f"{100 * metrics[key]['accuracy']:.2f} [{100 * low:.1f}, {100 * high:.1f}]" in row
+        assert f"{100 * metrics[key]['gain']:+.2f}".replace("-0.00", "+0.00") in row
+    for name, model in metrics["experts"].items():
+        assert f"{100 * model['accuracy']:.2f}" in page.inner_text(f'#results-table [data-model="{name}"]')
+    said, pair = page.inner_text("#results-table"), metrics["monju_vs_baseline"]
+    assert f"p = {pair['p_value']:.3g}" in said and "2.50" in said  # one of 40 sentences
+    page.wait_for_function(DRAWN)
+    language = ["en-US", "ja-JP"].index(locale)
+    assert TEXTS["fig_alpha"][language] in page.inner_text("#figures") and "__i18n__" not in page.inner_text("body")
+    assert TEXTS["take_report"][language] in page.inner_text("#take")
+    assert [url for url in page.asked if not url.startswith((served, "data:", "blob:"))] == []
+    assert page.errors == []
+
+
+def test_the_figures_show_the_cells_and_mark_the_unseen(open_page, served, tiny_run):
+    metrics = Run.open(tiny_run).read_json("metrics.json")
+    page = open_page(served)
+    page.wait_for_function(DRAWN)
+    shown = page.inner_text('[data-figure="clusters"]')
+    for expert in metrics["experts"].values():
+        for cell in expert["clusters"].values():
+            assert cell["accuracy"] is None or f"{100 * cell['accuracy']:.1f}" in shown
+    unseen = sum(not cell["seen"] for expert in metrics["experts"].values() for cell in expert["clusters"].values())
+    assert page.locator('[data-figure="clusters"] .shapelayer path').count() == unseen == 3
+    assert "equal weight 0.333" in page.inner_text('[data-figure="alpha"]')
+
+
+def test_a_turned_sentence_opens_in_the_playground(open_page, served, tiny_run):
+    found = Results.of(Run.open(tiny_run))
+    texts = sources.load(found.config.data).validation.texts
+    page = open_page(served)
+    page.wait_for_selector('#turned [data-list="broken"]')
+    for title, ids in zip(("rescued", "broken"), found.turned):
+        shown = page.locator(f'#turned [data-list="{title}"] .text').all_inner_texts()
+        assert sorted(shown) == sorted(" ".join(texts[i].split()) for i in ids)
+    ids = [i for some in found.turned for i in some]
+    assert ids, "the tiny run's ensembles differ somewhere"
+    page.click(f'#turned button[data-id="{ids[0]}"]')
+    page.wait_for_function("text => document.querySelector('#sentence textarea')?.value == text", arg=texts[ids[0]])
+    page.wait_for_function("text => text.startsWith(document.querySelector('#panel .said')?.textContent.replace(/…$/, '') || '-')",
+                           arg=texts[ids[0]])
+    assert page.locator("#panel .verdicts").is_visible()
+    assert page.get_by_role("tab", selected=True).inner_text() == "Playground"
+    page.get_by_role("tab", name="Results").click()  # and back: all is still there
+    assert page.locator('#results-table [data-row="monju"]').is_visible() and page.errors == []
+
+
+def test_tables_and_the_report_are_taken_away(open_page, served, tiny_run, browser, tmp_path):
+    metrics = Run.open(tiny_run).read_json("metrics.json")
+    page = open_page(served)
+    name, content = saved(page, "#take-csv")
+    lines = list(csv.DictReader(content.decode().splitlines()))
+    assert name == "monju-tiny.csv" and float(lines[-4]["accuracy"]) == metrics["monju"]["accuracy"]
+    name, content = saved(page, "#take-latex")
+    assert name == "monju-tiny.tex" and b"\\toprule" in content
+    name, content = saved(page, "#take-report")
+    assert name == "monju-tiny.html"
+    (tmp_path / name).write_bytes(content)
+    context = browser.new_context(offline=True)
+    report = context.new_page()
+    asked, errors = [], []
+    report.on("request", lambda request: asked.append(request.url))
+    report.on("pageerror", lambda error: errors.append(str(error)))
+    report.goto((tmp_path / name).as_uri())
+    report.wait_for_selector("#alpha .main-svg", timeout=PATIENCE)
+    assert report.locator(".main-svg").count() >= 4 and errors == []
+    assert f"{100 * metrics['monju']['accuracy']:.2f}" in report.inner_text('[data-row="monju"]')
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
+
+
+@pytest.mark.parametrize("figure", ["clusters", "agreement", "calibration", "alpha"])
+def test_every_figure_is_saved_as_png_and_svg(open_page, served, figure):
+    page = open_page(f"{served}?__theme=dark")
+    page.wait_for_function(DRAWN)
+    name, content = saved(page, f'[data-figure="{figure}"] [data-format="png"]')
+    assert name == f"monju-tiny-{figure}.png" and content.startswith(b"\x89PNG") and len(content) > 5_000
+    name, content = saved(page, f'[data-figure="{figure}"] [data-format="svg"]')
+    assert name == f"monju-tiny-{figure}.svg" and content.startswith(b"<svg")
+    assert b"rgb(23, 32, 46)" in content and b"rgb(238, 242, 248)" not in content  # light ink, whatever the page's theme
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_scrolls_the_table_alone(open_page, served, theme):
+    page = open_page(f"{served}?__theme={theme}", width=390, height=844)
+    page.wait_for_function(DRAWN)
+    page.wait_for_selector("#turned [data-list]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("(box => box.scrollWidth > box.clientWidth)(document.querySelector('#results-table .wide'))")
+    spilling = page.evaluate("""() => [...document.querySelectorAll('#results figure, #turned .card, #take button')]
+        .filter(box => box.getBoundingClientRect().right > innerWidth).length""")
+    assert spilling == 0
+
+
+@pytest.fixture
+def second(tiny_run):
+    """Another run beside the first, which tests may damage."""
+    copy = shutil.copytree(tiny_run, tiny_run.parent / "second")
+    yield copy
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+def choose(page, name):
+    box = page.locator("#run input")
+    box.fill(name)
+    box.press("Enter")
+
+
+def test_a_run_whose_sentences_are_gone_shows_their_numbers(open_page, served, second):
+    run = Run.open(second)
+    run.manifest["config"]["data"] = "/nowhere/films.csv"
+    run.finish()
+    page = open_page(served)
+    page.wait_for_selector("#turned button[data-id]")
+    memory._read.clear()  # the two runs have the same sentences, and the first one's were just read
+    choose(page, "second")
+    page.wait_for_selector("#turned .gone")
+    assert "“films.csv” cannot be had here now" in page.inner_text("#turned")
+    assert "Held-out sentence no." in page.inner_text("#turned") and page.locator("#turned button").count() == 0
+    assert "/nowhere" not in page.inner_text("body") and page.errors == []
+
+
+@pytest.mark.parametrize("locale, said", [("en-US", "This run cannot be shown."), ("ja-JP", "このランは表示できません。")])
+def test_a_damaged_and_a_deleted_run_are_told_calmly(open_page, served, second, locale, said):
+    (second / "metrics.json").write_text("{}")
+    page = open_page(served, locale)
+    page.wait_for_function(DRAWN)
+    for damage in (lambda: None, lambda: shutil.rmtree(second)):
+        damage()
+        choose(page, "second")
+        page.wait_for_selector("#results-table .note p")
+        assert said in page.inner_text("#results-table") and "Traceback" not in page.inner_text("body")
+        assert page.locator(".figures figure").count() == 0 and page.locator("#turned .monju").count() == 0
+        choose(page, "tiny")
+        page.wait_for_selector("#results-table .results")
+        page.wait_for_function(DRAWN)
+    assert page.errors == []
