@@ -1,4 +1,4 @@
-"""The command line: python -m monju train | evaluate | predict | app.
+"""The command line: python -m monju train | evaluate | predict | map | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -69,6 +69,12 @@ def parser():
     predict.add_argument("run", metavar="RUN", help="a finished run's folder")
     predict.add_argument("texts", metavar="TEXT", nargs="+", help="a sentence; - reads one a line from standard input")
     add_device_and_json(predict)
+
+    chart = commands.add_parser("map", help="draw, or draw again, the map of a finished run's sentences")
+    chart.set_defaults(command=run_map)
+    chart.add_argument("run", metavar="RUN", help="a finished run's folder")
+    chart.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
+    chart.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
@@ -156,6 +162,18 @@ def typed():
     if not lines:
         raise MonjuError("there is no sentence on standard input: give one a line")
     return lines
+
+
+def run_map(asked):
+    from monju import atlas
+    from monju.ensemble import Monju
+    from monju.run import Run
+
+    run = Run.open(asked.run).check()
+    train = atlas.reread(run, asked.data) if asked.data else atlas.sentences(run)
+    print(f"Drawing the map of {asked.run}.", file=sys.stderr)
+    atlas.draw(run, Monju.of(run, asked.device), train)
+    run.finish()
 
 
 def run_app(asked):

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from monju import backbones, clusterers, evaluate, gates, sources, workers
+from monju import atlas, backbones, clusterers, evaluate, gates, sources, workers
 from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
@@ -122,10 +122,13 @@ def train(config, out, resume=False):
 
         # 4. what they are worth
         yield Stage(f"Reading {len(data.validation.texts):,} held-out sentences with every model.")
-        votes = Monju.of(run, config.device, controls=True).votes(data.validation.texts)
+        monju = Monju.of(run, config.device, controls=True)
+        votes = monju.votes(data.validation.texts)
         save_predictions(run, votes, data.validation.labels)
         run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
                                                       repr(gates.make(config))))
+        yield Stage("Drawing the map.")
+        atlas.draw(run, monju, data.train)
         run.finish()
     except BaseException as error:
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"

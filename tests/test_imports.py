@@ -24,7 +24,7 @@ HOUSE = """
     compare distill
     training
     workers
-    evaluate
+    evaluate atlas
     predictions
     merging
     ensemble
