@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import silhouette_score
@@ -55,7 +56,7 @@ class Atlas:
                 fitted[name] = projections.TABLE[name](run.config.seed).restore(state, vectors)
             return cls(arrays["rows"], arrays["labels"], arrays["clusters"], vectors, arrays["logits"].astype(np.float32),
                        {name: arrays[f"coordinates {name}"] for name in fitted}, fitted, facts)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise MonjuError(f"{folder} is damaged ({error}): draw the map again with `{command(run)}`") from None
 
     def predict(self, monju):

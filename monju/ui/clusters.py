@@ -36,6 +36,10 @@ def build(page, tab):
     library, chosen = Library(page.shelf), page.chosen
     gr.set_static_paths([PLOTLY])
     held, kept, copied = gr.State(None), gr.State([]), gr.State("")
+
+    def told(asked):  # Gradio marks the function, which it cannot do to a method
+        return library.told(asked)
+
     with gr.Row(elem_id="map-controls"):
         text = gr.Textbox("", label=I18N("map_sentence"), max_lines=2, scale=3, elem_id="map-sentence")
         search = gr.Textbox("", label=I18N("map_search"), placeholder=I18N("map_search_hint"), scale=1, min_width=140,
@@ -49,7 +53,7 @@ def build(page, tab):
         clear = gr.Button(I18N("map_clear"), size="sm", elem_id="map-clear", scale=0, min_width=80)
     with gr.Row(elem_id="map-row"):
         with gr.Column(scale=3, min_width=300):
-            points = gr.HTML("", elem_id="map", html_template=TEMPLATE, apply_default_css=False, server_functions=[library.told],
+            points = gr.HTML("", elem_id="map", html_template=TEMPLATE, apply_default_css=False, server_functions=[told],
                              js_on_load=f"const PLOTLY = {json.dumps(f'gradio_api/file={PLOTLY}')};\n"
                                         + (ASSETS / "map.js").read_text(encoding="utf-8"))
         with gr.Column(scale=1, min_width=280):
@@ -112,8 +116,8 @@ def build(page, tab):
         if texts is None:
             return "[]", library.excuse(name, say)
         hits = [i for i, row in enumerate(atlas.rows) if word.casefold() in texts[row].casefold()]
-        told = say("map_found", n=f"{len(hits):,}", total=f"{len(atlas.rows):,}", word=word)
-        return json.dumps(hits), cards.page(f'<p class="about" role="status">{told}</p>', say)
+        count = say("map_found", n=f"{len(hits):,}", total=f"{len(atlas.rows):,}", word=word)
+        return json.dumps(hits), cards.page(f'<p class="about" role="status">{count}</p>', say)
 
     def locate(sentence: str, run: str = "") -> dict[str, Any]:
         """Where a sentence stands in a run (the one that the page starts on, unless named): {distances {A…}, alpha {AB…},
@@ -243,7 +247,7 @@ def shade(off, monju, atlas):
     from monju.projections import distances_of
 
     flat, plane = atlas.coordinates["plane"], atlas.projections["plane"]
-    reach = 1.3 * np.abs(flat).max()
+    reach = 1.3 * float(np.abs(flat).max())
     axis = np.linspace(-reach, reach, GRID)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     alpha = gates.make(monju.config)(distances_of(grid, off, plane.transform(centres(monju))), monju.subsets)
