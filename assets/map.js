@@ -4,13 +4,15 @@ const root = element.querySelector('.map'), plot = root.querySelector('.map-plot
 const note = root.querySelector('.map-note'), about = root.querySelector('.map-about')
 const PALETTE = ['#d55e00', '#0072b2', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#8a8a00']
 const SHAPES = ['circle', 'diamond', 'square', 'triangle-up', 'cross', 'star', 'x']
-const state = { data: null, marker: {}, lit: [], projection: 'plane', colour: 'cluster', first: 0, texts: new Map() }
+const state = { data: null, marker: {}, lit: [], projection: 'plane', colour: 'cluster', texts: new Map() }
 const pin = document.createElement('button')
 pin.className = 'map-pin'
 pin.hidden = true
+const over = document.createElementNS('http://www.w3.org/2000/svg', 'svg')
+over.classList.add('map-over')
 
 const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0))
-const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim() || getComputedStyle(root).getPropertyValue(name).trim()
+const style = name => getComputedStyle(root).getPropertyValue(name).trim()
 const dark = () => document.body.classList.contains('dark')
 const map = () => state.data.maps[state.projection]
 const flat = () => state.projection === 'plane'
@@ -46,12 +48,6 @@ function shaded() {
     colorscale: dark() ? [[0, '#10151d'], [1, '#3a4a63']] : [[0, '#ffffff'], [1, '#c9d5e6']] }
 }
 
-function borders() {
-  const { meeting, rays } = map(), far = 50, x = [], y = []
-  if (meeting) for (const [a, b] of rays) { x.push(meeting[0], meeting[0] + far * a, null); y.push(meeting[1], meeting[1] + far * b, null) }
-  return { type: 'scatter', mode: 'lines', x, y, hoverinfo: 'skip', showlegend: false, line: { color: style('--ink'), width: 1.5, dash: 'dash' } }
-}
-
 function groups() {
   const { of, names } = state.data.groups[state.colour], at = map().at
   const pale = state.lit.length > 0
@@ -70,33 +66,27 @@ function lights() {
     marker: { size: 10, symbol: 'circle-open', color: style('--ink'), line: { width: 2.5 } } }
 }
 
-// the traces that follow the marker: lines to the centres with their distances, and what was kept
-function strings() {
-  const at = state.marker.at?.[state.projection], x = [], y = [], text = []
-  if (at) map().centres.forEach(([a, b], c) => {
-    x.push(at[0], (at[0] + a) / 2, a, null)
-    y.push(at[1], (at[1] + b) / 2, b, null)
-    text.push('', state.marker.distances[c].toFixed(3), '', '')
+// what stands above the points and follows the marker: drawn over the picture, so that no point hides it and no trace is redrawn
+function overlay() {
+  const { xaxis, yaxis } = plot._fullLayout, at = state.marker.at?.[state.projection], here = map()
+  const X = x => (xaxis._offset + xaxis.l2p(x)).toFixed(1), Y = y => (yaxis._offset + yaxis.l2p(y)).toFixed(1)
+  const line = (kind, [a, b], [c, d]) => `<line class="${kind}" x1="${X(a)}" y1="${Y(b)}" x2="${X(c)}" y2="${Y(d)}"/>`
+  const word = (kind, [a, b], text) => `<text class="${kind}" x="${X(a)}" y="${Y(b)}" dy=".35em">${escaped(text)}</text>`
+  let drawn = ''
+  if (here.meeting) for (const [a, b] of here.rays) drawn += line('border', here.meeting, [here.meeting[0] + 9 * a, here.meeting[1] + 9 * b])
+  if (at) for (const centre of here.centres) drawn += line('string', at, centre)
+  here.centres.forEach((centre, c) => {
+    drawn += `<circle class="centre" cx="${X(centre[0])}" cy="${Y(centre[1])}" r="14"/>` + word('name', centre, state.data.names[c])
+    if (at) drawn += word('length', [0.4 * at[0] + 0.6 * centre[0], 0.4 * at[1] + 0.6 * centre[1]], state.marker.distances[c].toFixed(3))
   })
-  return { type: 'scatter', mode: 'lines+text', x, y, text, hoverinfo: 'skip', showlegend: false,
-    textfont: { size: 14, color: style('--ink'), weight: 700 }, line: { color: style('--ink'), width: 1.5 } }
-}
-
-function kept() {
-  const all = state.marker.kept ?? []
-  return { type: 'scatter', mode: 'markers+text', x: all.map(each => each.at[state.projection]?.[0]), y: all.map(each => each.at[state.projection]?.[1]),
-    text: all.map(each => escaped(each.text.length > 28 ? each.text.slice(0, 27) + '…' : each.text)), textposition: 'top center', hoverinfo: 'skip',
-    showlegend: false, textfont: { size: 12, color: style('--ink') },
-    marker: { size: 12, symbol: 'star', color: style('--ink'), line: { width: 1, color: style('--paper') } } }
+  for (const each of state.marker.kept ?? []) {
+    const place = each.at[state.projection]
+    if (place) drawn += word('kept', place, '★ ' + (each.text.length > 28 ? each.text.slice(0, 27) + '…' : each.text))
+  }
+  over.innerHTML = drawn
 }
 
 const escaped = text => text.replace(/[&<>]/g, letter => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[letter])
-
-function middles() {
-  const all = map().centres
-  return { type: 'scatter', mode: 'markers+text', x: all.map(c => c[0]), y: all.map(c => c[1]), text: state.data.names, hoverinfo: 'skip', showlegend: false,
-    textfont: { size: 15, color: style('--paper'), weight: 700 }, marker: { size: 26, color: style('--ink'), line: { width: 2, color: style('--paper') } } }
-}
 
 // the axes' first view: all but the few farthest points
 function view() {
@@ -118,9 +108,8 @@ async function draw() {
   const Plotly = await plotly()
   if (!state.data || state.data.missing) return
   const points = groups(), [x, y] = view()
-  state.first = 2 + points.length
   const axis = { showgrid: false, zeroline: false, showticklabels: false, ticks: '' }
-  await Plotly.react(plot, [shaded(), borders(), ...points, lights(), strings(), middles(), kept()], {
+  await Plotly.react(plot, [shaded(), ...points, lights()], {
     margin: { l: 4, r: 4, t: 4, b: 4 }, paper_bgcolor: style('--paper'), plot_bgcolor: style('--paper'), font: { color: style('--ink'), size: 14 },
     xaxis: { ...axis, range: x }, yaxis: { ...axis, range: y, ...(flat() ? { scaleanchor: 'x' } : {}) },
     uirevision: state.data.run + state.projection, legend: { orientation: 'h', x: 0, y: 1, yanchor: 'top', bgcolor: 'rgba(0,0,0,0)', itemsizing: 'constant' },
@@ -134,7 +123,7 @@ async function draw() {
 
 function wire() {
   plot.dataset.wired = 'yes'
-  plot.appendChild(pin)
+  plot.append(over, pin)
   plot.on('plotly_afterplot', settle)
   plot.on('plotly_relayouting', settle)
   plot.on('plotly_hover', event => hover(event.points[0]))
@@ -177,11 +166,8 @@ function ask(x, y) {
 
 async function follow(all) {
   if (!state.data || state.data.missing || !plot.data) return
-  const Plotly = await plotly(), lines = strings(), first = state.first + 1
-  await Plotly.restyle(plot, { x: [lines.x], y: [lines.y], text: [lines.text] }, [first])
   if (all) {
-    const stars = kept(), shade = shaded()
-    await Plotly.restyle(plot, { x: [stars.x], y: [stars.y], text: [stars.text] }, [first + 2])
+    const Plotly = await plotly(), shade = shaded()
     if (shade.visible && plot.data[0].type !== 'contour') return draw()
     await Plotly.restyle(plot, { x: [shade.x], y: [shade.y], z: [shade.z], visible: shade.visible }, [0])
   }
@@ -190,6 +176,7 @@ async function follow(all) {
 
 function settle() {
   const at = state.marker.at?.[state.projection], layout = plot._fullLayout
+  if (layout && state.data?.maps) overlay()
   pin.hidden = !at || !layout
   if (pin.hidden) return
   const { xaxis, yaxis } = layout

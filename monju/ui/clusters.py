@@ -26,7 +26,7 @@ ASSETS = Path(__file__).parents[2] / "assets"
 PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
 LONGEST = 100_000  # characters of a sentence that are looked at
 KEPT = 12  # sentences that stay on the map
-GRID = 48  # points a side at which α's level lines are computed
+GRID = 72  # points a side at which α's level lines are computed
 COLOURS = ("cluster", "label", "correct", "differ")
 SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_shade", "about_plane", "about_pca", "about_umap")
 
@@ -46,7 +46,7 @@ def build(page, tab):
                             elem_id="map-search")
     with gr.Row(elem_id="map-choices"):
         projection = gr.Radio([(I18N(name), name) for name in ("plane", "pca", "umap")], value="plane",
-                              label=I18N("map_projection"), elem_id="map-projection", min_width=200)
+                              label=I18N("map_projection"), elem_id="map-projection", min_width=290)
         colour = gr.Radio([(I18N(f"by_{name}"), name) for name in COLOURS], value="cluster", label=I18N("map_colour"),
                           elem_id="map-colour", scale=2, min_width=200)
         keep = gr.Button(I18N("map_keep"), size="sm", elem_id="map-keep", scale=0, min_width=140)
@@ -175,8 +175,8 @@ class Library:
 
     def excuse(self, name, say):
         """Why there are no sentences, in words; nothing where there are."""
-        texts, error = self._read(name)
-        return "" if texts is not None else cards.page(f'<p class="about">{say("no_texts", error=error)}</p>', say)
+        texts, source = self._read(name)
+        return "" if texts is not None else cards.page(f'<p class="about">{say("no_texts", source=source)}</p>', say)
 
     def told(self, asked):
         """One sentence of a run's map, for the pointer over it: [run, place in the sample] → text or None."""
@@ -193,14 +193,15 @@ class Library:
 
         monju = self.shelf.monju(name)
         with self._reading:
-            known, texts, error = self._texts.get(name, (None, None, ""))
+            known, texts, source = self._texts.get(name, (None, None, ""))
             if known is not monju:
+                source = Path(monju.config.data).name  # a whole path would tell of the machine that trained
                 try:
-                    texts, error = sentences(monju.run).texts, ""
-                except MonjuError as failed:
-                    texts, error = None, str(failed).split(":")[0]
-                self._texts[name] = monju, texts, error
-            return texts, error
+                    texts = sentences(monju.run).texts
+                except MonjuError:
+                    texts = None
+                self._texts[name] = monju, texts, source
+            return texts, source
 
 
 # what the browser is told
@@ -247,7 +248,7 @@ def shade(off, monju, atlas):
     from monju.projections import distances_of
 
     flat, plane = atlas.coordinates["plane"], atlas.projections["plane"]
-    reach = 1.3 * float(np.abs(flat).max())
+    reach = 2.5 * float(np.abs(flat).max())
     axis = np.linspace(-reach, reach, GRID)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     alpha = gates.make(monju.config)(distances_of(grid, off, plane.transform(centres(monju))), monju.subsets)
