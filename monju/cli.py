@@ -1,4 +1,4 @@
-"""The command line: python -m monju train | evaluate | compare | predict | app.
+"""The command line: python -m monju train | evaluate | compare | predict | map | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -77,6 +77,13 @@ def parser():
     for name in ("text_column", "label_column"):
         compare.add_argument(schema.flag(name), metavar="NAME")
     add_device_and_json(compare)
+
+    chart = commands.add_parser("map", help="draw, or draw again, the map of a finished run's sentences")
+    chart.set_defaults(command=run_map)
+    chart.add_argument("run", metavar="RUN", help="a finished run's folder")
+    chart.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
+    chart.add_argument("--size", type=int, default=10_000, metavar="N", help="sentences on it, at most 10,000 [10000]")
+    chart.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
@@ -181,6 +188,19 @@ def typed():
     if not lines:
         raise MonjuError("there is no sentence on standard input: give one a line")
     return lines
+
+
+def run_map(asked):
+    from monju import atlas
+    from monju.ensemble import Monju
+    from monju.recall import read_again
+    from monju.run import Run
+
+    run = Run.open(asked.run).check()
+    train = read_again(run, run.manifest["data"]["fingerprint"], asked.data).train
+    print(f"Drawing the map of {asked.run}.", file=sys.stderr)
+    atlas.draw(run, Monju.of(run, asked.device), train, asked.size)
+    run.finish()
 
 
 def run_app(asked):

@@ -65,6 +65,7 @@ class Config:
     equal_cost: bool = option(False, "also train the equal-cost control: baselines with an expert's number of steps",
                               group="fine-tuning")
     # machine
+    map_size: int = option(2000, "training sentences on the map of clusters, at most 10,000", group="machine", least=1, below=10_001)
     seed: int = option(0, "seed of sample, clusters, initialisation and order", group="machine", least=0,
                       below=2**32)  # as far as NumPy's and scikit-learn's seeds go
     precision: str = option("auto", "arithmetic while training; auto is bf16 where the machine has it",

@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from monju import backbones, clusterers, evaluate, gates, sources, workers
+from monju import atlas, backbones, clusterers, evaluate, gates, sources, workers
 from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
@@ -128,6 +128,8 @@ def train(config, out, resume=False):
             save_predictions(run, monju.votes(data.tuning.texts), data.tuning.labels, "tuning")
         run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
                                                       repr(gates.make(config))))
+        yield Stage("Drawing the map.")
+        atlas.draw(run, monju, data.train, config.map_size)
         run.finish()
     except BaseException as error:
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"

@@ -25,7 +25,7 @@ HOUSE = """
     compare distill
     training
     combine workers
-    evaluate
+    evaluate atlas
     predictions recall
     merging
     ensemble

@@ -1,0 +1,364 @@
+"""The clusters: a map of the run's sentences, with one's own sentence on it.
+
+Layout, wiring and what the side panel says; the picture is drawn by assets/map.js, which is told in three
+messages (the points, the marker, what is lit), so that each changes without the others and zoom stays.
+"""
+
+import base64
+import json
+import threading
+from functools import partial
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from scipy.special import softmax
+
+from monju.errors import MonjuError
+from monju.recall import recall
+from monju.ui import cards, words
+from monju.ui.page import MODELS, QUIET
+from monju.ui.words import I18N
+
+ASSETS = Path(__file__).parents[2] / "assets"
+PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+LONGEST = 100_000  # characters of a sentence that are looked at
+KEPT = 12  # sentences that stay on the map
+GRID = 72  # points a side at which α's level lines are computed
+COLOURS = ("cluster", "label", "correct", "differ")
+SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_shade", "about_plane", "about_pca", "about_umap")
+
+
+def build(page, tab):
+    """Lay the map out and wire it to the run on show."""
+    library, chosen = Library(page.shelf), page.chosen
+    gr.set_static_paths([PLOTLY])
+    held, kept, copied = gr.State(None), gr.State([]), gr.State("")
+
+    def told(asked):  # Gradio marks the function, which it cannot do to a method
+        return library.told(asked)
+
+    with gr.Row(elem_id="map-controls"):
+        text = gr.Textbox("", label=I18N("map_sentence"), max_lines=2, scale=3, elem_id="map-sentence")
+        search = gr.Textbox("", label=I18N("map_search"), placeholder=I18N("map_search_hint"), scale=1, min_width=140,
+                            elem_id="map-search")
+    with gr.Row(elem_id="map-choices"):
+        projection = gr.Radio([(I18N(name), name) for name in ("plane", "pca", "umap")], value="plane",
+                              label=I18N("map_projection"), elem_id="map-projection", min_width=290)
+        colour = gr.Radio([(I18N(f"by_{name}"), name) for name in COLOURS], value="cluster", label=I18N("map_colour"),
+                          elem_id="map-colour", scale=2, min_width=200)
+        keep = gr.Button(I18N("map_keep"), size="sm", elem_id="map-keep", scale=0, min_width=140)
+        clear = gr.Button(I18N("map_clear"), size="sm", elem_id="map-clear", scale=0, min_width=80)
+    with gr.Row(elem_id="map-row"):
+        with gr.Column(scale=3, min_width=300):
+            points = gr.HTML("", elem_id="map", html_template=TEMPLATE, apply_default_css=False, server_functions=[told],
+                             js_on_load=f"const PLOTLY = {json.dumps(f'gradio_api/file={PLOTLY}')};\n"
+                                        + (ASSETS / "map.js").read_text(encoding="utf-8"))
+        with gr.Column(scale=1, min_width=280):
+            side = gr.HTML("", elem_id="map-side", apply_default_css=False)
+    found = gr.HTML("", elem_id="map-found", apply_default_css=False)
+    tell = partial(gr.HTML, "", html_template="", apply_default_css=False, elem_classes="map-message")
+    marker = tell(js_on_load="watch('value', () => window.monjuMap?.mark(props.value))")
+    lit = tell(js_on_load="watch('value', () => window.monjuMap?.light(props.value))")
+    figures = gr.HTML("", elem_id="map-figures", apply_default_css=False)
+
+    def draw(name, say, sentence):
+        """The whole tab for a run; what was kept belongs to the run before."""
+        try:
+            monju, atlas = library.open(name)
+        except MonjuError as error:
+            return missing(page.shelf, name, error, say), "", "", "", None, [], gr.skip(), ""
+        offered = list(atlas.projections)
+        choice = gr.update(choices=[(I18N(each), each) for each in offered], value=offered[0])
+        place = stand(monju, atlas, sentence)
+        return (describe(name, monju, atlas, say), message(place, [], monju, atlas), panel(place, library, name, monju, atlas, say),
+                summary(monju, atlas, say) + library.excuse(name, say), place, [], choice, "")
+
+    def answer(sentence, name, kept, request: gr.Request):
+        say = words.asked(request)
+        try:
+            monju, atlas = library.open(name)
+            place = stand(monju, atlas, sentence)
+        except MonjuError as error:
+            return gr.skip(), cards.trouble(error, say), None
+        return message(place, kept, monju, atlas), panel(place, library, name, monju, atlas, say), place
+
+    def move(event: gr.EventData, name, place, kept, request: gr.Request):
+        """The hypothetical sentence: the same logits and height over the plane, another place in it."""
+        try:
+            monju, atlas = library.open(name)
+            moved = shift(place, [float(event._data["x"]), float(event._data["y"])], monju, atlas)
+        except (MonjuError, KeyError, TypeError, ValueError):
+            return gr.skip(), gr.skip(), gr.skip()
+        return message(moved, kept, monju, atlas), panel(moved, library, name, monju, atlas, words.asked(request)), moved
+
+    def remember(name, place, kept):
+        kept = kept if place is None else [*kept, {"text": place["reading"].text[:80], "at": place["at"]}][-KEPT:]
+        try:
+            return kept, message(place, kept, *library.open(name))
+        except MonjuError:
+            return kept, gr.skip()
+
+    def forget(name, place):
+        return remember(name, None, [])[0], message(place, [], *library.open(name)) if place else gr.skip()
+
+    def find(word, name, request: gr.Request):
+        say, word = words.asked(request), (word or "").strip()[:100]
+        if not word:
+            return "[]", ""
+        try:
+            _, atlas = library.open(name)
+        except MonjuError:
+            return "[]", ""
+        texts = library.texts(name)
+        if texts is None:
+            return "[]", library.excuse(name, say)
+        hits = [i for i, row in enumerate(atlas.rows) if word.casefold() in texts[row].casefold()]
+        count = say("map_found", n=f"{len(hits):,}", total=f"{len(atlas.rows):,}", word=word)
+        return json.dumps(hits), cards.page(f'<p class="about" role="status">{count}</p>', say)
+
+    def locate(sentence: str, run: str = "") -> dict[str, Any]:
+        """Where a sentence stands in a run (the one that the page starts on, unless named): {distances {A…}, alpha {AB…},
+        coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label, cluster, distance, text or null}]}."""
+        try:
+            name = run or page.shelf.start
+            monju, atlas = library.open(name)
+            reading = monju.read([sentence[:LONGEST]])[0]
+        except MonjuError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
+                "nearest": neighbours(reading.vector, library.texts(name), monju, atlas)}
+
+    everything = [points, marker, side, figures, held, kept, projection, lit]
+    page.follow(tab, draw, [text], everything, **MODELS)
+    if page.sentence is not None:
+        def copy(sentence, before):
+            return (gr.skip(), gr.skip()) if sentence == before else (sentence, sentence)
+
+        tab.select(copy, [page.sentence, copied], [text, copied], **QUIET)
+    text.change(answer, [text, chosen, kept], [marker, side, held], trigger_mode="always_last", **QUIET, **MODELS)
+    points.move(move, [chosen, held, kept], [marker, side, held], trigger_mode="always_last", **QUIET)
+    search.change(find, [search, chosen], [lit, found], trigger_mode="always_last", **QUIET)
+    keep.click(remember, [chosen, held, kept], [kept, marker], **QUIET)
+    clear.click(forget, [chosen, held], [kept, marker], **QUIET)
+    projection.change(None, projection, None, js="value => { window.monjuMap?.project(value) }", api_visibility="private")
+    colour.change(None, colour, None, js="value => { window.monjuMap?.colour(value) }", api_visibility="private")
+    gr.api(locate, api_name="locate", **MODELS)
+
+
+TEMPLATE = ('<div class="map"><p class="map-note"><span class="spinner"></span></p><div class="map-plot"></div>'
+            '<div class="map-tip" hidden></div><p class="map-about" aria-live="polite"></p></div>')
+
+
+class Library:
+    """The maps of the runs on a shelf and, where they can be had, their sentences: each is read once."""
+
+    def __init__(self, shelf):
+        self.shelf, self._maps, self._texts, self._reading = shelf, {}, {}, threading.Lock()
+
+    def open(self, name):
+        """(Monju, Atlas) of a run. Raises MonjuError where either is missing."""
+        from monju.atlas import Atlas
+
+        monju = self.shelf.monju(name)
+        known, atlas = self._maps.get(name, (None, None))
+        if known is not monju:
+            atlas = Atlas.load(monju.run)
+            self._maps[name] = monju, atlas
+        return monju, atlas
+
+    def texts(self, name):
+        """All training sentences of a run by row, or None where they cannot be had."""
+        return self._read(name)[0]
+
+    def excuse(self, name, say):
+        """Why there are no sentences, in words; nothing where there are."""
+        texts, source = self._read(name)
+        return "" if texts is not None else cards.page(f'<p class="about">{say("no_texts", source=source)}</p>', say)
+
+    def told(self, asked):
+        """One sentence of a run's map, for the pointer over it: [run, place in the sample] → text or None."""
+        try:
+            name, place = asked
+            _, atlas = self.open(name)
+            texts = self.texts(name)
+            return texts and texts[atlas.rows[int(place)]][:300]
+        except (MonjuError, ValueError, TypeError, IndexError):
+            return None
+
+    def _read(self, name):
+        monju = self.shelf.monju(name)
+        with self._reading:
+            known, texts, source = self._texts.get(name, (None, None, ""))
+            if known is not monju:
+                source = Path(monju.config.data).name  # a whole path would tell of the machine that trained
+                try:
+                    texts = recall(monju.run).train.texts
+                except MonjuError:
+                    texts = None
+                self._texts[name] = monju, texts, source
+            return texts, source
+
+
+# what the browser is told
+
+
+def describe(name, monju, atlas, say):
+    """The points and all that stands still, as one message: typed arrays as base64, a few hundred kilobytes."""
+    found = atlas.predict(monju)
+    maps = {}
+    for each, projection in atlas.projections.items():
+        maps[each] = {"at": packed(atlas.coordinates[each], "<f4"), "about": f"about_{each}",
+                      "centres": np.round(projection.transform(centres(monju)), 5).tolist()}
+    if "plane" in maps:
+        from monju.projections import borders
+
+        meeting, rays = borders(np.array(maps["plane"]["centres"]))
+        maps["plane"] |= {"meeting": meeting.tolist(), "rays": rays.tolist()}
+    groups = {"cluster": (atlas.clusters, [say("in_cluster", name=each) for each in monju.clusters]),
+              "label": (atlas.labels, [escape(say.label(each)) for each in monju.label_names]),
+              "correct": (found.monju.argmax(1) != atlas.labels, [say("is_right"), say("is_wrong")])}
+    if found.baseline is not None:
+        groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1), [say("do_agree"), say("do_differ")])
+    return json.dumps({
+        "run": name, "names": monju.clusters, "rows": packed(atlas.rows, "<i4"), "maps": maps,
+        "movable": "plane" in maps and monju.config.gate != "posterior",
+        "groups": {by: {"of": packed(of, "u1"), "names": names} for by, (of, names) in groups.items()},
+        "say": {key: say(key) for key in SPOKEN} | {"row": say("row_number", n="#")}})
+
+
+def message(place, kept, monju, atlas):
+    """The marker, what was kept, and α's level lines at the marker's height, as one message."""
+    told = {"kept": kept}
+    if place is not None:
+        told |= {name: place[name] for name in ("at", "off", "moved")}
+        told |= {"text": place["reading"].text[:80], "distances": place["distances"]}
+        if place["off"] is not None and monju.config.gate != "posterior":
+            told["shade"] = shade(place["off"], monju, atlas)
+    return json.dumps(told)
+
+
+def shade(off, monju, atlas):
+    """The largest α over the plane, for sentences that stand as far off it as the marker."""
+    from monju import gates
+    from monju.projections import distances_of
+
+    flat, plane = atlas.coordinates["plane"], atlas.projections["plane"]
+    reach = 2.5 * float(np.abs(flat).max())
+    axis = np.linspace(-reach, reach, GRID)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    alpha = gates.make(monju.config)(distances_of(grid, off, plane.transform(centres(monju))), monju.subsets)
+    return {"from": -reach, "to": reach, "n": GRID, "alpha": packed(alpha.max(axis=1), "<f4")}
+
+
+def packed(array, kind):
+    return base64.b64encode(np.ascontiguousarray(array, kind).tobytes()).decode()
+
+
+def centres(monju):
+    return monju.clustering.clusterer.centres_
+
+
+# a sentence and its place
+
+
+def stand(monju, atlas, sentence):
+    """Where a sentence stands, as it is read; None for nothing typed."""
+    if not (sentence or "").strip():
+        return None
+    reading = monju.read([sentence[:LONGEST]])[0]
+    plane = atlas.projections.get("plane")
+    return {"reading": reading, "at": places(reading.vector, atlas), "moved": False,
+            "off": None if plane is None else float(plane.off(reading.vector[None])[0]),
+            "distances": list(reading.distances.values()), "alpha": reading.alpha, "monju": reading.monju}
+
+
+def shift(place, point, monju, atlas):
+    """The same sentence at another point of the plane: its height and the experts' logits are held."""
+    from monju import fusion, gates
+    from monju.projections import distances_of
+
+    if place is None or place["off"] is None or monju.config.gate == "posterior" or not np.isfinite(point).all():
+        raise MonjuError("there is nothing to move on this map: type a sentence first")
+    d = distances_of([point], place["off"], atlas.projections["plane"].transform(centres(monju)))
+    alpha = gates.make(monju.config)(d, monju.subsets)
+    logits = np.stack([place["reading"].logits[name] for name in monju.experts])[None]
+    fused = fusion.TABLE[monju.config.fusion](logits, alpha)[0]
+    return {**place, "moved": True, "at": {**place["at"], "plane": point}, "distances": d[0].tolist(),
+            "alpha": dict(zip(monju.experts, alpha[0].tolist())), "monju": monju.verdict(fused)}
+
+
+def places(vector, atlas):
+    """A vector's coordinates in every projection."""
+    return {name: projection.transform(vector[None])[0].astype(float).tolist() for name, projection in atlas.projections.items()}
+
+
+def neighbours(vector, texts, monju, atlas):
+    """The sample's nearest sentences, as the list and the endpoint tell them."""
+    return [{"row": int(atlas.rows[i]), "label": monju.label_names[atlas.labels[i]], "cluster": monju.clusters[atlas.clusters[i]],
+             "distance": float(d), "text": None if texts is None else texts[atlas.rows[i]]}
+            for i, d in zip(*atlas.nearest(vector))]
+
+
+# the side panel and the figures
+
+
+def panel(place, library, name, monju, atlas, say):
+    """The marker's verdict, distances and α, and its nearest training sentences."""
+    if place is None:
+        return cards.page(f'<p class="about">{say("map_hint")}</p>', say)
+    best = int(place["monju"].logits.argmax())
+    sure = cards.percent(softmax(place["monju"].logits)[best])
+    off = "" if place["off"] is None else " · " + say("map_off", h=format(place["off"], ".3f"))
+    farthest = max(place["distances"]) or 1
+    distances = rows((f"<i>d</i><sub>{each}</sub>", d / farthest, d) for each, d in zip(monju.clusters, place["distances"]))
+    alpha = rows((f"α<sub>{each}</sub>", a / max(place["alpha"].values()), a) for each, a in place["alpha"].items())
+    near = "".join(
+        f'<li><p dir="auto">{escape(each["text"] or say("row_number", n=each["row"]))[:400]}</p>'
+        f'<small>{escape(say.label(each["label"]))} · {each["cluster"]} · {each["distance"]:.3f}</small></li>'
+        for each in neighbours(place["reading"].vector, library.texts(name), monju, atlas))
+    return cards.page(
+        f'<p class="said" dir="auto">{escape(place["reading"].text[:200])}</p>'
+        f'<p class="answer {cards.tint(best)}"><b>{say("map_answer", label=say.label(place["monju"].name))}</b> <span>{sure}</span></p>'
+        f'<p class="faint small">{say("map_moved" if place["moved"] else "map_here")}{off}</p>'
+        f'<h2>{say("map_alpha")}</h2><div data-part="alpha">{alpha}</div>'
+        f'<h2>{say("map_distances")}</h2><div data-part="distances">{distances}</div>'
+        f'<h2>{say("map_nearest")}</h2><ol class="near">{near}</ol>', say)
+
+
+def rows(bars):
+    body = "".join(f'<tr><th scope="row">{head}</th><td class="bar">{cards.bar(share)}</td><td>{value:.3f}</td></tr>'
+                   for head, share, value in bars)
+    return f'<table class="scores"><tbody>{body}</tbody></table>'
+
+
+def summary(monju, atlas, say):
+    """Cards of the clusters: size, labels, share of the held-out sentences, words; and how well they part."""
+    drawn = ""
+    for cluster in atlas.facts["clusters"]:
+        share = say("comma").join(f"{escape(say.label(name))} {cards.percent(count / max(1, cluster['size']))}"
+                                  for name, count in list(zip(monju.label_names, cluster["labels"]))[: cards.MOST_LABELS])
+        told = ((say("map_size"), f"{cluster['size']:,}"), (say("map_balance"), share),
+                (say("map_validation"), cards.percent(cluster["validation"])),
+                (say("map_words"), escape(say("comma").join(cluster["words"])) or "–"))
+        drawn += (f'<article class="card"><header><span class="cluster">{cluster["name"]}</span></header>'
+                  f'<dl>{"".join(f"<dt>{term}</dt><dd>{value}</dd>" for term, value in told)}</dl></article>')
+    value = atlas.facts["silhouette"]
+    line = say("map_silhouette", value="–" if value is None else f"{value:.3f}".replace("-", "−"), n=f"{len(atlas.rows):,}",
+               total=f"{atlas.facts['sentences']:,}")
+    return cards.page(f'<section><h2>{say("map_sizes")}</h2><div class="cards">{drawn}</div><p class="about">{line}</p></section>', say)
+
+
+def missing(shelf, name, error, say):
+    """A run without a map, or that cannot be shown: what stands in the map's place."""
+    from monju.atlas import command
+
+    try:
+        run = shelf.run(name)
+        told = say("no_map", command=command(run)) if not (run.path / "map").is_dir() else say("detail", error=str(error))
+    except MonjuError:
+        told = say("trouble")
+    return json.dumps({"missing": told})

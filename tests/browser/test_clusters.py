@@ -1,0 +1,150 @@
+"""The map in a real browser: type, drag, click, zoom, search; both languages; nothing from outside."""
+
+import json
+import shutil
+from urllib.parse import urlparse
+
+import gradio_client
+import pytest
+
+import monju
+from monju.ui import gr, launch
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("needs chromium", allow_module_level=True)
+
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
+PATIENCE = 60_000  # milliseconds, for a busy machine
+
+
+@pytest.fixture(scope="module")
+def served(tiny_run):
+    _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield url
+    gr.close_all()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_map(browser):
+    """Opens the Clusters tab in a context of its own and waits for the marker; notes what went wrong in it."""
+    contexts = []
+
+    def go(url, locale="en-US", width=1280, height=720):
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.asked, page.errors = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#panel .verdicts")
+        assert not any("plotly.min.js" in url for url in page.asked)  # only who opens the map pays for it
+        page.get_by_role("tab").nth(1).click()
+        page.wait_for_selector(".map-pin:not([hidden])")
+        page.wait_for_selector("#map-side .answer")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+def pin(page):
+    box = page.locator(".map-pin").bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def alpha(page):
+    return page.inner_text('#map-side [data-part="alpha"]')
+
+
+def say(page, sentence):
+    page.locator("#map-sentence textarea").fill(sentence)
+    page.wait_for_function("text => document.querySelector('#map-side .said')?.textContent == text", arg=sentence)
+    page.wait_for_function("text => document.querySelector('.map-pin').title == text", arg=sentence)
+
+
+def test_a_typed_sentence_moves_the_marker_and_zoom_stays(open_map, served):
+    page = open_map(served)
+    say(page, "a quiet triumph")
+    first, other = pin(page), alpha(page)
+    page.evaluate("Plotly.relayout(document.querySelector('.map-plot'), {'xaxis.range': [-0.3, 0.31]})")
+    zoom = "() => [...document.querySelector('.map-plot')._fullLayout.xaxis.range]"
+    before = page.evaluate(zoom)
+    say(page, "two hours of my life, gone")
+    assert pin(page) != first and alpha(page) != other
+    assert page.evaluate(zoom) == before
+    assert page.locator("#map-side .near li").count() == 8 and page.errors == []
+
+
+def test_dragging_and_clicking_move_a_hypothetical_sentence(open_map, served):
+    page = open_map(served)
+    say(page, "a quiet triumph")
+    x, y = pin(page)
+    before = alpha(page)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 50, steps=6)
+    page.mouse.up()
+    page.wait_for_function("old => document.querySelector('#map-side [data-part=alpha]').innerText != old", arg=before)
+    page.wait_for_selector("text=hypothetical")
+    assert pin(page) == pytest.approx((x + 60, y + 50), abs=3)
+    dragged = alpha(page)
+    box = page.locator(".map-plot").bounding_box()
+    page.mouse.click(box["x"] + 120, box["y"] + box["height"] - 90)
+    page.wait_for_function("old => document.querySelector('#map-side [data-part=alpha]').innerText != old", arg=dragged)
+    assert pin(page) == pytest.approx((box["x"] + 120, box["y"] + box["height"] - 90), abs=3) and page.errors == []
+
+
+def test_search_lights_the_sentences_that_hold_a_word(open_map, served, tiny_run):
+    from monju.atlas import sentences
+
+    word = "film"
+    expected = sum(word in text.casefold() for text in sentences(monju.load(tiny_run).run).texts)
+    page = open_map(served)
+    page.locator("#map-search textarea, #map-search input").first.fill(word)
+    page.wait_for_function("""n => document.querySelector('.map-plot').data.some(trace => trace.name == 'found'
+                              && trace.x.length == n)""", arg=expected)
+    assert f"{expected} of 100" in page.inner_text("#map-found")
+
+
+def test_every_projection_and_colour_is_drawn_with_its_line(open_map, served):
+    page = open_map(served)
+    for name, told in (("pca", "spread most"), ("umap", "Neighbours stay"), ("plane", "exact")):
+        page.locator(f'#map-projection input[value="{name}"]').check()
+        page.wait_for_function("told => document.querySelector('.map-about').textContent.includes(told)", arg=told)
+    for name, legend in (("label", "positive"), ("correct", "Monju wrong"), ("differ", "different answers")):
+        page.locator(f'#map-colour input[value="{name}"]').check()
+        page.wait_for_function("name => document.querySelector('.map-plot').data.some(trace => trace.name == name)", arg=legend)
+    assert page.errors == []
+
+
+@pytest.mark.parametrize("locale, width, told", [("en-US", 1280, "characteristic words"), ("ja-JP", 390, "特徴的な語")])
+def test_both_languages_a_phone_and_nothing_from_outside(open_map, served, locale, width, told):
+    page = open_map(served, locale, width, 844)
+    assert told in page.inner_text("#map-figures") and "__i18n__" not in page.inner_text("body")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = [url for url in page.asked if not url.startswith(("data:", "blob:")) and urlparse(url).hostname != "127.0.0.1"]
+    assert outside == [] and page.errors == []
+
+
+def test_locate_over_the_network(served, tiny_run):
+    answer = gradio_client.Client(served, verbose=False).predict("a quiet triumph", api_name="/locate")
+    reading = monju.load(tiny_run).read(["a quiet triumph"])[0]
+    assert answer["distances"] == pytest.approx(reading.distances, abs=1e-5)
+    assert answer["alpha"] == pytest.approx(reading.alpha, abs=1e-5)
+    assert set(answer["coordinates"]) == {"plane", "pca", "umap"} and len(answer["nearest"]) == 8
+    assert set(answer["nearest"][0]) == {"row", "label", "cluster", "distance", "text"}
+    assert json.dumps(answer)
