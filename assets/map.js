@@ -77,7 +77,10 @@ function overlay() {
   if (at) for (const centre of here.centres) drawn += line('string', at, centre)
   here.centres.forEach((centre, c) => {
     drawn += `<circle class="centre" cx="${X(centre[0])}" cy="${Y(centre[1])}" r="14"/>` + word('name', centre, state.data.names[c])
-    if (at) drawn += word('length', [0.4 * at[0] + 0.6 * centre[0], 0.4 * at[1] + 0.6 * centre[1]], state.marker.distances[c].toFixed(3))
+    if (!at) return
+    const short = Math.hypot(X(at[0]) - X(centre[0]), Y(at[1]) - Y(centre[1])) < 90  // no room on the line: below the centre
+    const told = short ? [centre[0], yaxis.p2l(yaxis.l2p(Math.min(centre[1], at[1])) + 30)] : [0.4 * at[0] + 0.6 * centre[0], 0.4 * at[1] + 0.6 * centre[1]]
+    drawn += word('length', told, state.marker.distances[c].toFixed(3))
   })
   for (const each of state.marker.kept ?? []) {
     const place = each.at[state.projection]
@@ -116,7 +119,7 @@ async function draw() {
     dragmode: 'pan', hovermode: 'closest' },
     { scrollZoom: true, displaylogo: false, responsive: true, modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d', 'toImage'] })
   note.hidden = true
-  about.textContent = state.data.say[map().about]
+  about.textContent = state.data.say[map().about] + (flat() && state.data.movable ? ` ${state.data.say.map_shade}` : '')
   if (!plot.dataset.wired) wire()
   settle()
 }

@@ -50,7 +50,7 @@ TEXTS = {
     "map_distances": ("Distances to the centres", "各中心との距離"),
     "map_alpha": ("The experts’ α", "各エキスパートの α"),
     "map_nearest": ("Nearest training sentences, in the embedding’s own space", "最も近い学習文（埋め込み空間での距離）"),
-    "map_shade": ("Shade: the largest α", "濃淡：最大の α"),
+    "map_shade": ("Shade and level lines: the largest α.", "濃淡と等高線は最大の α です。"),
     "map_sizes": ("The clusters", "クラスタの内訳"),
     "map_size": ("sentences", "文数"),
     "map_balance": ("labels", "ラベル"),
