@@ -12,7 +12,7 @@ QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 PATIENCE = 60_000  # milliseconds, for a busy machine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
     if CHROMIUM is None:

@@ -1,38 +1,15 @@
 """The map in a real browser: type, drag, click, zoom, search; both languages; nothing from outside."""
 
 import json
-import shutil
 from urllib.parse import urlparse
 
 import gradio_client
 import pytest
 
 import monju
-from monju.ui import gr, launch
+from monju.recall import recall
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("needs chromium", allow_module_level=True)
-
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
 PATIENCE = 60_000  # milliseconds, for a busy machine
-
-
-@pytest.fixture(scope="module")
-def served(tiny_run):
-    _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield url
-    gr.close_all()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -109,10 +86,8 @@ def test_dragging_and_clicking_move_a_hypothetical_sentence(open_map, served):
 
 
 def test_search_lights_the_sentences_that_hold_a_word(open_map, served, tiny_run):
-    from monju.atlas import sentences
-
     word = "film"
-    expected = sum(word in text.casefold() for text in sentences(monju.load(tiny_run).run).texts)
+    expected = sum(word in text.casefold() for text in recall(monju.load(tiny_run).run).train.texts)
     page = open_map(served)
     page.locator("#map-search textarea, #map-search input").first.fill(word)
     page.wait_for_function("""n => document.querySelector('.map-plot').data.some(trace => trace.name == 'found'

@@ -14,23 +14,8 @@ from monju.run import Run
 from monju.ui import gr, launch
 from monju.ui.texts.results import TEXTS
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("needs chromium", allow_module_level=True)
-
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
 PATIENCE = 60_000  # milliseconds, for a busy machine
 DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 4"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
