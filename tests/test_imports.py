@@ -18,7 +18,7 @@ HOUSE = """
     cli
     ui
     figures
-    jobs
+    jobs estimate
     terminal
     bench
     compare distill
@@ -28,13 +28,14 @@ HOUSE = """
     predictions
     merging
     ensemble
+    runs
     run
     experts clustering
     gates fusion clusterers embedders projections sources
     backbones dropout tables
     config
     hub
-    errors
+    errors locks
 """
 FLOOR = {part: floor for floor, line in enumerate(HOUSE.split("\n")) for part in line.split()}
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
