@@ -8,7 +8,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 import gradio as gr  # noqa: E402
 
 from monju.errors import MonjuError  # noqa: E402
-from monju.ui import playground, words  # noqa: E402
+from monju.ui import playground, training, words  # noqa: E402
 from monju.ui.page import QUIET, Page  # noqa: E402
 from monju.ui.shelf import Shelf  # noqa: E402
 from monju.ui.words import I18N  # noqa: E402
@@ -22,15 +22,15 @@ OPTIONS = {
     "footer_links": [],
     "enable_monitoring": False,
     "run_history": False,
-    "max_file_size": "1mb",  # the page takes no files, but Gradio's upload route is always there
+    "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
-    "css_paths": ROOT / "assets" / "style.css",
+    "css_paths": [ROOT / "assets" / "style.css", ROOT / "assets" / "training.css"],
     "js": "() => { document.documentElement.lang = navigator.language.startsWith('ja') ? 'ja' : 'en' }",
 }
 
 
-TABS = {"playground": playground}  # in the order of the page; each has build(page, tab)
+TABS = {"playground": playground, "training": training}  # in the order of the page; each has build(page, tab)
 
 
 def build(shelf):
