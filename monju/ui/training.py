@@ -47,7 +47,7 @@ def component(field):
         return gr.Checkbox(value, **looks)
     if allowed := schema.choices(field):
         return gr.Dropdown(list(allowed), value=value, **looks)
-    if "int" in kind or "float" in kind:
+    if ("int" in kind or "float" in kind) and value is not None:  # an empty Number shows 0: an optional one is a text box
         return gr.Number(value, **looks)
     if field.name in ("data", "backbone"):
         return gr.Dropdown(list(NAMED if field.name == "data" else BACKBONES), value=value, allow_custom_value=True, **looks)
@@ -56,7 +56,7 @@ def component(field):
 
 def shown(config):
     """A configuration → the values of the form, in the schema's order."""
-    return [", ".join(value) if isinstance(value, list) else "" if value is None and _is_text(name) else value
+    return [", ".join(value) if isinstance(value, list) else "" if value is None else value
             for name, value in config.to_json().items()]
 
 
@@ -71,10 +71,6 @@ def collected(values):
         elif isinstance(value, str):
             found[name] = value.strip()
     return Config.from_json(found)
-
-
-def _is_text(name):
-    return "str" in str(FIELDS[name].type)
 
 
 def command(config, preset, folder, name):
@@ -166,7 +162,7 @@ def build(page, tab):
                 with gr.Column(min_width=240):
                     fields[field_name] = component(FIELDS[field_name])
         with gr.Row():
-            upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload", height=120)
+            upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload", height=150)
             look = gr.Button(I18N("t_preview"), elem_id="look")
         data = gr.HTML(elem_id="preview", apply_default_css=False)
         with gr.Accordion(I18N("t_more"), open=False), gr.Row():
@@ -221,15 +217,29 @@ def build(page, tab):
                 gr.update(visible=bool(snapshot.get("resumable"))), gr.update(visible=status == "finished")]
 
     def ticked(before, request: gr.Request):
-        return look_at_job(before, words.asked(request))
+        """What has changed; the list of runs too where another job, or this one's end, changed it."""
+        say = words.asked(request)
+        drawn = look_at_job(before, say)
+        moved = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != json.loads(before or "[0, 0]")[:2]
+        return [*drawn, *(list_runs(say) if moved else [gr.skip()] * 3)]
+
+    def every_run():
+        """Those in the folder, and the one that the page starts on where it stands elsewhere."""
+        found = shelved.listed(jobs.folder)
+        if shelf.start not in [run["name"] for run in found]:
+            try:
+                found.append({**shelved.about(shelf.run(shelf.start), (shelf.first / "run.json").stat().st_mtime), "name": shelf.start})
+            except (MonjuError, OSError):
+                pass
+        return found
 
     def list_runs(say):
-        found = shelved.listed(jobs.folder)
+        found = every_run()
         names = [run["name"] for run in found]
         return [progress.listed(found, say), gr.update(choices=names), gr.update(choices=names)]
 
     job_parts, list_parts = [seen, panel, stop, resume, use], [table, run, other]
-    gr.Timer(2).tick(ticked, seen, job_parts, **done)
+    gr.Timer(2).tick(ticked, seen, [*job_parts, *list_parts], **done)
 
     def opened(before, request: gr.Request):
         say = words.asked(request)
@@ -299,7 +309,9 @@ def build(page, tab):
         return [*[gr.skip()] * (len(form) + 3), told, gr.update(visible=False), None]
 
     follow = [line, text, plan_panel, start, planned]
-    gr.on([part.input for part in form] + [name.input], changed, [preset, name, *form], [preset, *follow], **done)
+    # change, where one types: Gradio's input event misses what is pasted or written with an input method
+    edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input for part in [*form, name]]
+    gr.on(edits, changed, [preset, name, *form], [preset, *follow], **done)
     preset.input(choose_preset, [preset, name], [*form, preset, *follow], **done)
     load.click(load_json, [text, name], [*form, preset, *follow], **done)
 
@@ -389,7 +401,7 @@ def build(page, tab):
 
     def runs() -> list[dict[str, Any]]:
         """Every run: {name, date (seconds since 1970), data, backbone, monju, baseline (accuracies 0 to 1), n, bytes, status}."""
-        return shelved.listed(jobs.folder)
+        return every_run()
 
     def training() -> dict[str, Any]:
         """The job that trains now, or the last one: {name, status, reason, resumable, now {done, left, memory}, stages, log,
