@@ -1,0 +1,54 @@
+"""A real browser and a real page, for all tabs."""
+
+import shutil
+
+import pytest
+
+from monju.ui import gr, launch
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
+PATIENCE = 60_000  # milliseconds, for a busy machine
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright's Python package")
+    if CHROMIUM is None:
+        pytest.skip("needs chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def served(tiny_run):
+    _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield url
+    gr.close_all()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a URL in a context of its own; notes what went wrong in it."""
+    contexts = []
+
+    def go(url, locale="en-US", width=1280, height=720):
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.asked, page.errors = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("#panel .verdicts, #panel code")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
