@@ -114,6 +114,23 @@ def flag(name):
     return "--" + name.replace("_", "-")
 
 
+def arguments(config, preset="laptop"):
+    """The flags of `train` that make this configuration out of a preset: what its defaults do not say already."""
+    found, before = ["--preset", preset], Config(**PRESETS[preset])
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == getattr(before, field.name):
+            continue
+        if isinstance(value, bool):
+            found.append(flag(field.name) if value else f"--no-{flag(field.name)[2:]}")
+        elif isinstance(value, list):
+            found += [flag(field.name), *value]
+        else:
+            found.append(f"{flag(field.name)}={value}" if str(value).startswith("-") else flag(field.name))
+            found += [] if str(value).startswith("-") else [str(value)]
+    return found
+
+
 def _checked(field, value):
     """The value in the field's type and within its bounds, or a MonjuError that names the flag."""
     name, allowed = flag(field.name), choices(field)

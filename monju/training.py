@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from monju import atlas, backbones, clusterers, evaluate, gates, sources, workers
+from monju import atlas, backbones, clusterers, evaluate, gates, locks, sources, workers
 from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
@@ -102,10 +102,19 @@ def train(config, out, resume=False):
     jobs = plan(config, clustering.labels_, np.array([len(sentence) for sentence in tokens]))
     models = {kind: [job.name for job in jobs if job.kind == kind] for kind in ("experts", "baseline", "equal-cost")}
     known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models}
-    if resume:
-        run.update(status="training", **known)
-    else:
+    if not resume:
         run = Run.create(out, config, **known)
+    with locks.holding(run.path, MonjuError(f"{out} is being trained by another process: wait for it, or stop it first")):
+        yield from fill(run, config, data, known, clustering, jobs, (tokenizer, tokens, held_out))
+
+
+def fill(run, config, data, known, clustering, jobs, encoded):
+    """Train what the run folder lacks, evaluate and seal it: a generator of Stage and Progress.
+
+    Whatever ends it early is kept in the manifest as its status and reason.
+    """
+    tokenizer, tokens, held_out = encoded
+    run.update(status="training", **known)
     try:
         if not (run.path / "clustering").exists():
             with run.folder("clustering") as folder:

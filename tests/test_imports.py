@@ -19,7 +19,7 @@ HOUSE = """
     ui
     report
     figures
-    jobs
+    jobs estimate
     terminal
     bench
     compare distill
@@ -29,13 +29,14 @@ HOUSE = """
     predictions recall
     merging
     ensemble
+    runs
     run
     experts clustering
     gates fusion clusterers embedders projections sources
     backbones dropout tables
     config
     hub
-    errors
+    errors locks
 """
 FLOOR = {part: floor for floor, line in enumerate(HOUSE.split("\n")) for part in line.split()}
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}

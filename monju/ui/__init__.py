@@ -8,7 +8,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is i
 import gradio as gr  # noqa: E402
 
 from monju.errors import MonjuError  # noqa: E402
-from monju.ui import clusters, playground, results  # noqa: E402
+from monju.ui import clusters, playground, results, training  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
 from monju.ui.shelf import Shelf  # noqa: E402
 from monju.ui.words import I18N  # noqa: E402
@@ -18,13 +18,13 @@ SHIPPED = ROOT / "trained" / "sst2-minilm"
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 # in the order of the page; each has build(page, tab), its texts and its style sheet
-TABS = {"playground": playground, "clusters": clusters, "results": results}
+TABS = {"playground": playground, "clusters": clusters, "training": training, "results": results}
 OPTIONS = {
     "ssr_mode": False,
     "footer_links": [],
     "enable_monitoring": False,
     "run_history": False,
-    "max_file_size": "1mb",  # the page takes no files, but Gradio's upload route is always there
+    "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
     "css_paths": [ROOT / "assets" / f"{name}.css" for name in ("style", *TABS) if name != "playground"],

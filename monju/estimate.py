@@ -1,0 +1,163 @@
+"""Estimate: what a configuration would do here, before it is trained, measured by a few real steps.
+
+Runs in a process of its own (`python -m monju.estimate` reads a configuration on standard input and prints one JSON
+object a line), so that whoever asks can go on answering others. Knows nothing of the page or of run folders.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from os import environ, pathsep
+from pathlib import Path
+
+from monju.errors import MonjuError
+
+SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
+STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not counted, and the time they may take
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A few steps of each job, nothing written: what `workers.run_all` runs in place of a Workshop."""
+
+    config: object
+    tokenizer: object
+    tokens: list
+    labels: object
+    held_out: list
+    label_names: list
+
+    def fit(self, job, device):
+        """Yield one dictionary: tokens/s and sentences/s of a step, seconds of a held-out check, GPU bytes."""
+        import torch
+
+        from monju.experts import Expert
+
+        expert = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id, job.seed, device)
+        rows, first, last = [self.tokens[row] for row in job.rows], None, None
+        for last in expert.fit(self.config, rows, self.labels[job.rows], job.seed, STEPS, report_every=1):
+            first = first or (last if last.step == WARMING else None)
+            if last.step > WARMING and last.seconds > SECONDS:
+                break
+        seconds = last.seconds - first.seconds
+        began = time.perf_counter()
+        expert.logits(self.held_out)
+        checked = time.perf_counter() - began
+        yield {"steps": last.step - first.step, "tokens_per_s": (last.tokens - first.tokens) / seconds, "check": checked,
+               "sentences_per_s": (last.sentences - first.sentences) / seconds,
+               "gpu": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0}
+
+
+def measure(config):
+    """A generator of dictionaries: first what would be trained on what, then what it would take.
+
+    Raises MonjuError for whatever `train` would refuse.
+    """
+    import numpy as np
+
+    from monju import backbones, clusterers, sources, training, workers
+    from monju.clustering import Clustering
+
+    data = sources.load(config.data, text_column=config.text_column, label_column=config.label_column,
+                        label_names=config.label_names, keep_overlap=config.keep_overlap, sample=config.sample, seed=config.seed)
+    device, tokenizer = backbones.pick_device(config.device), backbones.tokenizer(config.backbone)
+    n = len(data.train.texts)
+    some = sources.stratified(data.train.labels, min(n, SAMPLE), config.seed)
+    began = time.perf_counter()
+    found = Clustering(config).fit([data.train.texts[row] for row in some]).labels_
+    clustering_s = (time.perf_counter() - began) * n / len(some)
+    clusters = np.empty(n, int)
+    clusters[some] = found
+    rest = np.setdiff1d(np.arange(n), some)
+    clusters[rest] = np.resize(found, len(rest))  # the sample's shares
+    training.refuse_one_sided(config, clusters, data)
+    tokens = backbones.encode(tokenizer, data.train.texts, config.max_tokens)
+    jobs = training.plan(config, clusters, np.array([len(sentence) for sentence in tokens]))
+    yield {"train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n else None,
+           "clusters": dict(zip(clusterers.names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
+           "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
+
+    places = training.places(config, len(jobs))
+    held_out = backbones.encode(tokenizer, data.validation.texts[: training.HELD_OUT_SENTENCES], config.max_tokens)
+    trial = Trial(config, tokenizer, tokens, data.train.labels, held_out, data.label_names)
+    with Peak() as peak:
+        told = [report for _, report in workers.run_all(trial, jobs[: len(places)], places)]
+    speed = float(np.mean([report["tokens_per_s"] for report in told]))
+    check = float(np.mean([report["check"] for report in told]))
+    ends = [0.0] * len(places)
+    for job in jobs:  # as the workers take them: each free place takes the next
+        ends[ends.index(min(ends))] += job.tokens / speed + (training.HELD_OUT_CHECKS + 1) * check
+    reading = check / len(held_out) * len(data.validation.texts) * len(jobs)
+    gpu = max(report["gpu"] for report in told)
+    yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu else "processes",
+           "steps": sum(report["steps"] for report in told), "places": len(places), "device": device.type,
+           "sentences_per_s": sum(report["sentences_per_s"] for report in told)}
+
+
+class Peak:
+    """The most memory that this process and its children hold at once during a block."""
+
+    def __enter__(self):
+        self.bytes, self._over = 0, threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._watch.join()
+
+    def _look(self):
+        import psutil
+
+        while True:
+            now = 0
+            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+                try:
+                    now += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.bytes = max(self.bytes, now)
+            if self._over.wait(0.2):
+                return
+
+
+def estimate(config):
+    """`measure` in a process of its own: the same dictionaries. Raises MonjuError as it does; closing the generator ends it."""
+    there = {**environ, "OMP_WAIT_POLICY": "PASSIVE",
+             "PYTHONPATH": pathsep.join(filter(None, [str(Path(__file__).parents[1]), environ.get("PYTHONPATH")]))}
+    process = subprocess.Popen([sys.executable, "-m", "monju.estimate"], env=there, text=True, encoding="utf-8",
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        process.stdin.write(json.dumps(config.to_json()))
+        process.stdin.close()
+        for line in process.stdout:
+            found = json.loads(line)
+            if "error" in found:
+                raise MonjuError(found["error"])
+            yield found
+        if process.wait():
+            raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a smaller batch or model")
+    finally:
+        process.kill()  # its workers end with it
+        process.wait()
+        process.stdout.close()
+
+
+def main():
+    """What runs in that process."""
+    from monju.config import Config
+
+    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
+    try:
+        for found in measure(Config.from_json(json.loads(sys.stdin.read()))):
+            print(json.dumps(found), file=out, flush=True)
+    except MonjuError as error:
+        print(json.dumps({"error": str(error)}), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

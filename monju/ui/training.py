@@ -1,0 +1,412 @@
+"""The training tab: a form drawn from the schema, the job that trains outside the page, the list of runs.
+
+Layout and wiring only: what is drawn is `progress`, what is done are `jobs`, `estimate` and `runs`. Every handler
+that changes something goes through `guarded`, the one place where a check of who may do so belongs.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from monju import config as schema
+from monju import runs as shelved
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.estimate import estimate
+from monju.jobs import Jobs
+from monju.ui import progress, words
+from monju.ui.page import QUIET
+from monju.ui.words import I18N
+
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+SHOWN = ("data", "backbone", "embedder", "clusterer", "k", "subset_size", "finetuning", "epochs", "batch_size", "learning_rate",
+         "sample", "seed", "baselines")  # the rest stands under "more"
+BACKBONES = ("all-MiniLM-L6-v2", "FacebookAI/roberta-base")
+NAMED = ("rotten-tomatoes", "imdb", "sst2")
+KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
+RUNNING = ("training", "stopping")
+
+
+# ---- the form: one component a field of the schema, and back
+
+
+def component(field):
+    """The form's part for a field."""
+    value = None if field.default is dataclasses.MISSING else field.default
+    kind, looks = str(field.type), {"label": I18N(f"setting_{field.name}"), "info": I18N(f"help_{field.name}"),
+                                    "elem_id": f"setting-{field.name}", "interactive": True}
+    if "bool" in kind:
+        return gr.Checkbox(value, **looks)
+    if allowed := schema.choices(field):
+        return gr.Dropdown(list(allowed), value=value, **looks)
+    if ("int" in kind or "float" in kind) and value is not None:  # an empty Number shows 0: an optional one is a text box
+        return gr.Number(value, **looks)
+    if field.name in ("data", "backbone"):
+        return gr.Dropdown(list(NAMED if field.name == "data" else BACKBONES), value=value, allow_custom_value=True, **looks)
+    return gr.Textbox("" if value is None else value, **looks)
+
+
+def shown(config):
+    """A configuration → the values of the form, in the schema's order."""
+    return [", ".join(value) if isinstance(value, list) else "" if value is None else value
+            for name, value in config.to_json().items()]
+
+
+def collected(values):
+    """The values of the form → a configuration. Raises MonjuError for what cannot be."""
+    found = dict(zip(FIELDS, values, strict=True))
+    for name, value in found.items():
+        if str(FIELDS[name].type).startswith("list"):
+            found[name] = [part.strip() for part in (value or "").split(",") if part.strip()]
+        elif value == "" and "None" in str(FIELDS[name].type):
+            found[name] = None
+        elif isinstance(value, str):
+            found[name] = value.strip()
+    return Config.from_json(found)
+
+
+def command(config, preset, folder, name):
+    """The command that trains the same run."""
+    base = preset if preset in schema.PRESETS else "laptop"
+    out = Path(folder) / (name or "my-run")
+    return shlex.join(["python", "-m", "monju", "train", "--out", str(out), *schema.arguments(config, base)])
+
+
+def loaded(text):
+    """Settings pasted as JSON (a run.json too) → a configuration. Raises MonjuError, or ValueError where it is no JSON object."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("{…}")
+    return Config.from_json(found.get("config", found))
+
+
+def kept(upload, folder):
+    """Copy an uploaded file beside the runs, so that a resume finds it: its path there, named by its content."""
+    upload = Path(upload)
+    if upload.suffix.lower() not in KINDS:
+        raise MonjuError(f"a file of that kind is not read here: give one of {', '.join(KINDS)}")
+    with open(upload, "rb") as file:
+        mark = hashlib.file_digest(file, "sha256").hexdigest()[:12] if hasattr(hashlib, "file_digest") else (
+            hashlib.sha256(file.read()).hexdigest()[:12])
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", upload.stem)[:40].strip("-") or "data"
+    place = Path(folder) / ".uploads" / f"{stem}-{mark}{upload.suffix.lower()}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        shutil.copyfile(upload, place)
+    return str(place)
+
+
+def previewed(config, say):
+    """A source, read and drawn."""
+    from monju import sources  # numpy and all: not before someone looks
+
+    parts = sources.open_source(config.data)
+    columns = list((parts.train or parts.validation).columns)
+    return progress.preview(sources.load(config.data, text_column=config.text_column, label_column=config.label_column,
+                                         label_names=config.label_names, keep_overlap=config.keep_overlap,
+                                         sample=config.sample, seed=config.seed), columns, say)
+
+
+def guarded(act):
+    """A handler that changes something: errors become the page's calm words. Who may do so is to be asked here."""
+    @functools.wraps(act)
+    def handler(*values, request: gr.Request):
+        say = words.asked(request)
+        try:
+            return act(say, *values)
+        except MonjuError as error:
+            raise gr.Error(say("t_error", error=str(error).rstrip(".")), print_exception=False) from None
+        except OSError as error:
+            raise gr.Error(say("t_error", error=error.strerror or type(error).__name__), print_exception=False) from None
+
+    def wired(request: gr.Request, *values):
+        return handler(*values, request=request)
+
+    return wired
+
+
+# ---- the tab
+
+
+def build(page, tab):
+    """Lay the tab out and wire it."""
+    shelf, jobs = page.shelf, Jobs(page.shelf.folder)
+    seen, planned, done = gr.State(""), gr.State(None), {**QUIET, "queue": False}
+
+    panel = gr.HTML(elem_id="job", apply_default_css=False)
+    with gr.Row():
+        stop = gr.Button(I18N("t_stop"), visible=False, elem_id="stop")
+        resume = gr.Button(I18N("t_resume"), visible=False, elem_id="resume")
+        use = gr.Button(I18N("t_use"), variant="primary", visible=False, elem_id="use")
+    with gr.Row(visible=False) as sure_stop:
+        gr.Markdown(I18N("t_sure_stop"))
+        really_stop = gr.Button(I18N("t_really_stop"), variant="stop", elem_id="really-stop")
+        go_on = gr.Button(I18N("t_no"))
+
+    with gr.Column(elem_id="training-form"):
+        with gr.Row():
+            preset = gr.Radio([(I18N("t_laptop"), "laptop"), (I18N("t_poster"), "poster"), (I18N("t_custom"), "custom")],
+                              value="laptop", label=I18N("t_preset"), elem_id="preset")
+            name = gr.Textbox("my-run", label=I18N("t_name"), elem_id="run-name")
+        fields = {}
+        with gr.Row():
+            for field_name in SHOWN:
+                with gr.Column(min_width=240):
+                    fields[field_name] = component(FIELDS[field_name])
+        with gr.Row():
+            upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload", height=150)
+            look = gr.Button(I18N("t_preview"), elem_id="look")
+        data = gr.HTML(elem_id="preview", apply_default_css=False)
+        with gr.Accordion(I18N("t_more"), open=False), gr.Row():
+            for field_name in FIELDS:
+                if field_name not in SHOWN:
+                    with gr.Column(min_width=240):
+                        fields[field_name] = component(FIELDS[field_name])
+        form = [fields[field_name] for field_name in FIELDS]
+        first = Config(**schema.PRESETS["laptop"])
+        line = gr.Textbox(command(first, "laptop", jobs.folder, "my-run"), label=I18N("t_command"), interactive=False,
+                          buttons=["copy"], elem_id="command")
+        with gr.Accordion(I18N("t_json"), open=False):
+            text = gr.Textbox(json.dumps(first.to_json(), indent=1), show_label=False, lines=8, max_lines=14, buttons=["copy"],
+                              elem_id="json")
+            load = gr.Button(I18N("t_load"), elem_id="load-json")
+        plan = gr.Button(I18N("t_plan"), variant="primary", elem_id="plan")
+        plan_panel = gr.HTML(elem_id="plan-panel", apply_default_css=False)
+        start = gr.Button(I18N("t_start"), variant="primary", visible=False, elem_id="start")
+
+    gr.Markdown(I18N("t_runs"), elem_classes="heading")
+    table = gr.HTML(elem_id="runs", apply_default_css=False)
+    with gr.Row():
+        run = gr.Dropdown([], label=I18N("t_run"), elem_id="a-run")
+        other = gr.Dropdown([], label=I18N("t_with"), elem_id="another-run")
+    with gr.Row():
+        open_run, compare, delete, pack = (gr.Button(I18N(f"t_{what}"), elem_id=f"run-{what}", min_width=110)
+                                           for what in ("open", "compare", "delete", "pack"))
+        zipped = gr.DownloadButton(I18N("t_download"), visible=False, elem_id="run-download")
+    with gr.Row(visible=False) as sure_delete:
+        really_delete = gr.Button(I18N("t_really_delete"), variant="stop", elem_id="really-delete")
+        keep = gr.Button(I18N("t_keep"))
+    compared = gr.HTML(elem_id="compared", apply_default_css=False)
+    with gr.Row():
+        new_name = gr.Textbox(label=I18N("t_new_name"), elem_id="new-name")
+        rename = gr.Button(I18N("t_rename"), elem_id="rename")
+    with gr.Accordion(I18N("t_hub"), open=False):
+        repository = gr.Textbox(label=I18N("t_repository"))
+        token = gr.Textbox(label=I18N("t_token"), type="password")
+        send = gr.Button(I18N("t_hub"))
+        sent = gr.HTML(apply_default_css=False)
+
+    # the job
+
+    def look_at_job(before, say):
+        snapshot = jobs.snapshot()
+        stamp = json.dumps([snapshot["name"], snapshot["status"], len(snapshot.get("history", [])), snapshot.get("now"),
+                            snapshot.get("log"), say.language])
+        if stamp == before:
+            return [gr.skip()] * 5
+        status = snapshot["status"]
+        return [stamp, progress.job(snapshot, say), gr.update(visible=status == "training"),
+                gr.update(visible=bool(snapshot.get("resumable"))), gr.update(visible=status == "finished")]
+
+    def ticked(before, request: gr.Request):
+        """What has changed; the list of runs too where another job, or this one's end, changed it."""
+        say = words.asked(request)
+        drawn = look_at_job(before, say)
+        moved = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != json.loads(before or "[0, 0]")[:2]
+        return [*drawn, *(list_runs(say) if moved else [gr.skip()] * 3)]
+
+    def every_run():
+        """Those in the folder, and the one that the page starts on where it stands elsewhere."""
+        found = shelved.listed(jobs.folder)
+        if shelf.start not in [run["name"] for run in found]:
+            try:
+                found.append({**shelved.about(shelf.run(shelf.start), (shelf.first / "run.json").stat().st_mtime), "name": shelf.start})
+            except (MonjuError, OSError):
+                pass
+        return found
+
+    def list_runs(say):
+        found = every_run()
+        names = [run["name"] for run in found]
+        return [progress.listed(found, say), gr.update(choices=names), gr.update(choices=names)]
+
+    job_parts, list_parts = [seen, panel, stop, resume, use], [table, run, other]
+    gr.Timer(2).tick(ticked, seen, [*job_parts, *list_parts], **done)
+
+    def opened(before, request: gr.Request):
+        say = words.asked(request)
+        return [tab.id, *look_at_job("", say), *list_runs(say)]
+
+    tab.select(opened, seen, [page.where, *job_parts, *list_parts], **QUIET)
+
+    @guarded
+    def begin(say, name, config):
+        if config is None:
+            raise MonjuError("the settings have changed: plan the training again")
+        jobs.start(Config.from_json(config), name)
+        return ["", gr.update(visible=False), *look_at_job("", say)]
+
+    @guarded
+    def end(say):
+        jobs.stop()
+        return [gr.update(visible=False), *look_at_job("", say), *list_runs(say)]
+
+    @guarded
+    def go(say):
+        jobs.resume(jobs.last() or "")
+        return look_at_job("", say)
+
+    def choose(name):
+        return gr.update(choices=shelf.names(), value=name), gr.Tabs(selected="playground"), "playground"
+
+    start.click(begin, [name, planned], [plan_panel, start, *job_parts], **QUIET)
+    stop.click(lambda: gr.update(visible=True), None, sure_stop, **done)
+    go_on.click(lambda: gr.update(visible=False), None, sure_stop, **done)
+    really_stop.click(end, None, [sure_stop, *job_parts, *list_parts], **QUIET)
+    resume.click(go, None, job_parts, **QUIET)
+    use.click(lambda: choose(jobs.last()), None, [page.chosen, page.tabs, page.where], **QUIET)
+    open_run.click(guarded(lambda say, name: (shelf.run(name).check() and choose(name))), run,
+                   [page.chosen, page.tabs, page.where], **QUIET)
+
+    # the form
+
+    def told(config, preset, name):
+        return [command(config, preset, jobs.folder, name), json.dumps(config.to_json(), indent=1, ensure_ascii=False)]
+
+    def changed(preset, name, request: gr.Request, *values):
+        """What follows from the form: the preset that it is, the command, the JSON; an old plan goes."""
+        try:
+            config = collected(values)
+            same = next((key for key, settings in schema.PRESETS.items() if config == Config(**settings)), "custom")
+            return [same, *told(config, preset if preset != "custom" else same, name), "", gr.update(visible=False), None]
+        except MonjuError as error:
+            return [preset, gr.skip(), gr.skip(), progress.trouble(error, words.asked(request)), gr.update(visible=False), None]
+
+    def filled(config, preset, name):
+        return [*shown(config), preset, *told(config, preset, name), "", gr.update(visible=False), None]
+
+    def choose_preset(preset, name):
+        if preset == "custom":
+            return [gr.skip()] * (len(form) + 6)
+        return filled(Config(**schema.PRESETS[preset]), preset, name)
+
+    def load_json(text, name, request: gr.Request):
+        say = words.asked(request)
+        try:
+            return filled(loaded(text), "custom", name)
+        except (ValueError, RecursionError, TypeError) as error:
+            told = progress.page(f'<p class="told" role="alert">{say("t_bad_json", error=str(error)[:200])}</p>', say)
+        except MonjuError as error:
+            told = progress.trouble(error, say)
+        return [*[gr.skip()] * (len(form) + 3), told, gr.update(visible=False), None]
+
+    follow = [line, text, plan_panel, start, planned]
+    # change, where one types: Gradio's input event misses what is pasted or written with an input method
+    edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input for part in [*form, name]]
+    gr.on(edits, changed, [preset, name, *form], [preset, *follow], **done)
+    preset.input(choose_preset, [preset, name], [*form, preset, *follow], **done)
+    load.click(load_json, [text, name], [*form, preset, *follow], **done)
+
+    def read(request: gr.Request, *values):
+        say = words.asked(request)
+        try:
+            return previewed(collected(values), say)
+        except MonjuError as error:
+            return progress.trouble(error, say)
+
+    def uploaded(file, preset, name, request: gr.Request, *values):
+        say = words.asked(request)
+        if file is None:
+            return [gr.skip()] * 8
+        try:
+            place = kept(file, jobs.folder)
+            values = [place if key == "data" else [] if key == "label_names" and not value else value for key, value in zip(FIELDS, values)]
+            config = collected([", ".join(value) if isinstance(value, list) else value for value in values])
+        except (MonjuError, OSError) as error:
+            return [gr.skip(), progress.trouble(error, say), *[gr.skip()] * 6]
+        try:
+            drawn = previewed(config, say)
+        except MonjuError as error:
+            drawn = progress.trouble(error, say)
+        return [place, drawn, "custom", *told(config, "custom", name), "", gr.update(visible=False), None]
+
+    look.click(read, form, data, api_visibility="private")
+    upload.upload(uploaded, [upload, preset, name, *form], [fields["data"], data, preset, *follow], api_visibility="private")
+
+    def make_plan(name, request: gr.Request, *values):
+        say = words.asked(request)
+        yield progress.planning(say), gr.update(visible=False), None
+        try:
+            config = collected(values)
+            shelved.free(jobs.folder, name)
+            found = {}
+            for part in estimate(config):
+                found |= part
+                yield progress.plan(found, say), gr.update(visible="seconds" in found), config.to_json()
+        except MonjuError as error:
+            yield progress.trouble(error, say), gr.update(visible=False), None
+
+    plan.click(make_plan, [name, *form], [plan_panel, start, planned], concurrency_id="plan", concurrency_limit=1, **QUIET)
+
+    # the runs
+
+    def metrics(name):
+        return name, shelf.run(name).check().read_json("metrics.json")
+
+    @guarded
+    def side_by_side(say, one, two):
+        return progress.compared(metrics(one), metrics(two), say)
+
+    @guarded
+    def rename_run(say, old, new):
+        if old == shelf.start:
+            raise MonjuError("the page starts on this run: it keeps its name")
+        jobs.rename(old, new)
+        return ["", *list_runs(say)]
+
+    @guarded
+    def delete_run(say, name):
+        if name == shelf.start:
+            raise MonjuError("the page starts on this run: it stays")
+        jobs.delete(name)
+        drawn, *choices = list_runs(say)
+        return [gr.update(visible=False), drawn, *(gr.update(**{**choice, "value": None}) for choice in choices), *look_at_job("", say)]
+
+    @guarded
+    def pack_run(say, name):
+        return gr.update(value=str(shelved.pack(shelf.run(name).path)), visible=True)
+
+    @guarded
+    def send_run(say, name, repository, token):
+        address = shelved.upload(shelf.run(name).path, repository, token)
+        return [progress.page(f'<p role="status">{say("t_done", what=address)}</p>', say), ""]
+
+    compare.click(side_by_side, [run, other], compared, **QUIET)
+    rename.click(rename_run, [run, new_name], [new_name, *list_parts], **QUIET)
+    delete.click(lambda: gr.update(visible=True), None, sure_delete, **done)
+    keep.click(lambda: gr.update(visible=False), None, sure_delete, **done)
+    really_delete.click(delete_run, run, [sure_delete, *list_parts, *job_parts], **QUIET)
+    pack.click(pack_run, run, zipped, api_visibility="private")
+    send.click(send_run, [run, repository, token], [sent, token], api_visibility="private")
+
+    # the named endpoints
+
+    def runs() -> list[dict[str, Any]]:
+        """Every run: {name, date (seconds since 1970), data, backbone, monju, baseline (accuracies 0 to 1), n, bytes, status}."""
+        return every_run()
+
+    def training() -> dict[str, Any]:
+        """The job that trains now, or the last one: {name, status, reason, resumable, now {done, left, memory}, stages, log,
+        models, clusters, history [{model, step, steps, loss, held_out_accuracy, …}]}."""
+        return jobs.snapshot()
+
+    gr.api(runs, api_name="runs")
+    gr.api(training, api_name="training")

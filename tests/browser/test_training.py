@@ -1,0 +1,162 @@
+"""The training tab in a real browser: a real small training is planned, started, watched, stopped, continued and used."""
+
+import json
+import shutil
+
+import gradio_client
+import pytest
+
+from monju.jobs import Jobs
+from monju.ui import gr, launch
+
+SLOW = 180_000  # milliseconds for what trains, on a busy machine
+SETTINGS = {"label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora", "epochs": 6, "batch_size": 4,
+            "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "baselines": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture(scope="module")
+def trainable(tiny_run, folder):
+    """The page on the tiny run, with a folder of its own for what it trains."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONJU_RUNS", str(folder))
+        _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+        yield url
+        gr.close_all()
+        Jobs(folder).stop()
+
+
+def visit(open_page, url, tab="Training", **options):
+    page = open_page(url, **options)
+    page.get_by_role("tab", name=tab).click()
+    page.wait_for_selector("#job h3")
+    return page
+
+
+def load(page, **settings):
+    if not page.is_visible("#json textarea"):
+        page.get_by_text("The same as JSON").click()
+    page.fill("#json textarea", json.dumps(settings))
+    page.click("#load-json")
+
+
+def points(page):
+    return int(page.locator("#job [data-model]").first.get_attribute("data-points"))
+
+
+def grow(page, than):
+    page.wait_for_function("n => Number(document.querySelector('#job [data-model]')?.dataset.points) > n", arg=than, timeout=SLOW)
+
+
+def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, trainable, folder, movies):
+    page = visit(open_page, trainable)
+    assert "Nothing has been trained" in page.inner_text("#job")
+    load(page, data=str(movies), **SETTINGS)
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 6')")
+    page.fill("#run-name textarea, #run-name input", "small")
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('small')")
+    page.click("#plan")
+    page.wait_for_selector("#start", state="visible", timeout=SLOW)
+    assert "100 training sentences" in page.inner_text("#plan-panel") and "real steps" in page.inner_text("#plan-panel")
+    page.click("#start")
+    page.wait_for_selector("#job [data-model]", timeout=SLOW)
+    grow(page, points(page))
+
+    page.reload()  # the job goes on, and is seen from its first step
+    page.wait_for_selector("#panel .verdicts, #panel code")
+    page.get_by_role("tab", name="Training").click()
+    page.wait_for_selector("#job [data-model]")
+    grow(page, points(page))
+    other = visit(open_page, trainable, tab="学習", locale="ja-JP", width=390, height=844)
+    other.wait_for_selector("#job [data-model]")
+    assert "small を学習中" in other.inner_text("#job h3") and "学習" in other.inner_text("#plan")
+    assert other.evaluate("document.documentElement.scrollWidth") <= 390 and "__i18n__" not in other.inner_text("body")
+    history = Jobs(folder).snapshot()["history"]
+    assert [line["step"] for line in history[:3]] == [1, 2, 3]
+
+    page.click("#stop")
+    page.click("#really-stop")
+    page.wait_for_selector("#job [data-status=stopped]")
+    other.wait_for_selector("#job [data-status=stopped]")
+    assert not Jobs(folder).running()
+    other.click("#resume")
+    page.wait_for_selector("#job [data-status=training]")
+    page.wait_for_selector("#job [data-status=finished]", timeout=SLOW)
+    page.wait_for_function("document.querySelector('#runs').innerText.includes('finished')")
+
+    page.click("#use")  # every tab follows
+    page.wait_for_function("document.querySelector('#about')?.innerText.includes('Run small')", timeout=SLOW)
+    page.locator("#sentence textarea").fill("a fine film")
+    page.wait_for_function("document.querySelector('#panel .said')?.textContent == 'a fine film'")
+    assert page.locator("#panel [data-who]").count() == 3  # Monju and its two experts: this run has no baseline
+    assert page.errors == [] and other.errors == []
+
+    client = gradio_client.Client(trainable, verbose=False)
+    found = {run["name"]: run for run in client.predict(api_name="/runs")}
+    assert found["small"]["status"] == "finished" and 0 <= found["small"]["monju"] <= 1
+    assert client.predict(api_name="/training")["status"] == "finished"
+
+
+@pytest.mark.parametrize("settings, said", [({"k": 26, "subset_size": 1, "sample": 10}, "cannot make 26 clusters"),
+                                            ({"text_column": "nothing"}, "no column 'nothing'")])
+def test_what_cannot_be_trained_starts_nothing(open_page, trainable, folder, movies, settings, said):
+    page = visit(open_page, trainable)
+    load(page, **{**SETTINGS, "data": str(movies), **settings})
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('movies')")
+    page.fill("#run-name textarea, #run-name input", "bad")
+    page.click("#plan")
+    page.wait_for_selector("#plan-panel [role=alert]", timeout=SLOW)
+    assert said in page.inner_text("#plan-panel") and not page.is_visible("#start")
+    assert not (folder / "bad").exists()
+
+
+def test_bad_json_and_impossible_settings_are_calm_words(open_page, trainable):
+    page = visit(open_page, trainable)
+    load(page, k=3, subset_size=3)
+    page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('must be smaller')")
+    page.fill("#json textarea", "{")
+    page.click("#load-json")
+    page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('not JSON')")
+    assert "Traceback" not in page.inner_text("body") and page.errors == []
+
+
+def test_an_upload_is_previewed_and_becomes_the_source(open_page, trainable, tmp_path, movies):
+    page = visit(open_page, trainable)
+    page.set_input_files("#upload input[type=file]", movies / "train.csv")
+    page.wait_for_selector("#preview table")
+    assert "columns text, label" in page.inner_text("#preview")
+    assert ".uploads/train-" in page.input_value("#command textarea, #command input")
+    (tmp_path / "broken.csv").write_bytes(b"text,label\n\xff\xfe,1\n")
+    page = visit(open_page, trainable)
+    page.set_input_files("#upload input[type=file]", tmp_path / "broken.csv")
+    page.wait_for_function("document.querySelector('#preview').innerText.includes('UTF-8')")
+
+
+def test_runs_are_renamed_packed_and_deleted(open_page, trainable, folder, tiny_run):
+    shutil.copytree(tiny_run, folder / "copied")
+    page = visit(open_page, trainable)
+
+    def choose(name):
+        page.click("#a-run input")
+        page.get_by_role("option", name=name).click()
+
+    choose("copied")
+    page.fill("#new-name textarea, #new-name input", "../out")
+    page.click("#rename")
+    page.get_by_text("cannot be named").wait_for()
+    page.fill("#new-name textarea, #new-name input", "renamed")
+    page.click("#rename")
+    page.wait_for_function("document.querySelector('#runs').innerText.includes('renamed')")
+    choose("renamed")
+    page.click("#run-pack")
+    with page.expect_download() as download:
+        page.click("#run-download")
+    assert download.value.suggested_filename == "renamed.zip"
+    page.click("#run-delete")
+    page.click("#really-delete")
+    page.wait_for_function("!document.querySelector('#runs').innerText.includes('renamed')")
+    assert not (folder / "renamed").exists()

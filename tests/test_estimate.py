@@ -1,0 +1,27 @@
+"""The estimate: real steps in a process of its own."""
+
+import pytest
+
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.estimate import estimate
+
+
+def test_what_would_be_trained_and_what_it_takes(movies):
+    config = Config(data=str(movies), k=3, subset_size=2, finetuning="lora", epochs=2, batch_size=4, max_tokens=32,
+                    precision="fp32", device="cpu", workers=1)
+    plan, cost = estimate(config)
+    assert plan["train"] == 100 and plan["validation"] == 40 and plan["sampled"] is None
+    assert sum(plan["clusters"].values()) == 100
+    sentences = {model["name"]: model["sentences"] for model in plan["models"]}
+    assert list(sentences) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"] and sentences["seed0"] == 100
+    assert sentences["AB"] == plan["clusters"]["A"] + plan["clusters"]["B"]
+    assert plan["models"][3]["steps"] == 50  # 25 batches, twice
+    assert cost["seconds"] > 0 and cost["memory"] > 100e6 and cost["steps"] >= 1 and cost["of"] == "processes"
+
+
+def test_what_cannot_be_trained_is_told(movies):
+    with pytest.raises(MonjuError, match="cannot make 26 clusters"):
+        list(estimate(Config(data=str(movies), sample=10, k=26, subset_size=1)))
+    with pytest.raises(MonjuError, match="no source"):
+        next(estimate(Config(data="nowhere.csv")))

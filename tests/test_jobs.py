@@ -1,0 +1,150 @@
+"""Jobs: real small trainings in processes of their own, stopped, killed, continued."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.jobs import Jobs
+from monju.run import Run
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PATIENCE = 90  # seconds, for a busy machine
+
+
+def config(movies, **settings):
+    return Config(**{"data": str(movies), "label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora",
+                     "baselines": False, "epochs": 1, "batch_size": 2, "max_tokens": 32, "precision": "fp32", "device": "cpu",
+                     "workers": 1, **settings})
+
+
+def until(found, what):
+    end = time.monotonic() + PATIENCE
+    while not (value := found()):
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+    return value
+
+
+def processes(pid):
+    """Every living process of a job's group."""
+    found = []
+    for process in psutil.process_iter(["pid", "status"]):
+        try:
+            if os.getpgid(process.pid) == pid and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (OSError, psutil.Error):
+            continue
+    return found
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    jobs = Jobs(tmp_path / "runs")
+    yield jobs
+    jobs.stop()
+
+
+def stepping(jobs):
+    return until(lambda: (found := jobs.snapshot())["history"] and found, "no step was told")
+
+
+def test_nothing_has_trained_yet(jobs):
+    assert jobs.snapshot() == {"name": None, "status": "none"}
+
+
+def test_a_job_is_stopped_and_continued_to_its_end(jobs, movies):
+    jobs.start(config(movies, epochs=40), "try")
+    with pytest.raises(MonjuError, match="try is being trained"):
+        jobs.start(config(movies), "another")
+    with pytest.raises(MonjuError, match="try is being trained"):
+        Jobs(jobs.folder).resume("try")
+    found = stepping(jobs)
+    assert found["status"] == "training" and found["models"]["experts"] == ["A", "B"]
+    pid = jobs.begun("try")["pid"]
+    jobs.stop()
+    assert not processes(pid) and not jobs.running()
+    found = jobs.snapshot()
+    assert found["status"] == "stopped" and found["resumable"] and found["history"]
+    assert Run.open(jobs.folder / "try").manifest["status"] in ("interrupted", "training")
+
+    manifest = json.loads((jobs.folder / "try" / "run.json").read_text())
+    manifest["config"]["epochs"] = 1.0  # so that the rest is short
+    (jobs.folder / "try" / "run.json").write_text(json.dumps(manifest))
+    jobs.resume("try")
+    found = until(lambda: (now := jobs.snapshot())["status"] not in ("training", "stopping") and now, "it did not end")
+    assert found["status"] == "finished", found
+    assert {line["model"] for line in found["history"]} == {"A", "B"} and not found["resumable"]
+    Run.open(jobs.folder / "try").check()
+    # whoever comes later, in another process, sees the same
+    assert Jobs(jobs.folder).snapshot() == found
+    with pytest.raises(MonjuError, match="already finished"):
+        jobs.resume("try")
+    with pytest.raises(MonjuError, match="already a run"):
+        jobs.start(config(movies), "try")
+
+
+def test_a_killed_trainer_leaves_no_worker_no_lock_and_a_run_that_goes_on(jobs, movies):
+    jobs.start(config(movies, epochs=40, workers=2), "try")
+    stepping(jobs)
+    pid = jobs.begun("try")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not processes(pid), "a worker outlived its parent")
+    found = jobs.snapshot()
+    assert found["status"] == "died" and found["resumable"]
+    jobs.resume("try")
+    assert jobs.snapshot()["status"] == "training"
+    jobs.stop()
+    assert jobs.snapshot()["status"] == "stopped"
+
+
+def test_a_job_ends_with_the_process_that_started_it(tmp_path, movies):
+    code = ("import json, sys, time\nfrom monju.config import Config\nfrom monju.jobs import Jobs\n"
+            "Jobs(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), 'try')\ntime.sleep(600)")
+    page = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), json.dumps(config(movies, epochs=40).to_json())],
+                            cwd=REPOSITORY)
+    jobs = Jobs(tmp_path)
+    stepping_here = until(lambda: jobs.last() and jobs.snapshot()["history"], "no step was told")
+    assert stepping_here
+    pid = jobs.begun("try")["pid"]
+    page.kill()
+    page.wait()
+    until(lambda: not processes(pid) and not jobs.running(), "the trainer outlived the page")
+    assert jobs.snapshot()["status"] == "stopped" and jobs.snapshot()["resumable"]
+
+
+def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, tmp_path):
+    (tmp_path / "one.csv").write_text("text,label\n" + "good,1\n" * 20)
+    jobs.start(config(tmp_path / "one.csv", label_names=[]), "try")
+    found = until(lambda: (now := jobs.snapshot())["status"] != "training" and now, "it did not end")
+    assert found["status"] == "failed" and "one class" in found["reason"]
+    assert not (jobs.folder / "try").exists()
+
+
+@pytest.mark.parametrize("name", ["", "..", "../out", "a/b", ".hidden", "-x", "a\0b", "x" * 200, None])
+def test_a_name_that_is_no_plain_folder_name_starts_nothing(jobs, movies, name):
+    with pytest.raises(MonjuError):
+        jobs.start(config(movies), name)
+    assert not jobs.folder.exists()
+
+
+def test_lines_are_read_as_they_grow_and_anew_when_replaced(jobs, tmp_path):
+    file = tmp_path / "lines"
+    file.write_text('{"a": 1}\n{"a": 2')
+    assert jobs.lines(file) == [{"a": 1}]
+    with open(file, "a") as more:
+        more.write('}\n{"a": 3}\n')
+    assert jobs.lines(file) == [{"a": 1}, {"a": 2}, {"a": 3}]
+    (tmp_path / "new").write_text('{"b": 1}\n')
+    os.replace(tmp_path / "new", file)
+    assert jobs.lines(file) == [{"b": 1}]
+    file.unlink()
+    assert jobs.lines(file) == []

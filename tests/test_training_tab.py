@@ -1,0 +1,118 @@
+"""The training tab without a browser: the form and the schema, what is drawn, uploads."""
+
+import dataclasses
+import json
+import re
+import shlex
+
+import pytest
+
+from monju import config as schema
+from monju.cli import parser
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.jobs import Jobs
+from monju.ui import gr, progress, training
+from monju.ui.texts.training import SETTINGS
+from monju.ui.words import TEXTS, Words
+
+OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "label_names": ["no", "yes, it is"][:1] + ["yes"],
+         "keep_overlap": True, "sample": 50, "embedder": "tfidf", "clusterer": "gmm", "k": 4, "subset_size": 3, "gate": "posterior",
+         "sharpness": 0.5, "temperature": 0.2, "power": 4.0, "top_k": 2, "fusion": "probabilities", "backbone": "-odd",
+         "finetuning": "lora", "lora_rank": 8, "epochs": 0.5, "batch_size": 4, "learning_rate": 3e-5, "warmup": 0.1,
+         "weight_decay": 0.0, "max_tokens": 32, "baselines": False, "equal_cost": True, "seed": 7, "precision": "fp32",
+         "workers": 1, "device": "cpu"}
+SAY = Words("en")
+
+
+def test_every_setting_is_in_the_form_with_words_in_both_languages():
+    names = [field.name for field in dataclasses.fields(Config)]
+    assert list(training.FIELDS) == names and set(SETTINGS) == set(names) and set(training.SHOWN) <= set(names)
+    for field in dataclasses.fields(Config):
+        part = training.component(field)
+        assert isinstance(part, (gr.Checkbox, gr.Dropdown, gr.Number, gr.Textbox))
+        if schema.choices(field):
+            assert [value for _, value in part.choices] == list(schema.choices(field))
+        english, japanese = TEXTS[f"help_{field.name}"]
+        assert english == field.metadata["help"] and re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", japanese)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Config)])
+def test_every_setting_reaches_the_command_line_and_back(name):
+    settings = {key: OTHER[key] for key in {name, *{"gate": ["clusterer"], "subset_size": ["k"]}.get(name, [])} if key in OTHER}
+    config = Config(**settings)
+    assert getattr(config, name) != getattr(Config(), name), "give it another value in OTHER"
+    words = shlex.split(training.command(config, "laptop", "trained", "try"))
+    asked = vars(parser().parse_args(words[3:]))
+    assert asked["out"] == "trained/try"
+    given = {key: value for key, value in asked.items() if key in training.FIELDS}
+    assert Config(**{**schema.PRESETS[asked["preset"]], **given}) == config
+    assert training.collected(training.shown(config)) == config
+    assert training.loaded(json.dumps(config.to_json())) == config
+
+
+def test_all_settings_at_once_go_through_the_form_unchanged():
+    for config in (Config(**OTHER), *(Config(**preset) for preset in schema.PRESETS.values())):
+        assert training.collected(training.shown(config)) == config
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"k": 1}', '{"k": 3, "subset_size": 3}', '{"nothing": 1}', '{"config": 3}',
+                                  "[" * 100_000])
+def test_bad_json_is_told(text):
+    with pytest.raises((ValueError, MonjuError, RecursionError, TypeError)):
+        training.loaded(text)
+
+
+def test_an_upload_is_kept_beside_the_runs_under_a_safe_name(tmp_path):
+    upload = tmp_path / "My data; <b>.csv"
+    upload.write_text("text,label\ngood,1\nbad,0\n")
+    place = training.kept(upload, tmp_path / "runs")
+    assert re.fullmatch(r".*/runs/\.uploads/My-data-b-[0-9a-f]{12}\.csv", place)
+    assert training.kept(upload, tmp_path / "runs") == place and open(place).read() == upload.read_text()
+    (tmp_path / "x.pkl").write_text("")
+    with pytest.raises(MonjuError, match="kind"):
+        training.kept(tmp_path / "x.pkl", tmp_path / "runs")
+
+
+def line(model, step, held_out=None):
+    return {"model": model, "step": step, "steps": 10, "sentences": step * 4, "tokens": step * 40, "loss": 1 / step,
+            "learning_rate": 1e-4, "seconds": float(step), "held_out_accuracy": held_out}
+
+
+def snapshot(**more):
+    return {"name": "<b>try</b>", "status": "training", "reason": "", "resumable": False, "now": {"done": 0.25, "left": 75,
+            "memory": 2_500_000_000, "of": "gpu"}, "stages": [], "log": ["<script>alert(1)</script>"], "clusters": {},
+            "models": {"experts": ["AB", "BC"], "baseline": ["seed0"]},
+            "history": [line("AB", 1, 0.5), line("AB", 5, 0.75), line("seed0", 2)], **more}
+
+
+def test_a_job_is_drawn_with_a_bar_and_a_curve_for_each_model():
+    html = progress.job(snapshot(), SAY)
+    assert re.findall(r'aria-label="([^"]+)" aria-valuemin="0" aria-valuemax="100" aria-valuenow="(\d+)"', html) == [
+        ("whole run", "25"), ("AB", "50"), ("BC", "0"), ("seed0", "20")]
+    assert re.findall(r'data-model="(\w+)" data-points="(\d+)"', html) == [("AB", "2"), ("seed0", "1"), ("AB", "2")]
+    assert "1:15 left" in html and "2.5 GB GPU memory" in html and "5/10" in html and "4 sentences/s" in html
+    assert "<script>" not in html and "<b>try" not in html
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("status", ["none", "training", "stopping", "finished", "stopped", "failed", "died"])
+def test_every_state_has_words(status, language):
+    assert f'data-status="{status}"' in progress.job(snapshot(status=status, reason="a < b"), Words(language))
+    assert progress.job(snapshot(status=status, history=[], models={}, now={}), Words(language))
+
+
+def test_sizes_and_clocks():
+    assert [progress.size(n) for n in (0, 999, 1500, 17_000_000, 2_500_000_000)] == ["0 B", "999 B", "2 kB", "17 MB", "2.5 GB"]
+    assert [progress.clock(n) for n in (0, 75, 3723)] == ["0:00", "1:15", "1:02:03"]
+
+
+def test_a_source_is_previewed(movies):
+    html = progress_text = training.previewed(Config(data=str(movies)), SAY)
+    assert "100 training sentences, columns text, label" in html and "0 50, 1 50" in progress_text
+    with pytest.raises(MonjuError, match="nothing"):
+        training.previewed(Config(data=str(movies), text_column="nothing"), SAY)
+
+
+def test_nothing_is_started_by_a_snapshot(tmp_path):
+    assert progress.job(Jobs(tmp_path).snapshot(), SAY).count("Nothing has been trained") == 1
