@@ -17,7 +17,7 @@ from monju.ui.texts.training import SETTINGS
 from monju.ui.words import TEXTS, Words
 
 OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "label_names": ["no", "yes, it is"][:1] + ["yes"],
-         "keep_overlap": True, "sample": 50, "embedder": "tfidf", "clusterer": "gmm", "k": 4, "subset_size": 3, "gate": "posterior",
+         "keep_overlap": True, "sample": 50, "tuning_size": 20, "map_size": 500, "embedder": "tfidf", "clusterer": "gmm", "k": 4, "subset_size": 3, "gate": "posterior",
          "sharpness": 0.5, "temperature": 0.2, "power": 4.0, "top_k": 2, "fusion": "probabilities", "backbone": "-odd",
          "finetuning": "lora", "lora_rank": 8, "epochs": 0.5, "batch_size": 4, "learning_rate": 3e-5, "warmup": 0.1,
          "weight_decay": 0.0, "max_tokens": 32, "baselines": False, "equal_cost": True, "seed": 7, "precision": "fp32",
@@ -109,7 +109,7 @@ def test_sizes_and_clocks():
 
 def test_a_source_is_previewed(movies):
     html = progress_text = training.previewed(Config(data=str(movies)), SAY)
-    assert "100 training sentences, columns text, label" in html and "0 50, 1 50" in progress_text
+    assert "120 training sentences, columns text, label" in html and "0 60, 1 60" in progress_text
     with pytest.raises(MonjuError, match="nothing"):
         training.previewed(Config(data=str(movies), text_column="nothing"), SAY)
 

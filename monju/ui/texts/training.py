@@ -12,7 +12,7 @@ SETTINGS = {
     "label_names": ("Label names", "ラベル名", "ラベルの名前をラベルの順に（空欄ならデータの名前）"),
     "keep_overlap": ("Keep overlap", "重複を残す", "評価用にも含まれる学習文を残します"),
     "sample": ("Sample", "サンプル数", "この数だけ層別抽出した文で学習します（空欄なら全文）"),
-    "tuning_size": ("Kept aside for tuning", "調整用に取り置く文数", "どのモデルも学習しない学習文の数。ゲートや重みを選ぶために取り置く"),
+    "tuning_size": ("Kept aside for tuning", "調整用に取り置く文数", "どのモデルも学習しない学習文の数。ゲートや重みを選ぶために取り置きます"),
     "embedder": ("Embedder", "埋め込み", "文 → ベクトル"),
     "clusterer": ("Clusterer", "クラスタリング", "ベクトル → クラスタ"),
     "k": ("Clusters (k)", "クラスタ数（k）", "クラスタの数"),
