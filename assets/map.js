@@ -132,10 +132,12 @@ function wire() {
   plot.on('plotly_hover', event => hover(event.points[0]))
   plot.on('plotly_unhover', () => { tip.hidden = true })
   let down
-  plot.addEventListener('pointerdown', event => { down = event.target === pin ? null : [event.clientX, event.clientY] }, true)
-  plot.addEventListener('pointerup', event => {
-    if (!down || Math.hypot(event.clientX - down[0], event.clientY - down[1]) > 4 || event.target.closest('.legend, .modebar')) return
-    ask(...where(event))
+  plot.addEventListener('pointerdown', event => {
+    down = event.target === pin || event.target.closest('.legend, .modebar') ? null : [event.clientX, event.clientY]
+  }, true)
+  window.addEventListener('pointerup', event => {  // plotly covers the page while a button is down: the plot itself never hears of it
+    if (down && Math.hypot(event.clientX - down[0], event.clientY - down[1]) <= 4) ask(...where(event))
+    down = null
   }, true)
   pin.addEventListener('pointerdown', event => { event.preventDefault(); event.stopPropagation(); pin.focus(); pin.setPointerCapture(event.pointerId); pin.dataset.held = 'yes' })
   pin.addEventListener('pointermove', event => { if (pin.dataset.held) ask(...where(event)) })
@@ -155,7 +157,7 @@ function where(event) {
 }
 
 // a hypothetical place: distances at once, α and the verdict from the server, one question at a time
-let asking = 0
+let asking = null
 function ask(x, y) {
   if (!flat() || !state.data.movable || !state.marker.at) return
   const { marker } = state
@@ -163,8 +165,11 @@ function ask(x, y) {
   marker.distances = map().centres.map(([a, b]) => Math.sqrt((x - a) ** 2 + (y - b) ** 2 + marker.off ** 2))
   marker.moved = true
   follow(false)
-  clearTimeout(asking)
-  asking = setTimeout(() => trigger('move', { x, y }), 40)
+  asking ??= setTimeout(() => {
+    asking = null
+    const [x, y] = state.marker.at.plane
+    trigger('move', { x, y })
+  }, 60)
 }
 
 async function follow(all) {

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -76,7 +77,7 @@ def collected(values):
 def command(config, preset, folder, name):
     """The command that trains the same run."""
     base = preset if preset in schema.PRESETS else "laptop"
-    out = Path(folder) / (name or "my-run")
+    out = os.path.relpath(Path(folder) / (name or "my-run"))  # as one types it where the page was started
     return shlex.join(["python", "-m", "monju", "train", "--out", str(out), *schema.arguments(config, base)])
 
 
@@ -110,9 +111,7 @@ def previewed(config, say):
 
     parts = sources.open_source(config.data)
     columns = list((parts.train or parts.validation).columns)
-    return progress.preview(sources.load(config.data, text_column=config.text_column, label_column=config.label_column,
-                                         label_names=config.label_names, keep_overlap=config.keep_overlap,
-                                         sample=config.sample, seed=config.seed), columns, say)
+    return progress.preview(sources.load_for(config), columns, say)
 
 
 def guarded(act):
@@ -161,9 +160,9 @@ def build(page, tab):
             for field_name in SHOWN:
                 with gr.Column(min_width=240):
                     fields[field_name] = component(FIELDS[field_name])
+        upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload", height=120)
         with gr.Row():
-            upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload", height=150)
-            look = gr.Button(I18N("t_preview"), elem_id="look")
+            look = gr.Button(I18N("t_preview"), size="sm", scale=0, min_width=220, elem_id="look")
         data = gr.HTML(elem_id="preview", apply_default_css=False)
         with gr.Accordion(I18N("t_more"), open=False), gr.Row():
             for field_name in FIELDS:
@@ -188,16 +187,16 @@ def build(page, tab):
         run = gr.Dropdown([], label=I18N("t_run"), elem_id="a-run")
         other = gr.Dropdown([], label=I18N("t_with"), elem_id="another-run")
     with gr.Row():
-        open_run, compare, delete, pack = (gr.Button(I18N(f"t_{what}"), elem_id=f"run-{what}", min_width=110)
+        open_run, compare, delete, pack = (gr.Button(I18N(f"t_{what}"), size="sm", scale=0, elem_id=f"run-{what}", min_width=130)
                                            for what in ("open", "compare", "delete", "pack"))
         zipped = gr.DownloadButton(I18N("t_download"), visible=False, elem_id="run-download")
     with gr.Row(visible=False) as sure_delete:
         really_delete = gr.Button(I18N("t_really_delete"), variant="stop", elem_id="really-delete")
         keep = gr.Button(I18N("t_keep"))
     compared = gr.HTML(elem_id="compared", apply_default_css=False)
-    with gr.Row():
+    with gr.Row(equal_height=True):
         new_name = gr.Textbox(label=I18N("t_new_name"), elem_id="new-name")
-        rename = gr.Button(I18N("t_rename"), elem_id="rename")
+        rename = gr.Button(I18N("t_rename"), size="sm", scale=0, min_width=130, elem_id="rename")
     with gr.Accordion(I18N("t_hub"), open=False):
         repository = gr.Textbox(label=I18N("t_repository"))
         token = gr.Textbox(label=I18N("t_token"), type="password")
