@@ -26,7 +26,10 @@ class Clustering:
 
     def place(self, texts):
         """texts [n] → vectors float32 [n, dim], distances [n, k], posterior [n, k] or None."""
-        vectors = self.embedder.transform(texts)
+        return self.place_vectors(self.embedder.transform(texts))
+
+    def place_vectors(self, vectors):
+        """As `place`, for vectors that are there already."""
         return vectors, clusterers.distances(vectors, self.clusterer.centres_), self.clusterer.posterior(vectors)
 
     def save(self, folder):

@@ -83,16 +83,24 @@ class BackboneEmbedder:
         import torch
         from monju import backbones
 
-        tokenizer, model, device = self._loaded()
+        tokenizer, model, encoder, device = self._loaded()
         tokens = backbones.encode(tokenizer, texts, self.max_tokens)
         vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
         for rows in backbones.length_batches([len(sentence) for sentence in tokens], self.batch):
             ids, mask = (part.to(device) for part in backbones.pad([tokens[row] for row in rows], tokenizer.pad_token_id))
             with torch.inference_mode():
-                hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            vectors[rows] = torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
+                vectors[rows] = self.pool(encoder(ids, mask), mask)
         return vectors
+
+    @staticmethod
+    def pool(hidden, mask):
+        """Hidden states [n, length, hidden] → vectors [n, hidden]."""
+        mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return (mean / mean.norm(dim=1, keepdim=True)).float().cpu().numpy()
+
+    def encoder(self):
+        """The transformers model itself."""
+        return self._loaded()[1]
 
     def save(self, folder):
         """The weights are the backbone's own, found again by name: nothing to keep."""
@@ -102,12 +110,12 @@ class BackboneEmbedder:
 
     def _loaded(self):
         import transformers
-        from monju import backbones
+        from monju import backbones, stack
 
         if not hasattr(self, "model"):
             device = backbones.pick_device(self.device)
             model = backbones.from_pretrained(transformers.AutoModel, self.name).eval().to(device)
-            self.model = backbones.tokenizer(self.name), model, device
+            self.model = backbones.tokenizer(self.name), model, stack.hidden_states(model), device
         return self.model
 
 

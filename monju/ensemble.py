@@ -15,6 +15,7 @@ from monju.errors import MonjuError
 from monju.experts import Expert
 from monju.run import Run
 from monju.sources import UNPRINTABLE
+from monju.stack import BATCH, Stack
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,10 @@ class Monju:
         self.clusters = clusterers.names(self.config.k)
         self.experts = expert_names(self.config)
         self.members, self.equal_cost = list(members), list(equal_cost)
+        asked = [models[name] for name in self.experts + self.members + self.equal_cost]
+        same = backbones.hub_name(getattr(clustering.embedder, "name", "")) == backbones.hub_name(self.config.backbone)
+        self.stack = Stack([(expert.model, expert.low_rank) for expert in asked], tokenizer.pad_token_id, asked[0].device,
+                           clustering.embedder.encoder() if same else None)
 
     @classmethod
     def load(cls, path, device="auto", controls=False):
@@ -153,10 +158,12 @@ class Monju:
         texts = [check_text(text) for text in texts]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
-        vectors, distances, posterior = self.clustering.place(texts)
         tokens = backbones.encode(self.tokenizer, texts, self.config.max_tokens)
-        names = self.experts + self.members + self.equal_cost
-        logits = np.stack([self.models[name].logits(tokens) for name in names], axis=1)
+        if self.stack.guest and len(texts) <= BATCH and max(map(len, tokens)) < self.config.max_tokens:  # no sentence was cut
+            logits, *states = self.stack.logits_and_states(tokens)
+            vectors, distances, posterior = self.clustering.place_vectors(self.clustering.embedder.pool(*states))
+        else:
+            logits, (vectors, distances, posterior) = self.stack.logits(tokens, beside=lambda: self.clustering.place(texts))
         return Votes(self.clusters, self.subsets, self.experts, self.members, self.equal_cost,
                      vectors, distances, posterior, logits)
 

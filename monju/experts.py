@@ -35,8 +35,9 @@ class Step:
 class Expert:
     """A sequence classifier with its tokenizer's padding: fit, logits, save, load."""
 
-    def __init__(self, model, padding, device):
+    def __init__(self, model, padding, device, low_rank=None):
         self.model, self.padding, self.device = model.to(device), padding, device
+        self.low_rank = low_rank  # {layer's name: (A [rank, in], B [out, rank])}: what a merged adapter added
 
     @classmethod
     def start(cls, config, label_names, padding, seed, device):
@@ -131,7 +132,9 @@ class Expert:
 
                 base = json.loads(adapter.read_text())["base_model_name_or_path"]
                 model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, base, num_labels=labels)
-                return cls(PeftModel.from_pretrained(model, folder).merge_and_unload().eval(), padding, device)
+                adapted = PeftModel.from_pretrained(model, folder)
+                low_rank = factors(adapted, device)
+                return cls(adapted.merge_and_unload().eval(), padding, device, low_rank)
             model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
         except MonjuError:
@@ -153,6 +156,13 @@ def with_adapter(model, config):
 
     return get_peft_model(model, LoraConfig(
         task_type="SEQ_CLS", r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"))
+
+
+def factors(adapted, device):
+    """{layer's name: (A [rank, in], B [out, rank], scaled)} of an adapter's linear layers: it adds x Aᵀ Bᵀ there."""
+    return {name: (layer.lora_A["default"].weight.detach().float().to(device),
+                   layer.lora_B["default"].weight.detach().float().to(device) * layer.scaling["default"])
+            for name, layer in adapted.base_model.model.named_modules() if hasattr(layer, "lora_A") and "default" in layer.lora_A}
 
 
 def endless_batches(lengths, size, random):

@@ -21,6 +21,7 @@ HOUSE = """
     jobs
     terminal
     bench
+    together
     compare distill
     training
     workers
@@ -31,6 +32,7 @@ HOUSE = """
     run
     experts clustering
     gates fusion clusterers embedders projections sources
+    stack
     backbones dropout tables
     config
     hub
