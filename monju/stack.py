@@ -24,8 +24,8 @@ HEADS = {"bert": lambda model: (model.bert.pooler.dense, model.classifier),
          "roberta": lambda model: (model.classifier.dense, model.classifier.out_proj),
          "xlm-roberta": lambda model: (model.classifier.dense, model.classifier.out_proj)}
 KNOWN = {f"{family}{kind}" for family in ("Bert", "Roberta", "XLMRoberta") for kind in ("Model", "ForSequenceClassification")}
-LINEARS = ("attention.self.query", "attention.self.key", "attention.self.value",
-           "attention.output.dense", "intermediate.dense", "output.dense")
+LINEARS = (("attention.self.query", "attention.self.key", "attention.self.value"),  # those on one input together
+           ("attention.output.dense",), ("intermediate.dense",), ("output.dense",))
 
 
 class Stack:
@@ -135,40 +135,48 @@ class Layer:
     no padding) → the same for the first `wanted` tokens."""
 
     def __init__(self, layer, name, members):
-        self.products = [Product(layer.get_submodule(part), f"{name}.{part}", members) for part in LINEARS]
+        self.products = [Product([(layer.get_submodule(part), f"{name}.{part}") for part in parts], members) for parts in LINEARS]
         self.heads, self.activation = layer.attention.self.num_attention_heads, layer.intermediate.intermediate_act_fn
         self.norms = layer.attention.output.LayerNorm, layer.output.LayerNorm
 
     def __call__(self, x, mask, wanted):
         m, n, length, hidden = x.shape
-        query, key, value, gather, widen, narrow = self.products
-
-        def by_head(y):
-            return y.view(m * n, -1, self.heads, hidden // self.heads).transpose(1, 2)
-
-        first, seen = x[:, :, :wanted], None if mask is None else mask.bool()[:, None, None].repeat(m, 1, 1, 1)
-        mixed = scaled_dot_product_attention(by_head(query(first)), by_head(key(x)), by_head(value(x)), seen)
-        y = self.norms[0](gather(mixed.transpose(1, 2).reshape(m, n, wanted, hidden)).add_(first))
+        attend, gather, widen, narrow = self.products
+        query, key, value = attend(x).view(m * n, length, 3, self.heads, hidden // self.heads).permute(2, 0, 3, 1, 4)
+        seen = None if mask is None else mask.bool()[:, None, None].repeat(m, 1, 1, 1)
+        mixed = scaled_dot_product_attention(query[:, :, :wanted], key, value, seen)
+        y = self.norms[0](gather(mixed.transpose(1, 2).reshape(m, n, wanted, hidden)).add_(x[:, :, :wanted]))
         return self.norms[1](narrow(self.activation(widen(y))).add_(y))
 
 
 class Product:
-    """x → x Wᵀ + b for all members at once, and for each of them + (x Aᵀ) Bᵀ where its adapter has one (the guest has none)."""
+    """x → x Wᵀ + b for all members at once, and for each of them + (x Aᵀ) Bᵀ where its adapter has one (the guest has
+    none). Several linear layers on the same x make one product, their results side by side."""
 
-    def __init__(self, module, name, members):
-        self.weight, self.bias, self.low_rank = module.weight.detach(), module.bias.detach(), None
-        if len(members) > 1:
-            down, up = zip(*(low_rank[name] for _, low_rank in members if low_rank))
-            self.weight = without(module.weight, members[0][1][name])
-            self.low_rank = torch.stack(down).transpose(1, 2).contiguous(), torch.stack(up).transpose(1, 2).contiguous()
+    def __init__(self, parts, members):
+        self.bias, self.low_rank = joined([module.bias for module, _ in parts]), None
+        if len(members) == 1:
+            self.weight = joined([module.weight for module, _ in parts])
+            return
+        self.weight = joined([without(module.weight, members[0][1][name]) for module, name in parts])
+        downs, ups = zip(*([torch.stack(factor).transpose(1, 2).contiguous()
+                            for factor in zip(*(low_rank[name] for _, low_rank in members if low_rank))] for _, name in parts))
+        self.low_rank = torch.cat(downs, dim=2), ups
 
     def __call__(self, x):
         flat = x.reshape(len(x), -1, x.shape[-1])
         y = linear(flat, self.weight, self.bias)
         if self.low_rank:
-            down, up = self.low_rank
-            y[: len(down)].baddbmm_(torch.bmm(flat[: len(down)], down), up)
+            down, ups = self.low_rank
+            m, width, start = len(down), y.shape[-1] // len(ups), 0
+            inner = torch.bmm(flat[:m], down)
+            for i, up in enumerate(ups):
+                y[:m, :, i * width : (i + 1) * width].baddbmm_(inner[:, :, start : (start := start + up.shape[1])], up)
         return y.view(*x.shape[:-1], -1)
+
+
+def joined(tensors):
+    return torch.cat([tensor.detach() for tensor in tensors]) if len(tensors) > 1 else tensors[0].detach()
 
 
 def is_known(model):
@@ -186,7 +194,7 @@ def places_on_one_backbone(members):
 def is_whole(model, low_rank):
     """Whether the adapter has factors for every linear layer of the encoder."""
     return all(f"{model.base_model_prefix}.encoder.layer.{i}.{part}" in low_rank
-               for i in range(len(model.base_model.encoder.layer)) for part in LINEARS)
+               for i in range(len(model.base_model.encoder.layer)) for parts in LINEARS for part in parts)
 
 
 def is_backbone(encoder, member):
