@@ -8,8 +8,10 @@ A new embedder is one class here and one line in TABLE.
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
+import sklearn
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
@@ -46,6 +48,10 @@ class TfidfEmbedder:
         vectorizer = self._vectorizer(self.words)
         vectorizer.idf_ = self.arrays["idf"]
         return normalize(csr_matrix(vectorizer.transform(texts)) @ self.arrays["components"].T).astype(np.float32)
+
+    def identity(self):
+        """What, beside the sentences, decides the vectors."""
+        return ["tfidf", self.dimensions, self.seed, sklearn.__version__]
 
     def save(self, folder):
         save_file(self.arrays, folder / "embedder.safetensors")
@@ -97,6 +103,14 @@ class BackboneEmbedder:
         """Hidden states [n, length, hidden] → vectors [n, hidden]."""
         mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         return (mean / mean.norm(dim=1, keepdim=True)).float().cpu().numpy()
+
+    def identity(self):
+        """What, beside the sentences, decides the vectors: the encoder, by its files where it is a folder."""
+        from monju import backbones
+
+        place = Path(backbones.locate(self.name))
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir()) if path.is_file()] if place.is_dir() else []
+        return ["mean", backbones.hub_name(self.name), self.max_tokens, files]
 
     def encoder(self):
         """The transformers model itself."""

@@ -31,7 +31,7 @@ HOUSE = """
     ensemble
     run
     experts clustering
-    gates fusion clusterers embedders projections sources
+    gates fusion clusterers embedders projections sources vectors
     stack
     backbones dropout tables
     config
