@@ -36,12 +36,14 @@ WORDS = ("film story the a of and is it with heart slow dull bright cast scene n
 # ---- predict ----------------------------------------------------------------------------------------------------
 
 
-def predict(run=None, data=None, rounds=40, passes=1, device="auto", tell=lambda text: None):
+def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
     """Time one sentence and all sentences through the run's models and through each peer → the report as a dictionary."""
     began = time.perf_counter()
     monju = Monju.load(run or SHIPPED, device)
     loaded = time.perf_counter() - began
-    texts, labels, source = sentences(monju, data)
+    texts, source = sentences(monju, data)
+    if together:
+        texts = texts[:together]
     experts = [monju.models[name] for name in monju.experts + monju.members]
     with tempfile.TemporaryDirectory() as folder:
         contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}
@@ -69,7 +71,7 @@ def predict(run=None, data=None, rounds=40, passes=1, device="auto", tell=lambda
                 batch[name].append(seconds)
     report = {name: {"median_ms": 1000 * float(np.median(one[name])), "p95_ms": 1000 * float(np.quantile(one[name], 0.95)),
                      "sentences_per_s": len(texts) / float(np.median(batch[name]))} for name in contenders}
-    for name in contenders:
+    for name in contenders:  # labels that differ from ours, of every model on every sentence
         report[name]["flipped_labels"] = int((said[name].argmax(-1) != said["ours"].argmax(-1)).sum())
     ours = report.pop("ours") | {"load_s": loaded, "models": len(experts), "forward_passes_per_sentence": len(monju.stack.groups)}
     return {"ours": ours, "peers": report | {name: {"left_out": why} for name, why in left_out.items()},
@@ -177,15 +179,15 @@ def quantized(files):
 
 
 def sentences(monju, data):
-    """(texts, labels or None, where from): --data, the run's own source where it is at hand, else made-up ones."""
+    """(texts, where from): --data, the run's own source where it is at hand, else made-up ones."""
     if data:
         found = sources.load_labelled(data, monju.labels, monju.label_names)
-        return found.texts, found.labels, data
+        return found.texts, data
     try:
         found = sources.load_labelled(monju.config.data, monju.labels, monju.label_names)
-        return found.texts, found.labels, monju.config.data
+        return found.texts, monju.config.data
     except MonjuError:
-        return made_up(872), None, "made up, of SST-2's lengths"
+        return made_up(872), "made up, of SST-2's lengths"
 
 
 def made_up(n, seed=0, mean=19.5, spread=8.8):

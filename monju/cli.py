@@ -78,6 +78,7 @@ def parser():
     reading.add_argument("--data", metavar="SOURCE", help="labelled sentences (the run's own, or made-up ones where they are not at hand)")
     reading.add_argument("--rounds", type=int, default=40, metavar="N", help="sentences that are timed one at a time [40]")
     reading.add_argument("--passes", type=int, default=1, metavar="N", help="how often all sentences are timed together [1]")
+    reading.add_argument("--sentences", type=int, metavar="N", help="how many sentences are read together (all)")
     add_device_and_json(reading)
     training = kinds.add_parser("train", help="three experts against transformers' Trainer, ordinary and tuned",
                                 argument_default=argparse.SUPPRESS)
@@ -170,9 +171,9 @@ def run_bench_predict(asked):
     from monju import bench
     from monju.terminal import print_bench
 
-    if asked.rounds < 1 or asked.passes < 1:
-        raise MonjuError("--rounds and --passes must be at least 1")
-    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.device, tell_progress)
+    if min(asked.rounds, asked.passes, asked.sentences or 1) < 1 or asked.sentences == 0:
+        raise MonjuError("--rounds, --passes and --sentences must be at least 1")
+    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, tell_progress)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
 
 
