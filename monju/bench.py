@@ -291,6 +291,7 @@ class Bench:
                 save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=self.device == "cpu", seed=0, **settings)
             rows = [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": int(label)} for ids, label in zip(self.tokens, self.labels)]
             trainer = transformers.Trainer(model, arguments, train_dataset=rows, data_collator=counting, processing_class=self.tokenizer)
+            trainer.remove_callback(transformers.PrinterCallback)  # standard output is the report's
             done = trainer.train()
         # the loader reads one batch ahead at most: what was counted is scaled to what was trained
         share = self.steps * self.config.batch_size / max(1, seen["sentences"])
