@@ -40,10 +40,10 @@ class Stack:
         self.padding, self.device = padding, device
         self.count, self.labels = len(members), members[0][0].config.num_labels
         self.cores = torch.get_num_threads() if device.type == "cpu" else 1
-        sharing = places_on_one_backbone(members)
+        sharing, backbone = on_one_backbone(members)
         size = max(1, -(-len(sharing) // self.cores))
         together = [sharing[start : start + size] for start in range(0, len(sharing), size)]
-        self.guest = bool(together) and guest is not None and is_known(guest) and is_backbone(guest, members[sharing[0]])
+        self.guest = bool(together) and guest is not None and is_known(guest) and alike(weights_of(guest), backbone)
         self.apart = [([place], forward([member])) for place, member in enumerate(members)]
         self.groups = [(places, Encoder([members[place] for place in places], guest if self.guest and places is together[-1] else None))
                        for places in together]
@@ -184,11 +184,12 @@ def is_known(model):
     return type(model).__name__ in KNOWN and not getattr(model.config, "is_decoder", False)
 
 
-def places_on_one_backbone(members):
-    """Which members are adapters on the first adapter's backbone: proven by taking every adapter off again."""
+def on_one_backbone(members):
+    """Which members are adapters on the first adapter's backbone, and its weights: proven by taking every adapter off again."""
     adapted = [place for place, (model, low_rank) in enumerate(members) if is_known(model) and low_rank and is_whole(model, low_rank)]
-    sharing = [place for place in adapted if alike(bare(*members[place]), bare(*members[adapted[0]]))]
-    return sharing if len(sharing) > 1 else []
+    backbone = weights_of(members[adapted[0]][0].base_model, *members[adapted[0]]) if len(adapted) > 1 else {}
+    sharing = adapted[:1] + [place for place in adapted[1:] if alike(weights_of(members[place][0].base_model, *members[place]), backbone)]
+    return (sharing, backbone) if len(sharing) > 1 else ([], {})
 
 
 def is_whole(model, low_rank):
@@ -197,30 +198,24 @@ def is_whole(model, low_rank):
                for i in range(len(model.base_model.encoder.layer)) for parts in LINEARS for part in parts)
 
 
-def is_backbone(encoder, member):
-    """Whether a member is an adapter on just this encoder."""
-    weights = {name: weight.detach() for name, weight in encoder.named_parameters() if not name.startswith("pooler.")}
-    return alike(bare(*member), weights)
-
-
-def bare(model, low_rank):
-    """A member's encoder with its adapter taken off, {name: weight}; its pooler belongs to the head."""
-    prefix = model.base_model_prefix + "."
-    return {name: without(weight, low_rank.get(prefix + name.removesuffix(".weight")))
-            for name, weight in model.base_model.named_parameters() if not name.startswith("pooler.")}
+def weights_of(encoder, model=None, low_rank=()):
+    """An encoder's weights by name, with the adapter of its model taken off; the pooler belongs to the head."""
+    prefix = f"{model.base_model_prefix}." if model is not None else ""
+    return {name: without(weight, low_rank[layer]) if (layer := prefix + name.removesuffix(".weight")) in low_rank else weight.detach()
+            for name, weight in encoder.named_parameters() if not name.startswith("pooler.")}
 
 
 def without(weight, factors):
-    """weight − B A, where there are such factors."""
-    if factors is None:
-        return weight.detach()
+    """weight − B A."""
     down, up = factors
     return weight.detach() - up @ down
 
 
 def alike(one, other):
+    """Whether two encoders' weights are the same, to rounding."""
     return one.keys() == other.keys() and all(
-        one[name].shape == other[name].shape and torch.allclose(one[name], other[name], rtol=0, atol=SAME) for name in one)
+        torch.equal(one[name], other[name]) or one[name].shape == other[name].shape and (one[name] - other[name]).abs_().max() < SAME
+        for name in one)
 
 
 @cache

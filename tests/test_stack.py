@@ -21,10 +21,10 @@ def ensemble(tiny_run):
 
 
 @pytest.fixture
-def two_cores():
+def cores():
+    """A function that says on how many cores to compute, for one test."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
+    yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
@@ -64,14 +64,13 @@ def test_hidden_states_are_the_encoders_own(family):
     np.testing.assert_allclose(ours[1, :2], theirs[1, :2], atol=1e-5)
 
 
-@pytest.mark.parametrize("cores", [1, 2])
-def test_adapters_of_one_backbone_share_its_products_and_answer_as_merged(ensemble, cores, request):
-    if cores == 2:
-        request.getfixturevalue("two_cores")
+@pytest.mark.parametrize("number", [1, 2])
+def test_adapters_of_one_backbone_share_its_products_and_answer_as_merged(ensemble, cores, number):
+    cores(number)
     members = [(expert.model, expert.low_rank) for expert in ensemble.models.values()]
     together = Stack(members, 0, CPU, ensemble.clustering.embedder.encoder())
     tokens = backbones.encode(ensemble.tokenizer, TEXTS, 48)
-    assert [places for places, _ in together.groups] == ([[0, 1, 2, 3, 4, 5]] if cores == 1 else [[0, 1, 2], [3, 4, 5]])
+    assert [places for places, _ in together.groups] == ([[0, 1, 2, 3, 4, 5]] if number == 1 else [[0, 1, 2], [3, 4, 5]])
     logits, states, mask = together.logits_and_states(tokens)
     for place, (model, _) in enumerate(members):
         np.testing.assert_allclose(logits[:, place], plain(model, tokens), atol=1e-5)
@@ -97,13 +96,15 @@ def test_an_adapter_of_another_backbone_stays_apart(ensemble):
     assert not Stack([(other, low_rank), members[0]], 0, CPU, ensemble.clustering.embedder.encoder()).guest
 
 
-def test_threads_are_as_before(ensemble, two_cores):
+def test_threads_are_as_before(ensemble, cores):
+    cores(2)
     ensemble.votes(TEXTS)
     assert torch.get_num_threads() == 2
 
 
-def test_a_sentence_takes_one_forward_pass_a_core_and_its_embedding_none(ensemble, two_cores, monkeypatch):
+def test_a_sentence_takes_one_forward_pass_a_core_and_its_embedding_none(ensemble, cores, monkeypatch):
     """The work of one sentence, counted: what a faster machine would hide."""
+    cores(2)
     again = monju.load(ensemble.run.path, device="cpu")
     passes, asked = [], Encoder.__call__
     monkeypatch.setattr(Encoder, "__call__", lambda self, ids, mask: passes.append(ids.numel()) or asked(self, ids, mask))
