@@ -1,4 +1,4 @@
-"""The command line: python -m monju train | evaluate | compare | predict | map | app.
+"""The command line: python -m monju train | evaluate | compare | predict | map | bench | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -84,6 +84,26 @@ def parser():
     chart.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
     chart.add_argument("--size", type=int, default=10_000, metavar="N", help="sentences on it, at most 10,000 [10000]")
     chart.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+
+    bench = commands.add_parser("bench", help="speed against what one would otherwise use")
+    kinds = bench.add_subparsers(required=True, metavar="predict|train", parser_class=Parser)
+    reading = kinds.add_parser("predict", help="a run's models against transformers pipelines and ONNX Runtime sessions")
+    reading.set_defaults(command=run_bench_predict)
+    reading.add_argument("run", metavar="RUN", nargs="?", help="a finished run's folder (the one that ships)")
+    reading.add_argument("--data", metavar="SOURCE", help="labelled sentences (the run's own, or made-up ones where they are not at hand)")
+    reading.add_argument("--rounds", type=int, default=40, metavar="N", help="sentences that are timed one at a time [40]")
+    reading.add_argument("--passes", type=int, default=1, metavar="N", help="how often all sentences are timed together [1]")
+    reading.add_argument("--sentences", type=int, metavar="N", help="how many sentences are read together (all)")
+    add_device_and_json(reading)
+    training = kinds.add_parser("train", help="three experts against transformers' Trainer, ordinary and tuned",
+                                argument_default=argparse.SUPPRESS)
+    training.set_defaults(command=run_bench_train)
+    length = training.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, metavar="N", help="steps of each model [20]")
+    length.add_argument("--seconds", type=float, metavar="S", help="about so long with the ordinary Trainer, instead of --steps")
+    training.add_argument("--rounds", type=int, metavar="N", help="how often each is timed, in turn; the median counts [1]")
+    training.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(training)
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
@@ -177,6 +197,33 @@ def run_predict(asked):
         print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
     else:
         tell(readings)
+
+
+def run_bench_predict(asked):
+    from monju import bench
+    from monju.terminal import print_bench
+
+    if min(asked.rounds, asked.passes, asked.sentences or 1) < 1 or asked.sentences == 0:
+        raise MonjuError("--rounds, --passes and --sentences must be at least 1")
+    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, tell_progress)
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
+
+
+def run_bench_train(asked):
+    from monju import bench
+    from monju.terminal import print_bench
+
+    settings = {name: value for name, value in vars(asked).items() if name not in ("command", "json", "steps", "seconds", "rounds")}
+    limits = {name: vars(asked)[name] for name in ("steps", "seconds", "rounds") if name in vars(asked)}
+    for name, value in limits.items():
+        if not 0 < value < float("inf"):
+            raise MonjuError(f"--{name} must be more than 0")
+    found = bench.train(schema.Config(**{**schema.PRESETS["laptop"], **settings}), tell=tell_progress, **limits)
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_bench(found)
+
+
+def tell_progress(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 def typed():

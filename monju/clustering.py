@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from monju import clusterers, embedders
+from monju import vectors as vectors_of
 
 
 class Clustering:
@@ -19,14 +20,17 @@ class Clustering:
 
     def fit(self, texts):
         """Learn embedder and clusters from the training sentences; `labels_` [n] is each one's cluster."""
-        vectors = self.embedder.fit(texts).transform(texts)
+        self.embedder, vectors = vectors_of.fitted(self.embedder, texts)
         self.labels_ = self.clusterer.fit(vectors).labels_
         clusterers.refuse_empty(self.labels_, self.clusterer.k)
         return self
 
     def place(self, texts):
         """texts [n] → vectors float32 [n, dim], distances [n, k], posterior [n, k] or None."""
-        vectors = self.embedder.transform(texts)
+        return self.place_vectors(self.embedder.transform(texts))
+
+    def place_vectors(self, vectors):
+        """As `place`, for vectors that are there already."""
         return vectors, clusterers.distances(vectors, self.clusterer.centres_), self.clusterer.posterior(vectors)
 
     def save(self, folder):

@@ -8,8 +8,10 @@ A new embedder is one class here and one line in TABLE.
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
+import sklearn
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
@@ -47,6 +49,10 @@ class TfidfEmbedder:
         vectorizer.idf_ = self.arrays["idf"]
         return normalize(csr_matrix(vectorizer.transform(texts)) @ self.arrays["components"].T).astype(np.float32)
 
+    def identity(self):
+        """What, beside the sentences, decides the vectors."""
+        return ["tfidf", self.dimensions, self.seed, sklearn.__version__]
+
     def save(self, folder):
         save_file(self.arrays, folder / "embedder.safetensors")
         (folder / "vocabulary.json").write_text(json.dumps(self.words, ensure_ascii=False), encoding="utf-8")
@@ -83,16 +89,32 @@ class BackboneEmbedder:
         import torch
         from monju import backbones
 
-        tokenizer, model, device = self._loaded()
+        tokenizer, model, encoder, device = self._loaded()
         tokens = backbones.encode(tokenizer, texts, self.max_tokens)
         vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
         for rows in backbones.length_batches([len(sentence) for sentence in tokens], self.batch):
             ids, mask = (part.to(device) for part in backbones.pad([tokens[row] for row in rows], tokenizer.pad_token_id))
             with torch.inference_mode():
-                hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-            mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            vectors[rows] = torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
+                vectors[rows] = self.pool(encoder(ids, mask), mask)
         return vectors
+
+    @staticmethod
+    def pool(hidden, mask):
+        """Hidden states [n, length, hidden] → vectors [n, hidden]."""
+        mean = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return (mean / mean.norm(dim=1, keepdim=True)).float().cpu().numpy()
+
+    def identity(self):
+        """What, beside the sentences, decides the vectors: the encoder, by its files where it is a folder."""
+        from monju import backbones
+
+        place = Path(backbones.locate(self.name))
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(place.iterdir()) if path.is_file()] if place.is_dir() else []
+        return ["mean", backbones.hub_name(self.name), self.max_tokens, files]
+
+    def encoder(self):
+        """The transformers model itself."""
+        return self._loaded()[1]
 
     def save(self, folder):
         """The weights are the backbone's own, found again by name: nothing to keep."""
@@ -102,12 +124,12 @@ class BackboneEmbedder:
 
     def _loaded(self):
         import transformers
-        from monju import backbones
+        from monju import backbones, stack
 
         if not hasattr(self, "model"):
             device = backbones.pick_device(self.device)
             model = backbones.from_pretrained(transformers.AutoModel, self.name).eval().to(device)
-            self.model = backbones.tokenizer(self.name), model, device
+            self.model = backbones.tokenizer(self.name), model, stack.hidden_states(model), device
         return self.model
 
 

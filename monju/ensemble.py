@@ -6,6 +6,7 @@ The way of a sentence: embed → distances → α (gate) → every model's logit
 
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import softmax
@@ -16,6 +17,7 @@ from monju.errors import MonjuError
 from monju.experts import Expert
 from monju.run import Run
 from monju.sources import UNPRINTABLE
+from monju.stack import BATCH, Stack
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,14 @@ class Monju:
         self.experts = expert_names(self.config)
         self.members, self.equal_cost = list(members), list(equal_cost)
 
+    @cached_property
+    def stack(self):
+        """All models as one, and the embedder's encoder among them where it is the models' own backbone."""
+        asked = [self.models[name] for name in self.experts + self.members + self.equal_cost]
+        same = backbones.hub_name(getattr(self.clustering.embedder, "name", "")) == backbones.hub_name(self.config.backbone)
+        return Stack([(expert.model, expert.low_rank) for expert in asked], self.tokenizer.pad_token_id, asked[0].device,
+                     self.clustering.embedder.encoder() if same else None)
+
     @classmethod
     def load(cls, path, device="auto", controls=False):
         """Open a finished run. `controls` also loads the equal-cost models, which no verdict needs.
@@ -146,18 +156,22 @@ class Monju:
         loaded = {model_key(kind, name): Expert.load(run.path / kind / name, labels, tokenizer.pad_token_id, device)
                   for kind, members in names.items() for name in members}
         clustering = Clustering.load(run.path / "clustering", config)
-        return cls(run, clustering, tokenizer, loaded, names["baseline"],
-                   [model_key("equal-cost", name) for name in names["equal-cost"]])
+        opened = cls(run, clustering, tokenizer, loaded, names["baseline"],
+                     [model_key("equal-cost", name) for name in names["equal-cost"]])
+        opened.stack  # now, not when the first sentence comes
+        return opened
 
     def votes(self, texts):
         """texts [n] → Votes. Raises MonjuError for an empty sentence."""
         texts = [check_text(text) for text in texts]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
-        vectors, distances, posterior = self.clustering.place(texts)
         tokens = backbones.encode(self.tokenizer, texts, self.config.max_tokens)
-        names = self.experts + self.members + self.equal_cost
-        logits = np.stack([self.models[name].logits(tokens) for name in names], axis=1)
+        if self.stack.guest and len(texts) <= BATCH and max(map(len, tokens)) < self.config.max_tokens:  # no sentence was cut
+            logits, *states = self.stack.logits_and_states(tokens)
+            vectors, distances, posterior = self.clustering.place_vectors(self.clustering.embedder.pool(*states))
+        else:
+            logits, (vectors, distances, posterior) = self.stack.logits(tokens, beside=lambda: self.clustering.place(texts))
         return Votes(self.clusters, self.subsets, self.experts, self.members, self.equal_cost,
                      vectors, distances, posterior, logits)
 

@@ -35,8 +35,9 @@ class Step:
 class Expert:
     """A sequence classifier with its tokenizer's padding: fit, logits, save, load."""
 
-    def __init__(self, model, padding, device):
+    def __init__(self, model, padding, device, low_rank=None):
         self.model, self.padding, self.device = model.to(device), padding, device
+        self.low_rank = low_rank  # {layer's name: (A [rank, in], B [out, rank])}: what a merged adapter added
 
     @classmethod
     def start(cls, config, label_names, padding, seed, device):
@@ -68,7 +69,8 @@ class Expert:
         per_epoch = -(-len(tokens) // config.batch_size)
         steps = steps or max(1, round(config.epochs * per_epoch))
         report_every = report_every or max(1, steps // 200)
-        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        words = Words(self.model, tokens, self.padding, self.device)
+        weights = words.instead_of_table([weight for weight in self.model.parameters() if weight.requires_grad])
         optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_schedule(steps, config.warmup))
         bf16 = wants_bf16(config.precision, self.device)
@@ -80,12 +82,13 @@ class Expert:
             ids, mask = self._padded([tokens[row] for row in rows])
             target = torch.as_tensor(labels[rows], device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss = self.model(input_ids=ids, attention_mask=mask, labels=target).loss
+                loss = self.model(**words(ids), attention_mask=mask, labels=target).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             now = rate.get_last_lr()[0]
+            words.shrink *= 1 - now * config.weight_decay
             rate.step()
             loss_sum += loss.detach()
             seen, read = seen + len(rows), read + int(lengths[rows].sum())
@@ -95,6 +98,7 @@ class Expert:
                 if not np.isfinite(mean):
                     raise MonjuError(f"the loss became {mean} at step {step}: choose a smaller --learning-rate or --precision fp32")
                 loss_sum.zero_()
+                words.put_back()  # whoever looks at the model between two steps finds it whole
                 yield Step(step, steps, seen, read, mean, now, time.perf_counter() - began)
         self.model.eval()
 
@@ -131,7 +135,9 @@ class Expert:
 
                 base = json.loads(adapter.read_text())["base_model_name_or_path"]
                 model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, base, num_labels=labels)
-                return cls(PeftModel.from_pretrained(model, folder).merge_and_unload().eval(), padding, device)
+                adapted = PeftModel.from_pretrained(model, folder)
+                low_rank = factors(adapted, device)
+                return cls(adapted.merge_and_unload().eval(), padding, device, low_rank)
             model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
         except MonjuError:
@@ -147,12 +153,57 @@ class Expert:
         return (part.to(self.device) for part in backbones.pad(tokens, self.padding))
 
 
+class Words:
+    """The rows of the word embeddings that these sentences use, trained in place of the whole table.
+
+    No sentence gives any other row a gradient: AdamW would only shrink it by its weight decay, step after step.
+    That is done at once in `put_back`; the weights learned are the same, without reading and writing
+    half of a small encoder's parameters at every step. With a frozen table there is nothing to do.
+    """
+
+    def __init__(self, model, tokens, padding, device):
+        self.table, self.shrink = model.get_input_embeddings(), 1.0
+        self.trained = type(self.table) is torch.nn.Embedding and self.table.weight.requires_grad
+        if self.trained:
+            used = np.unique(np.concatenate([*tokens, [padding]]).astype(np.int64))
+            self.used = torch.as_tensor(used, device=device)
+            self.place = torch.zeros(self.table.num_embeddings, dtype=torch.long, device=device)
+            self.place[self.used] = torch.arange(len(used), device=device)
+            self.rows = torch.nn.Parameter(self.table.weight.detach()[self.used])
+            self.still = None if self.table.padding_idx is None else int(self.place[self.table.padding_idx])  # has no gradient
+
+    def instead_of_table(self, weights):
+        """The weights to optimise, the used rows in the table's place."""
+        return [self.rows if self.trained and weight is self.table.weight else weight for weight in weights]
+
+    def __call__(self, ids):
+        """What the model is given for these token ids."""
+        if not self.trained:
+            return {"input_ids": ids}
+        return {"inputs_embeds": torch.nn.functional.embedding(self.place[ids], self.rows, self.still)}
+
+    def put_back(self):
+        """Make the table what it would be by now."""
+        if self.trained:
+            with torch.no_grad():
+                self.table.weight.mul_(self.shrink)
+                self.table.weight[self.used] = self.rows
+        self.shrink = 1.0
+
+
 def with_adapter(model, config):
     """The model frozen, with low-rank adapters on every linear layer of its encoder and a trainable head."""
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(model, LoraConfig(
         task_type="SEQ_CLS", r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"))
+
+
+def factors(adapted, device):
+    """{layer's name: (A [rank, in], B [out, rank], scaled)} of an adapter's linear layers: it adds x Aᵀ Bᵀ there."""
+    return {name: (layer.lora_A["default"].weight.detach().float().to(device),
+                   layer.lora_B["default"].weight.detach().float().to(device) * layer.scaling["default"])
+            for name, layer in adapted.base_model.model.named_modules() if hasattr(layer, "lora_A") and "default" in layer.lora_A}
 
 
 def endless_batches(lengths, size, random):

@@ -38,6 +38,23 @@ def print_metrics(metrics):
     wide_enough.print(tables(metrics))
 
 
+def print_bench(found):
+    """A bench's report: a row a contender, and how many times faster ours is."""
+    rows = {"ours": found["ours"], **found["peers"]}
+    columns = [name for name in found["ours"] if name in next(iter(found["peers"].values()))]
+    ratios = [name for name in ("ratio", "ratio_batch", "ratio_tokens") if name in found]
+    table = Table(title=f"{found['source']}, {found['machine']['device']}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("", *columns, *ratios):
+        table.add_column(column.replace("_", " "), justify="right" if column else "left")
+    for name, row in rows.items():
+        if "left_out" in row:
+            table.add_row(name, Text(row["left_out"]))
+            continue
+        cells = [f"{row[column]:,.4g}" if isinstance(row[column], (int, float)) else str(row[column]) for column in columns]
+        table.add_row(name, *cells, *(f"{found[ratio][name]:.2f}×" if name in found[ratio] else "" for ratio in ratios))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
 def tell(readings):
     """Each sentence with α, every expert's view and both verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 80)

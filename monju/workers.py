@@ -30,10 +30,13 @@ def run_all(shop, jobs, devices):
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
     todo, reports = context.Queue(), context.Queue()
-    for item in [*enumerate(jobs), *repeat(None, len(devices))]:
-        todo.put(item)
-    threads = max(1, torch.get_num_threads() // len(devices))
-    workers = [context.Process(target=_work, args=(shop, device, threads, todo, reports), daemon=True) for device in devices]
+    jobs, cores = list(jobs), torch.get_num_threads()
+    last = len(jobs) % len(devices)  # jobs that are left when there are fewer than workers share all cores
+    for number, job in enumerate(jobs):
+        todo.put((number, job, max(1, cores // (last if number >= len(jobs) - last else len(devices)))))
+    for _ in devices:
+        todo.put(None)
+    workers = [context.Process(target=_work, args=(shop, device, todo, reports), daemon=True) for device in devices]
     try:
         for worker in workers:
             worker.start()
@@ -58,14 +61,14 @@ def run_all(shop, jobs, devices):
             worker.join()
 
 
-def _work(shop, device, threads, todo, reports):
+def _work(shop, device, todo, reports):
     """A worker's life: take a job, fit it, report; until there is none left, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     try:
         while (item := todo.get()) is not None:
-            number, job = item
+            number, job, threads = item
+            torch.set_num_threads(threads)
             for report in shop.fit(job, device):
                 reports.put((number, report))
     except MonjuError as error:

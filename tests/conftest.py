@@ -1,12 +1,19 @@
 """What the tests share: real sentences, and one tiny real run, trained once a session."""
 
 import csv
+import os
 
 import pytest
 
 from monju import sources
 from monju.config import Config
 from monju.training import train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """The tests' cache of vectors is their own."""
+    os.environ["MONJU_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

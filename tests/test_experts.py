@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from monju import backbones
+from monju import backbones, experts
 from monju.config import Config
 from monju.ensemble import Monju
 from monju.errors import MonjuError
@@ -97,6 +97,41 @@ def test_an_expert_learns_what_it_is_shown(tokenizer):
     losses = [step.loss for step in expert.fit(config, tokens, labels, seed=0, steps=12)]
     assert losses[-1] < 0.3 * losses[0]
     assert expert.logits(tokens).argmax(axis=1).tolist() == labels.tolist()
+
+
+class TrainedWhole(experts.Words):
+    """The word embeddings as any other weight: what the used rows must come to."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.trained = False
+
+
+def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkeypatch):
+    config = Config(precision="fp32", device="cpu", batch_size=4, learning_rate=3e-3, weight_decay=0.5)
+    tokens, labels, trained = backbones.encode(tokenizer, TEXTS * 3, 128), np.array([1, 0, 0, 1] * 3), []
+    for words in (experts.Words, TrainedWhole):
+        monkeypatch.setattr(experts, "Words", words)
+        expert = fresh(PLAIN, 0)
+        seen = [expert.model.get_input_embeddings().weight.clone() for _ in expert.fit(config, tokens, labels, 0, steps=6, report_every=2)]
+        assert len(seen) == 3
+        trained.append((trainable(expert), seen))
+    (ours, seen), (whole, seen_whole) = trained
+    for name in whole:
+        np.testing.assert_allclose(ours[name].detach(), whole[name].detach(), atol=2e-5, err_msg=name)
+    for one, other in zip(seen, seen_whole):  # whole at every report, not at the end alone
+        np.testing.assert_allclose(one.detach(), other.detach(), atol=2e-5)
+    unused = sorted(set(range(1000)) - {token for sentence in tokens for token in sentence})
+    start = trainable(fresh(PLAIN, 0))["bert.embeddings.word_embeddings.weight"]
+    assert not torch.equal(whole["bert.embeddings.word_embeddings.weight"][unused], start[unused])  # weight decay has shrunk them
+
+
+def test_only_words_that_are_used_are_optimised(tokenizer):
+    """The work of a step, counted."""
+    tokens = backbones.encode(tokenizer, TEXTS, 128)
+    words = experts.Words(fresh(PLAIN, 0).model, tokens, 0, CPU)
+    assert len(words.rows) == len({token for sentence in tokens for token in sentence} | {0}) < 100
+    assert not experts.Words(fresh(ADAPTER, 0).model, tokens, 0, CPU).trained
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():

@@ -22,6 +22,7 @@ HOUSE = """
     jobs estimate
     terminal
     bench
+    together
     compare distill
     training
     combine workers
@@ -32,7 +33,8 @@ HOUSE = """
     runs
     run
     experts clustering
-    gates fusion clusterers embedders projections sources
+    gates fusion clusterers embedders projections sources vectors
+    stack
     backbones dropout tables
     config
     hub

@@ -7,7 +7,7 @@ import gradio as gr
 from monju.ui import words
 from monju.ui.shelf import Shelf
 
-MODELS = {"concurrency_id": "models", "concurrency_limit": 4}  # threads that wait for the models, or read what they said
+MODELS = {"concurrency_id": "models", "concurrency_limit": 16}  # those who wait at the same moment share a forward pass
 SETTINGS = ("gate", "sharpness", "temperature", "fusion")  # what can be turned without training, in the controls' order
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 

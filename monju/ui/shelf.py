@@ -11,6 +11,7 @@ from pathlib import Path
 
 from monju.errors import MonjuError
 from monju.run import Run
+from monju.together import Together
 
 KEPT = 3  # opened runs that stay in memory, the last used
 REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again
@@ -21,8 +22,7 @@ class Opened:
 
     def __init__(self, monju, stamp):
         self.monju, self.stamp = monju, stamp
-        self._votes = {}
-        self._thinking = threading.Lock()
+        self._votes, self._together = {}, Together(monju)
 
     def read(self, text, **settings):
         """(the run under these gate and fusion settings, its Reading of a sentence). Raises MonjuError."""
@@ -35,10 +35,11 @@ class Opened:
         return view, view.readings([text], votes)[0]
 
     def votes(self, texts):
-        """The Votes of texts [n], one caller after another: a forward pass uses every core, and a fast tokenizer
-        must not be set up by two threads at once."""
-        with self._thinking:
-            return self.monju.votes(texts)
+        """The Votes of texts [n]; those who ask at the same moment share a forward pass. Raises MonjuError."""
+        return self._together.votes(texts)
+
+    def close(self):
+        self._together.close()
 
     def alpha(self, **settings):
         """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
@@ -118,10 +119,12 @@ class Shelf:
             if found is None or found.stamp != stamp:
                 from monju.ensemble import Monju  # torch comes with it: the page is up before that
 
+                if found is not None:
+                    found.close()
                 found = Opened(Monju.load(path), stamp)
             self._opened[name] = found
             while len(self._opened) > KEPT:
-                self._opened.pop(next(iter(self._opened)))
+                self._opened.pop(next(iter(self._opened))).close()
             return found
 
     def monju(self, name):

@@ -1,0 +1,86 @@
+"""The bench commands: their JSON, and that what is counted is counted right. No time is asserted."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monju import bench, backbones
+from monju.bench import Bench, made_up, turn
+from monju.config import Config
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def command(*arguments):
+    done = subprocess.run([sys.executable, "-m", "monju", "bench", *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True,
+                          timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_predict_reports_every_contender(tiny_run, movies):
+    found = json.loads(command("predict", tiny_run, "--data", movies, "--rounds", 2, "--sentences", 8, "--json"))
+    assert {"median_ms", "p95_ms", "sentences_per_s", "load_s"} <= found["ours"].keys()
+    assert list(found["peers"]) == ["pipelines", "onnx", "onnx_int8"] and found["sentences"] == 8
+    for name, peer in found["peers"].items():
+        if "left_out" in peer:
+            assert importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnxscript") is None
+            continue
+        assert found["ratio"][name] == pytest.approx(peer["median_ms"] / found["ours"]["median_ms"])
+        assert found["ratio_batch"][name] == pytest.approx(found["ours"]["sentences_per_s"] / peer["sentences_per_s"])
+        assert 0 <= peer["flipped_labels"] <= 8 * 6
+    assert found["peers"]["pipelines"]["flipped_labels"] == 0  # the same models say the same
+
+
+def test_train_reports_every_contender(movies):
+    told = command("train", "--data", movies, "--steps", 2, "--batch-size", 4, "--max-tokens", 24, "--device", "cpu", "--json")
+    found = json.loads(told)
+    assert found["steps"] == 2 and list(found["peers"]) == ["trainer", "trainer_tuned"]
+    for name, each in {"ours": found["ours"], **found["peers"]}.items():
+        assert each["sentences_per_s"] > 0 and each["flops"] > 0 and 0 <= each["padding_share"] < 1
+        assert each["peak_memory_bytes"] > 50e6
+        if name != "ours":
+            assert found["ratio"][name] == pytest.approx(found["ours"]["sentences_per_s"] / each["sentences_per_s"])
+
+
+def test_bad_numbers_are_told_in_one_line(tiny_run):
+    for arguments in (("predict", tiny_run, "--rounds", 0), ("train", "--steps", -1), ("train", "--seconds", "inf"), ("predict", tiny_run / "no")):
+        done = subprocess.run([sys.executable, "-m", "monju", "bench", *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.startswith("monju: ") and done.stderr.count("\n") == 1
+
+
+def test_made_up_sentences_have_the_lengths_of_sst2():
+    texts = made_up(872)
+    words = [len(text.split()) for text in texts]
+    assert texts == made_up(872) and abs(np.mean(words) - 19.5) < 1 and min(words) >= 2
+
+
+def test_everyone_goes_first_once():
+    rounds = [[name for name, _ in turn({"a": 1, "b": 2, "c": 3}, number)] for number in range(3)]
+    assert rounds == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
+
+
+def test_flops_are_those_of_the_matrix_products():
+    """MiniLM by hand: per token 6 layers of (4·384² + 2·384·1536) weights, forward and backward, and attention."""
+    tokens = [[101, 2023, 2003, 1037, 3185, 102, 102, 102]] * 4
+    config = Config(device="cpu", batch_size=4)
+    counted = Bench(config, tokens, np.zeros(4, int), ["a", "b"], backbones.tokenizer("all-MiniLM-L6-v2"), 1, "cpu").flops("fp32", 32)
+    products = 3 * 2 * 32 * 6 * (4 * 384**2 + 2 * 384 * 1536)
+    assert products < counted < 1.1 * products
+
+
+def test_a_training_step_pads_little_in_buckets(movies):
+    """The work of an epoch, counted: padded over real tokens, and steps."""
+    from monju import sources
+
+    tokens = backbones.encode(backbones.tokenizer("all-MiniLM-L6-v2"), sources.load(str(movies)).train.texts, 128)
+    run = Bench(Config(device="cpu", batch_size=8), tokens, np.zeros(len(tokens), int), ["a", "b"], None, 13, "cpu")
+    epoch = [rows for rows, _ in zip(run.batches(), range(13))]
+    assert sorted(row for rows in epoch for row in rows) == list(range(100))
+    assert sum(len(rows) * max(len(tokens[row]) for row in rows) for rows in epoch) <= 1.15 * sum(map(len, tokens))
+    assert bench.BATCH == 32

@@ -1,0 +1,125 @@
+"""Answering together changes no logit, and how much work it is."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import monju
+from monju import backbones, stack
+from monju.stack import Encoder, Stack, hidden_states
+
+TEXTS = ["a quiet triumph", "dull , loud and far too long for what little it has to say", "see it twice !"]
+CPU = torch.device("cpu")
+SMALL = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64,
+         "max_position_embeddings": 40, "num_labels": 3}
+
+
+@pytest.fixture(scope="module")
+def ensemble(tiny_run):
+    return monju.load(tiny_run, device="cpu")
+
+
+@pytest.fixture
+def cores():
+    """A function that says on how many cores to compute, for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def plain(model, tokens):
+    """The model's own logits, a sentence at a time."""
+    with torch.inference_mode():
+        return np.concatenate([model(input_ids=torch.tensor([ids])).logits.numpy() for ids in tokens])
+
+
+def fresh(family, seed):
+    torch.manual_seed(seed)
+    config = transformers.AutoConfig.for_model(family, **SMALL, pad_token_id=1)
+    model = transformers.AutoModelForSequenceClassification.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.3 * torch.randn_like(weight)  # biases and norms too
+    return model
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "distilbert"])
+def test_models_that_share_nothing_answer_as_they_would_alone(family):
+    models = [fresh(family, seed) for seed in (0, 1)]
+    tokens = [np.random.default_rng(n).integers(4, 300, n).tolist() for n in (2, 17, 5, 9)]
+    logits, _ = Stack([(model, None) for model in models], 1, CPU).logits(tokens)
+    for place, model in enumerate(models):
+        np.testing.assert_allclose(logits[:, place], plain(model, tokens), atol=1e-5)
+    assert stack.is_known(models[0]) == (family != "distilbert")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_hidden_states_are_the_encoders_own(family):
+    encoder = fresh(family, 0).base_model
+    ids, mask = backbones.pad([[5, 6, 7, 8], [9, 10]], 1)
+    with torch.inference_mode():
+        ours, theirs = hidden_states(encoder)(ids, mask), encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+    np.testing.assert_allclose(ours[1, :2], theirs[1, :2], atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_adapters_of_one_backbone_share_its_products_and_answer_as_merged(ensemble, cores, number):
+    cores(number)
+    members = [(expert.model, expert.low_rank) for expert in ensemble.models.values()]
+    together = Stack(members, 0, CPU, ensemble.clustering.embedder.encoder())
+    tokens = backbones.encode(ensemble.tokenizer, TEXTS, 48)
+    assert [places for places, _ in together.groups] == ([[0, 1, 2, 3, 4, 5]] if number == 1 else [[0, 1, 2], [3, 4, 5]])
+    logits, states, mask = together.logits_and_states(tokens)
+    for place, (model, _) in enumerate(members):
+        np.testing.assert_allclose(logits[:, place], plain(model, tokens), atol=1e-5)
+    np.testing.assert_allclose(ensemble.clustering.embedder.pool(states, mask), ensemble.clustering.embedder.transform(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(together.logits(tokens)[0], logits, atol=1e-6)
+    many, beside = together.logits(tokens * 12, beside=lambda: "meanwhile")  # more than one batch: each model on its own
+    np.testing.assert_allclose(many[:3], logits, atol=1e-5)
+    assert beside == "meanwhile"
+
+
+def test_an_adapter_of_another_backbone_stays_apart(ensemble):
+    members = [(expert.model, expert.low_rank) for expert in ensemble.models.values()][:3]
+    model, low_rank = members[1]
+    other = type(model)(model.config).eval()
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        other.bert.encoder.layer[2].output.dense.weight[3, 4] += 0.01
+    mixed = Stack([members[0], (other, low_rank), members[2]], 0, CPU)
+    assert sorted(place for places, _ in mixed.groups for place in places) == [0, 1, 2]
+    assert [1] in [places for places, _ in mixed.groups]
+    tokens = backbones.encode(ensemble.tokenizer, TEXTS, 48)
+    np.testing.assert_allclose(mixed.logits(tokens)[0][:, 1], plain(other, tokens), atol=1e-5)
+    assert not Stack([(other, low_rank), members[0]], 0, CPU, ensemble.clustering.embedder.encoder()).guest
+
+
+def test_threads_are_as_before(ensemble, cores):
+    cores(2)
+    ensemble.votes(TEXTS)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_sentence_takes_one_forward_pass_a_core_and_its_embedding_none(ensemble, cores, monkeypatch):
+    """The work of one sentence, counted: what a faster machine would hide."""
+    cores(2)
+    again = monju.load(ensemble.run.path, device="cpu")
+    passes, asked = [], Encoder.__call__
+    monkeypatch.setattr(Encoder, "__call__", lambda self, ids, mask: passes.append(ids.numel()) or asked(self, ids, mask))
+    monkeypatch.setattr(type(again.clustering.embedder), "transform", lambda *_: pytest.fail("a pass of its own"))
+    found = again.votes(["a quiet triumph"])
+    assert len(passes) == 2 and found.vectors.shape == (1, 384)
+
+
+def test_batches_hold_little_padding(ensemble, movies, monkeypatch):
+    from monju import sources
+
+    tokens = backbones.encode(ensemble.tokenizer, sources.load(str(movies)).train.texts, 48)
+    padded, pad = [], backbones.pad
+    monkeypatch.setattr(backbones, "pad", lambda *given: padded.append(pad(*given)) or padded[-1])
+    ensemble.stack.logits(tokens)
+    models = len(ensemble.models)
+    assert sum(ids.numel() for ids, _ in padded) <= 1.15 * models * sum(map(len, tokens))
+    assert len(padded) == models * -(-len(tokens) // stack.BATCH)

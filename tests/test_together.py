@@ -1,0 +1,77 @@
+"""Visitors at the same moment share a forward pass, and each gets their own answer."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import monju
+from monju.errors import MonjuError
+from monju.together import Together
+
+TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow", "not for me"]
+
+
+@pytest.fixture(scope="module")
+def ensemble(tiny_run):
+    return monju.load(tiny_run, device="cpu")
+
+
+class Counting:
+    """The real ensemble, with a count of what it was asked, and a door that holds the first batch until the others wait."""
+
+    def __init__(self, ensemble):
+        self.ensemble, self.batches, self.door = ensemble, [], threading.Event()
+
+    def votes(self, texts):
+        self.batches.append(len(texts))
+        self.door.wait(60)
+        return self.ensemble.votes(texts)
+
+
+def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
+    counting = Counting(ensemble)
+    together = Together(counting)
+    with ThreadPoolExecutor(len(TEXTS)) as crowd:
+        first = crowd.submit(together.votes, TEXTS[:1])
+        while not counting.batches:
+            pass
+        others = [crowd.submit(together.votes, [text]) for text in TEXTS[1:]]
+        while together.waiting.qsize() < len(others):
+            pass
+        counting.door.set()
+        answers = [first.result(60), *(other.result(60) for other in others)]
+    assert counting.batches == [1, 5]  # two forward passes for six visitors
+    alone = ensemble.votes(TEXTS)
+    for i, answer in enumerate(answers):
+        assert answer.logits.shape == (1, 6, 2) and answer.models == alone.models
+        for name in ("logits", "distances", "vectors"):
+            np.testing.assert_allclose(getattr(answer, name)[0], getattr(alone, name)[i], atol=1e-5)
+    together.close()
+
+
+def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
+    counting = Counting(ensemble)
+    together = Together(counting)
+    with ThreadPoolExecutor(3) as crowd:
+        first = crowd.submit(together.votes, TEXTS[:1])
+        while not counting.batches:
+            pass
+        bad, good = crowd.submit(together.votes, [" "]), crowd.submit(together.votes, TEXTS[1:3])
+        while together.waiting.qsize() < 2:
+            pass
+        counting.door.set()
+        assert first.result(60).logits.shape == (1, 6, 2)
+        assert good.result(60).logits.shape == (2, 6, 2)
+        with pytest.raises(MonjuError, match="empty"):
+            bad.result(60)
+    together.close()
+
+
+def test_who_waits_when_it_closes_is_answered(ensemble):
+    together = Together(ensemble)
+    with ThreadPoolExecutor(1) as crowd:
+        answer = crowd.submit(together.votes, TEXTS[:2])
+        assert answer.result(60).logits.shape == (2, 6, 2)
+    together.close()
