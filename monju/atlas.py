@@ -21,7 +21,7 @@ from monju.predictions import load_predictions
 
 MOST = 10_000  # sentences on a map, whatever the data's size
 MOST_FOR_SILHOUETTE = 4_000  # every pair of them is measured
-WORDS = 8  # characteristic words of a cluster
+WORDS = 10  # characteristic words of a cluster
 FEWEST_WITH_WORD = 3  # sentences that must hold a word before it is told
 
 
@@ -122,20 +122,22 @@ def portraits(run, placed, train):
 
 
 def characteristic_words(texts, clusters, k):
-    """The words that tell each cluster from the rest: the share p of its sentences that hold a word, times the log of
-    p over the share q elsewhere."""
-    vectorizer = CountVectorizer(binary=True, stop_words="english", min_df=FEWEST_WITH_WORD)
+    """The words that tell each cluster from the rest: the surest log-odds ratios, each count smoothed by the word's share
+    of the whole (Monroe, Colaresi & Quinn 2008, eqs. 16 to 22)."""
+    vectorizer = CountVectorizer(binary=True, stop_words="english", min_df=FEWEST_WITH_WORD, token_pattern=r"(?u)\b[^\W\d_]{2,}\b")
     try:
         holds = vectorizer.fit_transform(texts)
     except ValueError:  # hardly a word is left
         return [[] for _ in range(k)]
     words = vectorizer.get_feature_names_out()
+    whole = np.asarray(holds.sum(axis=0)).ravel().astype(float)
+    prior = whole / whole.sum() * len(words)  # as strong as one sentence a word
     found = []
     for c in range(k):
-        inside, outside = (np.asarray(holds[part].sum(axis=0)).ravel() for part in (clusters == c, clusters != c))
-        p = (inside + 0.5) / ((clusters == c).sum() + 1)
-        q = (outside + 0.5) / ((clusters != c).sum() + 1)
-        score = p * np.log(p / q)
+        inside = np.asarray(holds[clusters == c].sum(axis=0)).ravel() + prior
+        outside = whole + 2 * prior - inside
+        odds = np.log(inside / (inside.sum() - inside)) - np.log(outside / (outside.sum() - outside))
+        score = odds / np.sqrt(1 / inside + 1 / outside)
         found.append([str(words[i]) for i in np.argsort(-score, kind="stable")[:WORDS] if score[i] > 0])
     return found
 

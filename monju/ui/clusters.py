@@ -126,7 +126,7 @@ def build(page, tab):
         try:
             name = run or page.shelf.start
             monju, atlas = library.open(name)
-            reading = monju.read([sentence[:LONGEST]])[0]
+            reading = page.shelf.open(name).read(sentence[:LONGEST])[1]
         except MonjuError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
