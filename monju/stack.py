@@ -7,7 +7,6 @@ nothing run one after another through the same lines; other architectures by the
 Logits are those of the models themselves to 1e-5. Knows nothing of clusters, gates or runs.
 """
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
