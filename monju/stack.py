@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from monju import backbones
 
