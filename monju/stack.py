@@ -7,14 +7,13 @@ nothing run one after another through the same lines; other architectures by the
 Logits are those of the models themselves to 1e-5. Knows nothing of clusters, gates or runs.
 """
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
 import torch
-from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from monju import backbones
 
