@@ -1,0 +1,78 @@
+"""Accuracy of our training beside transformers' Trainer: `python docs/parity.py [--data SOURCE] [--sentences N]`.
+
+The same backbone, sentences, epochs, batch size, learning rate and schedule, three seeds each; measured on training
+sentences held out, so that nothing that is reported elsewhere is looked at. Prints JSON.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+import transformers
+
+from monju import backbones, sources
+from monju.config import PRESETS, Config
+from monju.experts import Expert
+
+
+def prepared(source, sentences, held_out):
+    """Tokens and labels to train on, and those held out of the same training split."""
+    data = sources.load(source, sample=sentences + held_out, tuning_size=held_out)
+    tokenizer = backbones.tokenizer(PRESETS["laptop"]["backbone"])
+    return [(backbones.encode(tokenizer, part.texts, 128), part.labels) for part in (data.train, data.tuning)], data.label_names
+
+
+def ours(parts, names, config, seed):
+    """Accuracy of one expert as `train` fits it."""
+    torch.set_num_threads(1)
+    (tokens, labels), (held_out, truth) = parts
+    padding = backbones.tokenizer(config.backbone).pad_token_id
+    expert = Expert.start(config, names, padding, seed, torch.device("cpu"))
+    for _ in expert.fit(config, tokens, labels, seed):
+        pass
+    return float((expert.logits(held_out).argmax(axis=1) == truth).mean())
+
+
+def trainer(parts, names, config, seed):
+    """Accuracy of transformers' Trainer with its ordinary recipe."""
+    torch.set_num_threads(1)
+    (tokens, labels), (held_out, truth) = parts
+    transformers.set_seed(seed)
+    tokenizer = backbones.tokenizer(config.backbone)
+    model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, config.backbone, num_labels=len(names))
+    rows = [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": int(label)} for ids, label in zip(tokens, labels)]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            folder, num_train_epochs=config.epochs, per_device_train_batch_size=config.batch_size, learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay, warmup_steps=config.warmup, lr_scheduler_type="linear", report_to=[],
+            save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, seed=seed)
+        transformers.Trainer(model, arguments, train_dataset=rows, processing_class=tokenizer,
+                             data_collator=transformers.DataCollatorWithPadding(tokenizer)).train()
+    return float((Expert(model.eval(), tokenizer.pad_token_id, torch.device("cpu")).logits(held_out).argmax(axis=1) == truth).mean())
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--data", default="rotten-tomatoes")
+    arguments.add_argument("--sentences", type=int, default=4000)
+    arguments.add_argument("--held-out", type=int, default=3000)
+    arguments.add_argument("--seeds", type=int, default=3)
+    asked = arguments.parse_args()
+    parts, names = prepared(asked.data, asked.sentences, asked.held_out)
+    config = Config(**PRESETS["laptop"] | {"epochs": 1.0})
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        jobs = {way.__name__: [pool.submit(way, parts, names, config, seed) for seed in range(asked.seeds)] for way in (ours, trainer)}
+        found = {name: [job.result() for job in each] for name, each in jobs.items()}
+    difference = np.mean(found["ours"]) - np.mean(found["trainer"])
+    error = np.sqrt(sum(np.var(each, ddof=1) / len(each) for each in found.values()))
+    print(json.dumps({**found, "difference": float(difference), "standard_error": float(error), "sentences": asked.sentences,
+                      "held_out": asked.held_out, "epochs": config.epochs}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
