@@ -31,12 +31,12 @@ def served(tiny_run):
 
 
 @pytest.fixture
-def open_page(browser):
-    """Opens a URL in a context of its own; notes what went wrong in it."""
+def visit(browser):
+    """Opens a URL in a context of its own; notes what it asks for and what goes wrong in it."""
     contexts = []
 
     def go(url, locale="en-US", width=1280, height=720):
-        context = browser.new_context(locale=locale, viewport={"width": width, "height": height})
+        context = browser.new_context(locale=locale, viewport={"width": width, "height": height}, accept_downloads=True)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
@@ -44,7 +44,6 @@ def open_page(browser):
         page.on("request", lambda request: page.asked.append(request.url))
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.goto(url)
-        page.wait_for_selector("#panel .verdicts, #panel code")
         return page
 
     yield go
@@ -52,3 +51,12 @@ def open_page(browser):
         context.close()
 
 
+@pytest.fixture
+def open_page(visit):
+    """Visits a page and waits for its first answer."""
+    def go(url, *where, **how):
+        page = visit(url, *where, **how)
+        page.wait_for_selector("#panel .verdicts, #panel code")
+        return page
+
+    return go

@@ -9,33 +9,18 @@ import pytest
 import monju
 from monju.recall import recall
 
-PATIENCE = 60_000  # milliseconds, for a busy machine
-
-
 @pytest.fixture
-def open_map(browser):
-    """Opens the Clusters tab in a context of its own and waits for the marker; notes what went wrong in it."""
-    contexts = []
-
-    def go(url, locale="en-US", width=1280, height=720):
-        context = browser.new_context(locale=locale, viewport={"width": width, "height": height})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.asked, page.errors = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(url)
-        page.wait_for_selector("#panel .verdicts")
+def open_map(open_page):
+    """Opens the Clusters tab and waits for the marker."""
+    def go(*where, **how):
+        page = open_page(*where, **how)
         assert not any("plotly.min.js" in url for url in page.asked)  # only who opens the map pays for it
-        page.get_by_role("tab").nth(1).click()
+        page.locator("#clusters-button").last.click()
         page.wait_for_selector(".map-pin:not([hidden])")
         page.wait_for_selector("#map-side .answer")
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
+    return go
 
 
 def pin(page):

@@ -28,27 +28,15 @@ def served(tiny_run):
 
 
 @pytest.fixture
-def open_page(browser):
-    """Opens a URL at its results, in a context of its own; notes what went wrong in it."""
-    contexts = []
-
-    def go(url, locale="en-US", width=1280, height=720, wait="#results-table .results"):
-        context = browser.new_context(locale=locale, viewport={"width": width, "height": height}, accept_downloads=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.asked, page.errors = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(url)
-        page.wait_for_selector("#panel .verdicts, #panel code")
+def open_results(open_page):
+    """Opens the Results tab and waits for its table."""
+    def go(*where, wait="#results-table .results", **how):
+        page = open_page(*where, **how)
         page.get_by_role("tab", name=re.compile("Results|結果")).click()
         page.wait_for_selector(wait)
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
+    return go
 
 
 def saved(page, selector):
@@ -59,9 +47,9 @@ def saved(page, selector):
 
 
 @pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
-def test_the_table_is_the_stored_one_in_both_languages(open_page, served, tiny_run, locale):
+def test_the_table_is_the_stored_one_in_both_languages(open_results, served, tiny_run, locale):
     metrics = Run.open(tiny_run).read_json("metrics.json")
-    page = open_page(served, locale)
+    page = open_results(served, locale)
     for key in ("baseline", "equal_cost", "monju"):
         row = page.inner_text(f'#results-table [data-row="{key}"]')
         low, high = metrics[key]["interval"]
@@ -79,9 +67,9 @@ def test_the_table_is_the_stored_one_in_both_languages(open_page, served, tiny_r
     assert page.errors == []
 
 
-def test_the_figures_show_the_cells_and_mark_the_unseen(open_page, served, tiny_run):
+def test_the_figures_show_the_cells_and_mark_the_unseen(open_results, served, tiny_run):
     metrics = Run.open(tiny_run).read_json("metrics.json")
-    page = open_page(served)
+    page = open_results(served)
     page.wait_for_function(DRAWN)
     shown = page.inner_text('[data-figure="clusters"]')
     for expert in metrics["experts"].values():
@@ -92,10 +80,10 @@ def test_the_figures_show_the_cells_and_mark_the_unseen(open_page, served, tiny_
     assert "equal weight 0.333" in page.inner_text('[data-figure="alpha"]')
 
 
-def test_a_turned_sentence_opens_in_the_playground(open_page, served, tiny_run):
+def test_a_turned_sentence_opens_in_the_playground(open_results, served, tiny_run):
     found = Results.of(Run.open(tiny_run))
     texts = sources.load(found.config.data).validation.texts
-    page = open_page(served)
+    page = open_results(served)
     page.wait_for_selector('#turned [data-list="broken"]')
     for title, ids in zip(("rescued", "broken"), found.turned):
         shown = page.locator(f'#turned [data-list="{title}"] .text').all_inner_texts()
@@ -112,9 +100,9 @@ def test_a_turned_sentence_opens_in_the_playground(open_page, served, tiny_run):
     assert page.locator('#results-table [data-row="monju"]').is_visible() and page.errors == []
 
 
-def test_tables_and_the_report_are_taken_away(open_page, served, tiny_run, browser, tmp_path):
+def test_tables_and_the_report_are_taken_away(open_results, served, tiny_run, browser, tmp_path):
     metrics = Run.open(tiny_run).read_json("metrics.json")
-    page = open_page(served)
+    page = open_results(served)
     name, content = saved(page, "#take-csv")
     lines = list(csv.DictReader(content.decode().splitlines()))
     assert name == "monju-tiny.csv" and float(lines[-4]["accuracy"]) == metrics["monju"]["accuracy"]
@@ -137,8 +125,8 @@ def test_tables_and_the_report_are_taken_away(open_page, served, tiny_run, brows
 
 
 @pytest.mark.parametrize("figure", ["clusters", "agreement", "calibration", "alpha"])
-def test_every_figure_is_saved_as_png_and_svg(open_page, served, figure):
-    page = open_page(f"{served}?__theme=dark")
+def test_every_figure_is_saved_as_png_and_svg(open_results, served, figure):
+    page = open_results(f"{served}?__theme=dark")
     page.wait_for_function(DRAWN)
     name, content = saved(page, f'[data-figure="{figure}"] [data-format="png"]')
     assert name == f"monju-tiny-{figure}.png" and content.startswith(b"\x89PNG") and len(content) > 5_000
@@ -148,8 +136,8 @@ def test_every_figure_is_saved_as_png_and_svg(open_page, served, figure):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_scrolls_the_table_alone(open_page, served, theme):
-    page = open_page(f"{served}?__theme={theme}", width=390, height=844)
+def test_a_phone_scrolls_the_table_alone(open_results, served, theme):
+    page = open_results(f"{served}?__theme={theme}", width=390, height=844)
     page.wait_for_function(DRAWN)
     page.wait_for_selector("#turned [data-list]")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -173,11 +161,11 @@ def choose(page, name):
     box.press("Enter")
 
 
-def test_a_run_whose_sentences_are_gone_shows_their_numbers(open_page, served, second):
+def test_a_run_whose_sentences_are_gone_shows_their_numbers(open_results, served, second):
     run = Run.open(second)
     run.manifest["config"]["data"] = "/nowhere/films.csv"
     run.finish()
-    page = open_page(served)
+    page = open_results(served)
     page.wait_for_selector("#turned button[data-id]")
     memory._read.clear()  # the two runs have the same sentences, and the first one's were just read
     choose(page, "second")
@@ -188,9 +176,9 @@ def test_a_run_whose_sentences_are_gone_shows_their_numbers(open_page, served, s
 
 
 @pytest.mark.parametrize("locale, said", [("en-US", "This run cannot be shown."), ("ja-JP", "このランは表示できません。")])
-def test_a_damaged_and_a_deleted_run_are_told_calmly(open_page, served, second, locale, said):
+def test_a_damaged_and_a_deleted_run_are_told_calmly(open_results, served, second, locale, said):
     (second / "metrics.json").write_text("{}")
-    page = open_page(served, locale)
+    page = open_results(served, locale)
     page.wait_for_function(DRAWN)
     for damage in (lambda: None, lambda: shutil.rmtree(second)):
         damage()
