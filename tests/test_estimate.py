@@ -11,10 +11,10 @@ def test_what_would_be_trained_and_what_it_takes(movies):
     config = Config(data=str(movies), k=3, subset_size=2, finetuning="lora", epochs=2, batch_size=4, max_tokens=32,
                     precision="fp32", device="cpu", workers=1)
     plan, cost = estimate(config)
-    assert plan["train"] == 100 and plan["validation"] == 40 and plan["sampled"] is None
-    assert sum(plan["clusters"].values()) == 100
+    assert plan["train"] == 120 and plan["validation"] == 40 and plan["sampled"] is None
+    assert sum(plan["clusters"].values()) == 120
     sentences = {model["name"]: model["sentences"] for model in plan["models"]}
-    assert list(sentences) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"] and sentences["seed0"] == 100
+    assert list(sentences) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"] and sentences["seed0"] == 120
     assert sentences["AB"] == plan["clusters"]["A"] + plan["clusters"]["B"]
     assert plan["models"][3]["steps"] == 50  # 25 batches, twice
     assert cost["seconds"] > 0 and cost["memory"] > 100e6 and cost["steps"] >= 1 and cost["of"] == "processes"

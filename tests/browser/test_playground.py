@@ -68,7 +68,7 @@ def test_nothing_jumps_while_typing(open_page, served):
     for sentence in ("a", "bad", "A rather longer sentence, with a clause, that never wants to end."):
         page.locator("#sentence textarea").fill(sentence)
         answered(page, sentence)
-        assert page.evaluate(tops) == before
+        assert page.evaluate(tops) == pytest.approx(before, abs=1)  # pixels; halves are rounded either way
 
 
 @pytest.mark.parametrize("locale, label, verdict", [("en-US", "Your sentence", "Baseline"),

@@ -61,7 +61,7 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('small')")
     page.click("#plan")
     page.wait_for_selector("#start", state="visible", timeout=SLOW)
-    assert "100 training sentences" in page.inner_text("#plan-panel") and "real steps" in page.inner_text("#plan-panel")
+    assert "120 training sentences" in page.inner_text("#plan-panel") and "real steps" in page.inner_text("#plan-panel")
     page.click("#start")
     page.wait_for_selector("#job [data-model]", timeout=SLOW)
     grow(page, points(page))
