@@ -7,17 +7,20 @@ sentences held out, so that nothing that is reported elsewhere is looked at. Pri
 import argparse
 import json
 import os
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 
-from monju import backbones, sources
-from monju.config import PRESETS, Config
-from monju.experts import Expert
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
+from monju import backbones, sources  # noqa: E402
+from monju.config import PRESETS, Config  # noqa: E402
+from monju.experts import Expert  # noqa: E402
 
 
 def prepared(source, sentences, held_out):

@@ -6,13 +6,15 @@ languages, and writes one PNG for each state. Needs Playwright's Python package 
 
 import argparse
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-import monju
-from monju.ui import SHIPPED, TABS, launch
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
+import monju  # noqa: E402
+from monju.ui import SHIPPED, TABS, launch  # noqa: E402
 
 SIZES = {"wall": (1280, 720), "phone": (390, 844)}
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -43,7 +45,7 @@ def pictures(browser, url, folder, name, states, disagreement):
 def show(page, state, disagreement):
     """Bring the page into a state: nothing to do for the start, a tab to open, or a sentence to type."""
     if state in TABS:
-        page.get_by_role("tab").nth(list(TABS).index(state)).click()
+        page.locator(f"#{state}-button").last.click()
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(SETTLED)
     typed = {"typed": SENTENCE, "empty": "", "disagreement": disagreement}.get(state)
