@@ -160,16 +160,29 @@ function where(event) {
 let asking = null
 function ask(x, y) {
   if (!flat() || !state.data.movable || !state.marker.at) return
-  const { marker } = state
-  marker.at = { ...marker.at, plane: [x, y] }
-  marker.distances = map().centres.map(([a, b]) => Math.sqrt((x - a) ** 2 + (y - b) ** 2 + marker.off ** 2))
-  marker.moved = true
+  state.wish = [x, y]
+  place(state.wish)
   follow(false)
   asking ??= setTimeout(() => {
     asking = null
     const [x, y] = state.marker.at.plane
     trigger('move', { x, y })
   }, 60)
+}
+
+function place([x, y]) {
+  const { marker } = state
+  marker.at = { ...marker.at, plane: [x, y] }
+  marker.distances = state.data.maps.plane.centres.map(([a, b]) => Math.sqrt((x - a) ** 2 + (y - b) ** 2 + marker.off ** 2))
+  marker.moved = true
+}
+
+function mark(text) {
+  state.marker = text ? JSON.parse(text) : {}
+  const { moved, at } = state.marker
+  if (!moved || at.plane.every((value, i) => Math.abs(value - state.wish?.[i]) < 1e-6)) state.wish = null
+  if (state.wish) place(state.wish)  // the answer to an older place: the hand has gone on, and its own answer will follow
+  if (!pin.dataset.held) follow(true)
 }
 
 async function follow(all) {
@@ -229,7 +242,7 @@ async function start() {
 }
 
 window.monjuMap = {
-  mark: text => { state.marker = text ? JSON.parse(text) : {}; if (!pin.dataset.held) follow(true) },
+  mark,
   light: text => { state.lit = text ? JSON.parse(text) : []; draw() },
   project: name => { if (state.data?.maps?.[name]) { state.projection = name; draw() } },
   colour: name => { if (state.data?.groups?.[name]) { state.colour = name; draw() } },

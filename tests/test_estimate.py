@@ -16,7 +16,7 @@ def test_what_would_be_trained_and_what_it_takes(movies):
     sentences = {model["name"]: model["sentences"] for model in plan["models"]}
     assert list(sentences) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"] and sentences["seed0"] == 120
     assert sentences["AB"] == plan["clusters"]["A"] + plan["clusters"]["B"]
-    assert plan["models"][3]["steps"] == 50  # 25 batches, twice
+    assert plan["models"][3]["steps"] == 60  # 30 batches, twice
     assert cost["seconds"] > 0 and cost["memory"] > 100e6 and cost["steps"] >= 1 and cost["of"] == "processes"
 
 
