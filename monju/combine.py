@@ -1,12 +1,13 @@
-"""Ways to make one answer of the experts' votes without training them again: gates, weights, selections, controls.
+"""Ways to weigh the experts' votes without training them again: gates, learned weights, selections, controls.
 
-A way takes Votes of n sentences (and what it may learn from: see `Known`) and gives fused logits [n, labels]. It knows
-nothing of texts or files. A new way is one function here and one line in TABLE; `compare` draws it from there, with the
-first line of its docstring.
+A way gives α [n, experts] for Votes of n sentences, and may learn from what is `Known` beside them; it knows nothing of
+texts or files. A new way is one function here and one line in TABLE; every gate of `gates.TABLE` is a way, too. `compare`
+and the page's choices draw them from here, with the first line of the docstring.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Callable
 
 import numpy as np
 from scipy.optimize import minimize
@@ -14,30 +15,63 @@ from scipy.special import log_softmax, softmax
 
 from monju import fusion, gates
 from monju.errors import MonjuError
+from monju.predictions import load_predictions
 
-NO_MIXTURE = "needs a Gaussian mixture: train the run with --clusterer gmm"
 NEIGHBOURS = 7  # of the dynamic selections (Ko, Sabourin & Britto 2008)
+LACKS = {  # what a way may need → what to do where a run lacks it
+    "tuning": "needs sentences kept aside from training: train the run with --tuning-size 2000",
+    "mixture": "needs a Gaussian mixture: train the run with --clusterer gmm",
+    "singles": "needs an expert for each single cluster: train the run with --subset-size 1",
+    "vectors": "needs the sentences' vectors, which were not stored with this run's predictions",
+    "labels": "looks at the answers",
+}
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a way may use beside the votes: the run's settings and centres, and the votes and labels of the sentences
-    that were kept aside from training, if there are any."""
+    """What a way may use beside the votes: the run's settings and centres, the votes and labels of the sentences that were
+    kept aside from training, if there are any, and, for the oracle alone, the labels of the sentences asked about."""
 
     config: object
     centres: np.ndarray
-    tuning: tuple | None
+    tuning: tuple | None = None
+    labels: np.ndarray | None = None
+    learned: dict = field(default_factory=dict)
 
-    def aside(self):
-        """Votes and labels of the sentences kept aside. Raises MonjuError where the run has none."""
-        if self.tuning is None:
-            raise MonjuError("needs sentences kept aside from training: train the run with --tuning-size 2000")
-        return self.tuning
+    def once(self, key, learn):
+        """What `learn()` gives, learned once."""
+        if key not in self.learned:
+            self.learned[key] = learn()
+        return self.learned[key]
 
 
-def fuse(votes, alpha, mix=fusion.mix_logits):
-    """α [n, experts] → fused logits [n, labels] of the experts."""
-    return mix(votes.of(votes.experts), alpha)
+def known(monju):
+    """What a loaded run knows. Raises MonjuError where its stored predictions are damaged."""
+    tuning = load_predictions(monju.run, "tuning") if monju.run.manifest["data"].get("tuning") else None
+    return Known(monju.config, monju.clustering.clusterer.centres_, tuning)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way: α(votes, known) → [n, experts], how the experts are mixed where that is part of it, and what it needs."""
+
+    kind: str
+    alpha: Callable
+    mix: Callable | None = None
+    needs: tuple[str, ...] = ()
+
+    def lack(self, votes, known):
+        """Why a run cannot be asked this way, or None."""
+        there = {"tuning": known.tuning, "mixture": votes.posterior, "vectors": votes.vectors, "labels": known.labels,
+                 "singles": True if known.config.subset_size == 1 else None}
+        return next((LACKS[need] for need in self.needs if there[need] is None), None)
+
+    def decide(self, votes, known):
+        """Predictions of the sentences. Raises MonjuError where the run lacks what the way needs."""
+        if why := self.lack(votes, known):
+            raise MonjuError(f"this way to decide {why}")
+        alpha = self.alpha(votes, known)
+        return votes.decide(lambda *_: alpha, self.mix or fusion.TABLE[known.config.fusion])
 
 
 def right(votes, labels):
@@ -48,44 +82,31 @@ def right(votes, labels):
 # ---- gates ------------------------------------------------------------------------------------------------------
 
 
-def gated(votes, known, mix=None, **settings):
+def gated(votes, known, **settings):
     """The run's gate under these settings."""
-    config = replace(known.config, **settings)
-    return fuse(votes, gates.make(config)(votes.distances, votes.subsets, votes.posterior), fusion.TABLE[mix or config.fusion])
-
-
-def posterior(votes, known):
-    """The Gaussian mixture's own posterior."""
-    if votes.posterior is None:
-        raise MonjuError(NO_MIXTURE)
-    return gated(votes, known, gate="posterior")
+    return gates.make(replace(known.config, **settings))(votes.distances, votes.subsets, votes.posterior)
 
 
 def cbtm(votes, known):
     """c-BTM proper (Gururangan et al. 2023): an expert a cluster, softmax(−d²/T), probabilities mixed."""
-    if known.config.subset_size != 1:
-        raise MonjuError("needs an expert for each single cluster: train the run with --subset-size 1")
-    return gated(votes, known, gate="membership", mix="probabilities")
+    return gated(votes, known, gate="membership", power=2.0)
 
 
 def running_prior(votes, known):
     """BTM's posterior with a running prior (Li et al. 2022, section 2.3): the mean posterior of the sentences so far."""
-    if votes.posterior is None:
-        raise MonjuError(NO_MIXTURE)
     k, seen = votes.posterior.shape[1], []
     prior = np.full(k, 1 / k)
     for likelihood in votes.posterior:  # the mixture's own weights are flat enough to stand for a likelihood
         posterior = likelihood * prior
         seen.append(posterior / posterior.sum())
         prior = 0.99 * prior + 0.01 * seen[-1]
-    return fuse(votes, gates.share(np.array(seen), votes.subsets))
+    return gates.share(np.array(seen), votes.subsets)
 
 
 def parent(votes, known, hidden=0):
     """A mixture of experts' parent gate (Jacobs et al. 1991), linear, from c-BTM's weights; experts frozen."""
-    tuning, labels = known.aside()
-    q = fit_parent(tuning, labels, known, hidden)
-    return fuse(votes, gates.share(q(votes.vectors), votes.subsets), fusion.mix_probabilities)
+    q = known.once(("parent", hidden), lambda: fit_parent(*known.tuning, known, hidden))
+    return gates.share(q(votes.vectors), votes.subsets)
 
 
 def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
@@ -131,48 +152,56 @@ def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
 
 def uniform(votes, known):
     """Equal weights: what a gate is measured against."""
-    return fuse(votes, gates.Distance(sharpness=0)(votes.distances, votes.subsets))
+    return np.full((len(votes.logits), len(votes.experts)), 1 / len(votes.experts))
 
 
 def stacked(votes, known):
     """One weight for each expert, on the simplex, fitted to the sentences kept aside (stacking, Wolpert 1992)."""
-    tuning, labels = known.aside()
+    weights = known.once("stacked", lambda: fit_weights(*known.tuning))
+    return np.broadcast_to(weights, (len(votes.logits), len(weights)))
+
+
+def fit_weights(tuning, labels):
+    """The weights [experts] on the simplex under which the mixed logits give the labels the least −log p."""
     logits, rows = tuning.of(tuning.experts), np.arange(len(labels))
 
     def loss(free):
         return -log_softmax(np.einsum("e,nel->nl", softmax(free), logits), axis=1)[rows, labels].mean()
 
-    weights = softmax(minimize(loss, np.zeros(logits.shape[1]), method="BFGS").x)
-    return fuse(votes, np.broadcast_to(weights, (len(votes.logits), len(weights))))
+    return softmax(minimize(loss, np.zeros(logits.shape[1]), method="BFGS").x)
 
 
 def best_single(votes, known):
     """The expert that is right most often on the sentences kept aside, alone."""
-    tuning, labels = known.aside()
-    return votes.of([tuning.experts[int(right(tuning, labels).mean(axis=0).argmax())]])[:, 0]
+    best = right(*known.tuning).mean(axis=0).argmax()
+    return np.broadcast_to(np.eye(len(votes.experts))[best], (len(votes.logits), len(votes.experts)))
 
 
-def product(votes, known):
-    """Product of experts (Hinton 2002): probabilities multiplied, normalised."""
-    return log_softmax(log_softmax(votes.of(votes.experts), axis=2).sum(axis=1), axis=1)
+def multiply(logits, alpha):
+    """Product of experts (Hinton 2002): probabilities multiplied, each to the power of its α over equal weight, normalised.
+
+    logits [n, experts, labels], alpha [n, experts] → log-probabilities [n, labels].
+    """
+    powers = alpha * alpha.shape[1]
+    return log_softmax(np.einsum("ne,nel->nl", powers, log_softmax(logits, axis=2)), axis=1)
 
 
 def knora_u(votes, known):
     """KNORA-U (Ko et al. 2008): an expert weighs as many as it gets right of the 7 nearest sentences kept aside."""
-    return fuse(votes, shares(local(votes, known)), fusion.mix_probabilities)
+    return shares(local(votes, known))
 
 
 def ola(votes, known):
     """Overall local accuracy (Woods et al. 1997): the experts best on the 7 nearest sentences kept aside, alone."""
     found = local(votes, known)
-    return fuse(votes, shares((found == found.max(axis=1, keepdims=True)).astype(float)), fusion.mix_probabilities)
+    return shares((found == found.max(axis=1, keepdims=True)).astype(float))
 
 
 def local(votes, known):
     """How many of its nearest sentences kept aside each expert gets right: [n, experts]."""
     from sklearn.neighbors import NearestNeighbors
 
-    tuning, labels = known.aside()
+    tuning, labels = known.tuning
     near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labels))).fit(tuning.vectors).kneighbors(votes.vectors)[1]
     return right(tuning, labels)[near].sum(axis=1).astype(float)
 
@@ -188,33 +217,39 @@ def shares(counts):
 
 def permuted(votes, known, seed=0):
     """α of another sentence: what remains of the gate once it no longer knows where a sentence lies."""
-    alpha = gates.make(known.config)(votes.distances, votes.subsets, votes.posterior)
-    return fuse(votes, np.random.default_rng(seed).permutation(alpha), fusion.TABLE[known.config.fusion])
+    return np.random.default_rng(seed).permutation(gated(votes, known))
 
 
-def oracle(votes, known, labels):
-    """The ceiling of every gate: an expert that is right, where there is one; it looks at the answer."""
-    logits, hit = votes.of(votes.experts), right(votes, labels)
-    return np.where(hit.any(axis=1)[:, None], logits[np.arange(len(labels)), hit.argmax(axis=1)], logits.mean(axis=1))
+def oracle(votes, known):
+    """The ceiling of every gate: the experts that are right, where there are any; it looks at the answer."""
+    return shares(right(votes, known.labels).astype(float))
 
 
-SHARPNESSES, POWERS = (2.0, 4.0, 8.0), (2.0, 4.0)
+LEARNED = ("tuning", "vectors")
 TABLE = {
-    "monju": ("gate", gated),
-    **{f"distance p={p:g}": ("gate", partial(gated, gate="distance", sharpness=p)) for p in SHARPNESSES},
-    **{f"membership d^{power:g}": ("gate", partial(gated, gate="membership", power=power)) for power in POWERS},
-    "membership top-1": ("gate", partial(gated, gate="membership", top_k=1)),
-    "posterior": ("gate", posterior),
-    "posterior, running prior": ("gate", running_prior),
-    "c-BTM": ("gate", cbtm),
-    "MoE linear": ("gate", parent),
-    "MoE network": ("gate", partial(parent, hidden=16)),
-    "stacking": ("weights", stacked),
-    "product of experts": ("weights", product),
-    "best single expert": ("selection", best_single),
-    "KNORA-U": ("selection", knora_u),
-    "OLA": ("selection", ola),
-    "uniform": ("control", uniform),
-    "α permuted": ("control", permuted),
-    "oracle": ("control", oracle),
+    "c-BTM": Way("gate", cbtm, fusion.mix_probabilities, ("singles",)),
+    "posterior, running prior": Way("gate", running_prior, None, ("mixture",)),
+    "MoE linear": Way("gate", parent, fusion.mix_probabilities, LEARNED),
+    "MoE network": Way("gate", partial(parent, hidden=16), fusion.mix_probabilities, LEARNED),
+    "stacking": Way("weights", stacked, None, ("tuning",)),
+    "product of experts": Way("weights", uniform, multiply),
+    "best single expert": Way("selection", best_single, None, ("tuning",)),
+    "KNORA-U": Way("selection", knora_u, fusion.mix_probabilities, LEARNED),
+    "OLA": Way("selection", ola, fusion.mix_probabilities, LEARNED),
+    "uniform": Way("control", uniform),
+    "α permuted": Way("control", permuted),
+    "oracle": Way("control", oracle, None, ("labels",)),
 }
+TURNED = {  # the same gates, turned: what the playground has sliders for
+    **{f"distance p={p:g}": {"gate": "distance", "sharpness": p} for p in (2.0, 4.0, 8.0)},
+    "membership d^4": {"gate": "membership", "power": 4.0},
+    "membership top-1": {"gate": "membership", "top_k": 1},
+}
+
+
+def every():
+    """All ways by name: the run's own gate first, each gate of `gates.TABLE`, the gates turned, and TABLE."""
+    offered = {name: Way("gate", partial(gated, gate=name), None, ("mixture",) if name == "posterior" else ())
+               for name in gates.TABLE}
+    turned = {name: Way("gate", partial(gated, **settings)) for name, settings in TURNED.items()}
+    return {"monju": Way("gate", gated), **offered, **turned, **TABLE}

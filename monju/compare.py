@@ -5,97 +5,76 @@ Each row is measured against the baseline ensemble, sentence by sentence; the p-
 """
 
 import time
-from functools import cached_property, partial
+from dataclasses import replace
 
 import numpy as np
-import torch
 
-from monju import backbones, combine, evaluate, merging
+from monju import combine, evaluate, merging
 from monju.errors import MonjuError
-from monju.experts import Expert
-from monju.predictions import load_predictions
+from monju.merger import Merger
 
 
-def compare(monju, texts, labels, merges=True):
+def compare(monju, votes, labels, texts=None):
     """Rows and left-out rows of a loaded run on n labelled sentences, as plain numbers (`compare --json`).
+
+    `votes` of the sentences may be stored ones. With their `texts`, the experts are also merged and read them again, and
+    the time of a sentence is told.
 
     {"n", "against", "rows": [{"name", "kind", "accuracy", "interval", "macro_f1", "nll", "brier", "ece", "difference",
     "difference_interval", "changed", "p_value", "p_holm", "forward_passes", "ms", "train_tokens", "parameters"}],
     "left_out": [{"name", "kind", "reason"}], "diversity"}
     """
-    labels = np.asarray(labels)
-    began = time.perf_counter()
-    votes = monju.votes(texts)
-    pass_ms = 1000 * (time.perf_counter() - began) / len(labels) / len(votes.models)
-    found, left_out = answers(monju, votes, texts, labels, merges)
+    labels, pass_ms = np.asarray(labels), None
+    if texts is not None:
+        began = time.perf_counter()
+        monju.votes(texts)
+        pass_ms = 1000 * (time.perf_counter() - began) / len(labels) / len(votes.models)
+    found, left_out = answers(monju, votes, labels, texts)
     against = "baseline" if votes.members else "uniform"
-    reference = dict((name, logits) for name, _, logits, _, _ in found)[against].argmax(axis=1)
+    reference = next(logits for name, _, logits, _, _ in found if name == against).argmax(axis=1)
     cost, sizes = monju.run.read_json("metrics.json").get("cost", {}), parameters(monju)
     rows = []
     for name, kind, logits, passes, members in found:
         pair = evaluate.compare_pair(logits.argmax(axis=1), reference, labels)
         rows.append({"name": name, "kind": kind, **evaluate.measure(logits, labels),
                      **{key: pair[key] for key in ("difference", "changed", "rescued", "broken", "p_value")},
-                     "difference_interval": pair["interval"], "forward_passes": passes, "ms": round(passes * pass_ms, 3),
+                     "difference_interval": pair["interval"], "forward_passes": passes,
+                     "ms": None if pass_ms is None else round(passes * pass_ms, 3),
                      "train_tokens": sum(cost.get(member, {}).get("tokens", 0) for member in members) or None,
                      "parameters": max(sizes.values()) if kind == "merge" else sum(sizes[member] for member in members)})
     holm(rows, against)
     return {"n": len(labels), "against": against, "rows": rows, "left_out": left_out, "diversity": diversity(votes, labels)}
 
 
-def answers(monju, votes, texts, labels, merges):
+def answers(monju, votes, labels, texts):
     """(name, kind, logits [n, labels], forward passes, members) of every row there is, and the rows left out."""
-    tuning = load_predictions(monju.run, "tuning") if monju.run.manifest["data"].get("tuning") else None
-    known = combine.Known(monju.config, monju.clustering.clusterer.centres_, tuning)
-    every = len(votes.experts)
+    known = replace(combine.known(monju), labels=labels)
     found = [(name, "member", votes.of([name])[:, 0], 1, [name]) for name in votes.experts + votes.members + votes.equal_cost]
     for name, members in (("baseline", votes.members), ("equal cost", votes.equal_cost)):
         if members:
             found.append((name, "ensemble", votes.of(members).mean(axis=1), len(members), members))
-    ways = {name: (kind, partial(way, labels=labels) if name == "oracle" else way) for name, (kind, way) in combine.TABLE.items()}
     left_out = []
-
-    def attempt(name, kind, answer, passes):
+    for name, way in combine.every().items():
+        if name == monju.config.gate:
+            continue  # the row "monju"
+        if why := way.lack(votes, known):
+            left_out.append({"name": name, "kind": way.kind, "reason": f"it {why}"})
+        else:
+            passes = 1 if name == "best single expert" else len(votes.experts)
+            found.append((name, way.kind, way.decide(votes, known).monju, passes, votes.experts))
+    for name, answer in merged(Merger(monju), votes, texts).items() if texts is not None else ():
         try:
-            found.append((name, kind, answer(), passes, votes.experts))
+            found.append((name, "merge", answer(), 1, votes.experts))
         except MonjuError as error:
-            left_out.append({"name": name, "kind": kind, "reason": str(error)})
-
-    for name, (kind, way) in ways.items():
-        attempt(name, kind, partial(way, votes, known), 1 if name == "best single expert" else every)
-    if merges:
-        merger = Merger(monju, texts)
-        for name, merge in merging.TABLE.items():
-            attempt(name, "merge", partial(merger.logits, merge), 1)
+            left_out.append({"name": name, "kind": "merge", "reason": str(error)})
     return found, left_out
 
 
-class Merger:
-    """Merges a run's experts and reads n texts with what comes of it. Raises MonjuError for unlike architectures."""
-
-    def __init__(self, monju, texts):
-        self.monju, self.tokens = monju, backbones.encode(monju.tokenizer, texts, monju.config.max_tokens)
-
-    @cached_property
-    def weights(self):
-        """(what every expert was before fine-tuning, each expert after), as plain weights; integers are left alone."""
-        config, run, padding = self.monju.config, self.monju.run, self.monju.tokenizer.pad_token_id
-        cpu, names = torch.device("cpu"), self.monju.label_names
-        start = Expert.start(config, names, padding, config.seed * 1000, cpu).model
-        start = start.merge_and_unload() if config.finetuning == "lora" else start
-        experts = [Expert.load(run.path / "experts" / name, len(names), padding, cpu).model for name in self.monju.experts]
-        self.model = experts[0]  # its weights are replaced by each merge's
-        found = [{name: weight.float() for name, weight in model.state_dict().items() if weight.is_floating_point()}
-                 for model in (start, *experts)]
-        if any(one.keys() != found[0].keys() or any(one[name].shape != found[0][name].shape for name in one) for one in found):
-            raise MonjuError("the experts are not of one architecture: only such models can be merged")
-        return found[0], found[1:]
-
-    def logits(self, merge):
-        """The merged model's logits [n, labels]."""
-        merged = merge(*self.weights)
-        self.model.load_state_dict(merged, strict=False)
-        return Expert(self.model, self.monju.tokenizer.pad_token_id, torch.device("cpu")).logits(self.tokens)
+def merged(merger, votes, texts):
+    """Every merge by name, as a function without arguments → logits [n, labels]."""
+    alpha = votes.decide_as(merger.monju.config).alpha
+    found = {name: lambda merge=merge: merger.logits(merge(merger), texts) for name, merge in merging.TABLE.items()}
+    return found | {"merged by α": lambda: merger.per_sentence(texts, alpha)}
 
 
 def holm(rows, against):

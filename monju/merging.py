@@ -2,20 +2,27 @@
 
 A merge works on plain dictionaries of tensors, `start` (what every expert was before it was fine-tuned) and `experts`
 (each after), and gives such a dictionary. Adapters count as what they add to their backbone, exactly. It knows nothing of
-texts. A new merge is one function here and one line in TABLE.
+texts. A new merge is one function here and one line in TABLE, which says what of a `Merger` it takes.
 """
-
-from functools import partial
 
 import torch
 
-from monju import backbones
-from monju.errors import MonjuError
-
-
-def uniform_soup(start, experts):
+def uniform_soup(experts):
     """The mean of the experts' weights (Wortsman et al. 2022, uniform soup)."""
-    return {name: torch.stack([expert[name] for expert in experts]).mean(0) for name in start}
+    return {name: torch.stack([expert[name] for expert in experts]).mean(0) for name in experts[0]}
+
+
+def greedy_soup(experts, score):
+    """The best expert, then each other in the order of its score, kept where the mean does not fall (Wortsman et al. 2022,
+    recipe 1). `score(weights)` is the accuracy on sentences that no expert has seen."""
+    scores = [score(expert) for expert in experts]
+    order = sorted(range(len(experts)), key=lambda i: -scores[i])
+    kept, best = [experts[order[0]]], scores[order[0]]
+    for i in order[1:]:
+        reached = score(uniform_soup([*kept, experts[i]]))
+        if reached >= best:
+            kept, best = [*kept, experts[i]], reached
+    return uniform_soup(kept)
 
 
 def task_arithmetic(start, experts, scale=1 / 3):
@@ -43,10 +50,10 @@ def dare(start, experts, density=0.5, scale=1 / 3, seed=0):
     return unflat(start, scale * merged)
 
 
-def fisher(start, experts, fishers, floor=1e-10):
+def fisher(experts, fishers, floor=1e-10):
     """Each weight's mean over experts, weighted by its Fisher information (Matena & Raffel 2022, eq. 3)."""
     merged = {}
-    for name in start:
+    for name in experts[0]:
         weights = torch.stack([known[name] for known in fishers]) + floor  # where nobody knows, all count alike
         merged[name] = (weights * torch.stack([expert[name] for expert in experts])).sum(0) / weights.sum(0)
     return merged
@@ -75,4 +82,11 @@ def trim(tau, density):
     return torch.where(tau.abs() >= threshold, tau, 0.0)
 
 
-TABLE = {"uniform soup": uniform_soup, "task arithmetic": partial(task_arithmetic, scale=0.5), "TIES": ties, "DARE": dare}
+TABLE = {
+    "uniform soup": lambda run: uniform_soup(run.weights[1]),
+    "greedy soup": lambda run: greedy_soup(run.weights[1], run.score),
+    "Fisher": lambda run: fisher(run.weights[1], run.fishers),
+    "task arithmetic": lambda run: task_arithmetic(*run.weights, scale=0.5),
+    "TIES": lambda run: ties(*run.weights),
+    "DARE": lambda run: dare(*run.weights),
+}

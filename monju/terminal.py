@@ -99,7 +99,7 @@ def print_comparison(found):
                                   str(row["forward_passes"]))))
     console.print(table)
     for row in found["left_out"]:
-        console.print(Text(f"{row['name']} is left out: it {row['reason']}."))
+        console.print(Text(f"{row['name']} is left out: {row['reason']}."))
 
 
 # the tables of a run

@@ -1,0 +1,102 @@
+"""A run's experts as one model: takes their weights, merges them in one of `merging`'s ways, and answers with what comes of it.
+
+Adapters are merged as what they add to their backbone, exactly.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from monju import backbones, merging
+from monju.errors import MonjuError
+from monju.experts import Expert
+from monju.predictions import load_predictions
+from monju.recall import recall
+
+INFORMANTS = 64  # sentences from which an expert's Fisher information is estimated
+
+
+class Merger:
+    """Merges the experts of a loaded run. Raises MonjuError for unlike architectures, and where a merge needs what the run
+    lacks."""
+
+    def __init__(self, monju):
+        self.monju, self.padding, self.device = monju, monju.tokenizer.pad_token_id, torch.device("cpu")
+
+    @cached_property
+    def models(self):
+        """What every expert was before fine-tuning, and each expert after: plain classifiers."""
+        config, names = self.monju.config, self.monju.label_names
+        start = Expert.start(config, names, self.padding, config.seed * 1000, self.device).model
+        experts = [Expert.load(self.monju.run.path / "experts" / name, len(names), self.padding, self.device).model
+                   for name in self.monju.experts]
+        return [start.merge_and_unload() if config.finetuning == "lora" else start, *experts]
+
+    @cached_property
+    def weights(self):
+        """(before fine-tuning, each expert after) as dictionaries of tensors; integers are left alone."""
+        found = [{name: weight.detach().float().clone() for name, weight in model.named_parameters()} for model in self.models]
+        if any(one.keys() != found[0].keys() or any(one[name].shape != found[0][name].shape for name in one) for one in found):
+            raise MonjuError("the experts are not of one architecture, and only such models can be merged")
+        return found[0], found[1:]
+
+    @cached_property
+    def learned(self):
+        """Names of the weights in which the experts differ: a frozen backbone needs no merging."""
+        experts = self.weights[1]
+        return [name for name in experts[0] if any(not torch.equal(expert[name], experts[0][name]) for expert in experts)]
+
+    def tokens(self, texts):
+        return backbones.encode(self.monju.tokenizer, texts, self.monju.config.max_tokens)
+
+    def logits(self, weights, texts):
+        """A model with these weights reads texts [n] → logits [n, labels]."""
+        model = self.models[0]  # lends its shape; its own weights are kept in `weights`
+        model.load_state_dict(weights, strict=False)
+        return Expert(model, self.padding, self.device).logits(self.tokens(texts))
+
+    def per_sentence(self, texts, alpha):
+        """Every sentence is read by a model of its own, the experts' weights averaged by its α [n, experts] → logits [n, labels]."""
+        experts = [{name: expert[name] for name in self.learned} for expert in self.weights[1]]
+        out = np.zeros((len(texts), len(self.monju.label_names)), np.float32)
+        with torch.inference_mode():
+            for row, tokens in enumerate(self.tokens(texts)):
+                ids, mask = backbones.pad([tokens], self.padding)
+                own = merging.by_alpha(experts, alpha[row].tolist())
+                out[row] = torch.func.functional_call(self.models[1], own, (ids, mask)).logits[0]
+        return out
+
+    # what some merges ask of the sentences that were kept aside from training
+
+    @cached_property
+    def aside(self):
+        """Those sentences, as `sources.Split`."""
+        found = recall(self.monju.run).tuning
+        if found is None:
+            raise MonjuError("it needs sentences kept aside from training: train the run with --tuning-size 2000")
+        return found
+
+    def score(self, weights):
+        """The share of the sentences kept aside that a model with these weights gets right."""
+        return float((self.logits(weights, self.aside.texts).argmax(axis=1) == self.aside.labels).mean())
+
+    @cached_property
+    def fishers(self):
+        """Each expert's Fisher information, the diagonal, over sentences kept aside that lie in its own clusters: the mean of
+        Σ_y p(y|x) (∂ log p(y|x) / ∂θ)² (Matena & Raffel 2022, eq. 2). Weights which all experts share have none."""
+        tokens, votes = self.tokens(self.aside.texts), load_predictions(self.monju.run, "tuning")[0]
+        nearest = votes.distances.argmin(axis=1)
+        return [self.fisher(model, [tokens[row] for row in np.flatnonzero(np.isin(nearest, subset))[:INFORMANTS]])
+                for model, subset in zip(self.models[1:], self.monju.subsets)]
+
+    def fisher(self, model, sentences):
+        weights = {name: weight.requires_grad_(name in self.learned) for name, weight in model.named_parameters()}
+        found = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        asked = [weights[name] for name in self.learned]
+        for sentence in sentences:
+            log_p = model(*backbones.pad([sentence], self.padding)).logits[0].log_softmax(-1)
+            for y, p in enumerate(log_p.exp().tolist()):
+                for name, slope in zip(self.learned, torch.autograd.grad(log_p[y], asked, retain_graph=True)):
+                    found[name] += p * slope**2 / len(sentences)
+        return found
