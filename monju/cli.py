@@ -178,7 +178,7 @@ def run_compare(asked):
     monju = Monju.load(asked.run, asked.device, controls=True)
     labelled = sources.load_labelled(asked.data, monju.labels, monju.label_names,
                                      text_column=asked.text_column, label_column=asked.label_column)
-    found = compare(monju, monju.votes(labelled.texts), labelled.labels, labelled.texts)
+    found = compare(monju, labelled.labels, labelled.texts)
     if asked.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:

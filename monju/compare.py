@@ -14,20 +14,20 @@ from monju.errors import MonjuError
 from monju.merger import Merger
 
 
-def compare(monju, votes, labels, texts=None):
+def compare(monju, labels, texts=None, votes=None):
     """Rows and left-out rows of a loaded run on n labelled sentences, as plain numbers (`compare --json`).
 
-    `votes` of the sentences may be stored ones. With their `texts`, the experts are also merged and read them again, and
-    the time of a sentence is told.
+    The sentences are given by their `texts`, which every model and every merge then reads, by their stored `votes`, which
+    need no reading (no merge answers, and "ms" is None), or by both.
 
     {"n", "against", "rows": [{"name", "kind", "accuracy", "interval", "macro_f1", "nll", "brier", "ece", "difference",
     "difference_interval", "changed", "p_value", "p_holm", "forward_passes", "ms", "train_tokens", "parameters"}],
     "left_out": [{"name", "kind", "reason"}], "diversity"}
     """
     labels, pass_ms = np.asarray(labels), None
-    if texts is not None:
+    if votes is None:
         began = time.perf_counter()
-        monju.votes(texts)
+        votes = monju.votes(texts)
         pass_ms = 1000 * (time.perf_counter() - began) / len(labels) / len(votes.models)
     found, left_out = answers(monju, votes, labels, texts)
     against = "baseline" if votes.members else "uniform"

@@ -59,9 +59,10 @@ def fisher(experts, fishers, floor=1e-10):
     return merged
 
 
-def by_alpha(experts, alpha):
-    """Σ α_i θ_i: one sentence's own model, by its α."""
-    return {name: sum(weight * expert[name] for weight, expert in zip(alpha, experts)) for name in experts[0]}
+def by_alpha(experts):
+    """A function α [experts] → Σ α_i θ_i: one sentence's own model, in views of one long tensor (one product, one pass)."""
+    stacked = torch.stack([torch.cat([weight.flatten() for weight in expert.values()]) for expert in experts])
+    return lambda alpha: views(experts[0], alpha @ stacked)
 
 
 def flat(start, expert):
@@ -71,8 +72,13 @@ def flat(start, expert):
 
 def unflat(start, vector):
     """θ₀ plus a long task vector, as a dictionary."""
-    sizes = [weight.numel() for weight in start.values()]
-    return {name: weight + part.view_as(weight) for (name, weight), part in zip(start.items(), vector.split(sizes))}
+    return {name: start[name] + part for name, part in views(start, vector).items()}
+
+
+def views(like, vector):
+    """A long tensor cut into the shapes of a dictionary's."""
+    parts = vector.split([weight.numel() for weight in like.values()])
+    return {name: part.view_as(weight) for (name, weight), part in zip(like.items(), parts)}
 
 
 def trim(tau, density):

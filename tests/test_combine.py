@@ -23,29 +23,34 @@ def votes(logits, distances=None, vectors=None, posterior=None):
                  np.ones((n, 3)) if distances is None else np.array(distances, float), posterior, logits)
 
 
-def known(tuning=None, **settings):
-    return Known(Config(**settings), CENTRES, tuning)
+def known(tuning=None, labels=None, **settings):
+    return Known(Config(**settings), CENTRES, tuning, labels)
+
+
+def fused(name, asked, what):
+    """The fused logits [n, labels] of a way by its name."""
+    return combine.every()[name].decide(asked, what).monju
 
 
 def test_monju_is_the_runs_own_gate_and_uniform_is_the_mean():
     one = votes([[POSITIVE, NEGATIVE, NEGATIVE]], [[1.0, 2.0, 5.0]])
     # α = 5/8, 1/8, 2/8: positive 2 · 0.625, negative 2 · 0.375
-    np.testing.assert_allclose(combine.gated(one, known()), [[0.75, 1.25]])
-    np.testing.assert_allclose(combine.uniform(one, known()), [[4 / 3, 2 / 3]])
+    np.testing.assert_allclose(fused("monju", one, known()), [[0.75, 1.25]])
+    np.testing.assert_allclose(fused("uniform", one, known()), [[4 / 3, 2 / 3]])
 
 
 def test_a_product_of_experts_multiplies_probabilities():
     one = votes([[[0, 1], [0, 2], [0, -1]]])
-    np.testing.assert_allclose(combine.product(one, known()), log_softmax([[0.0, 2.0]], axis=1))  # odds e^1 · e^2 · e^−1
+    np.testing.assert_allclose(fused("product of experts", one, known()), log_softmax([[0.0, 2.0]], axis=1))  # odds e^1 · e^2 · e^−1
 
 
 def test_cbtm_needs_an_expert_a_cluster():
     with pytest.raises(MonjuError, match="--subset-size 1"):
-        combine.cbtm(votes([[POSITIVE] * 3]), known())
+        fused("c-BTM", votes([[POSITIVE] * 3]), known())
 
 
 def test_the_oracle_is_right_where_any_expert_is():
-    found = combine.oracle(votes([[NEGATIVE, POSITIVE, NEGATIVE], [NEGATIVE] * 3]), known(), labels=[1, 1])
+    found = fused("oracle", votes([[NEGATIVE, POSITIVE, NEGATIVE], [NEGATIVE] * 3]), known(labels=np.array([1, 1])))
     assert found.argmax(axis=1).tolist() == [1, 0]
 
 
@@ -62,9 +67,9 @@ def test_stacking_finds_the_expert_that_knows():
     labels = random.integers(0, 2, 300)
     sure = np.where(labels[:, None] == [0, 1], 3.0, 0.0)
     logits = np.stack([random.normal(size=(300, 2)), sure, random.normal(size=(300, 2))], axis=1)
-    found = combine.stacked(votes([[[0, 0], [0, 6], [0, 0]]]), known((votes(logits), labels)))
+    found = fused("stacking", votes([[[0, 0], [0, 6], [0, 0]]]), known((votes(logits), labels)))
     assert found[0, 1] > 5  # nearly all weight on BC
-    assert combine.best_single(votes([[[9, 0], [0, 6], [9, 0]]]), known((votes(logits), labels))).tolist() == [[0, 6]]
+    assert fused("best single expert", votes([[[9, 0], [0, 6], [9, 0]]]), known((votes(logits), labels))).tolist() == [[0, 6]]
 
 
 def aside():
@@ -76,8 +81,8 @@ def aside():
 
 def test_dynamic_selection_asks_those_who_are_right_nearby():
     asked = votes([[POSITIVE, NEGATIVE, NEGATIVE]] * 2, vectors=[[0.9, 0.1, 0], [0.1, 0.9, 0]])
-    for way in (combine.knora_u, combine.ola):
-        probabilities = softmax(way(asked, known(aside())), axis=1)
+    for way in ("KNORA-U", "OLA"):
+        probabilities = softmax(fused(way, asked, known(aside())), axis=1)
         p = softmax(POSITIVE)[1]
         np.testing.assert_allclose(probabilities[:, 1], [p, 1 - p])  # AB alone, then BC and CA alone
     assert combine.local(asked, known(aside())).tolist() == [[7, 0, 0], [0, 7, 7]]
@@ -110,10 +115,17 @@ def test_the_running_prior_follows_what_it_has_seen():
                                                        known(clusterer="gmm", gate="posterior"))[0])
     assert found[-1, 1] != found[0, 1]
     with pytest.raises(MonjuError, match="gmm"):
-        combine.running_prior(votes([[POSITIVE] * 3]), known())
+        fused("posterior, running prior", votes([[POSITIVE] * 3]), known())
 
 
-def test_what_needs_sentences_kept_aside_says_so():
-    for way in (combine.parent, combine.stacked, combine.best_single, combine.knora_u, combine.ola):
-        with pytest.raises(MonjuError, match="--tuning-size"):
-            way(votes([[POSITIVE] * 3]), known())
+@pytest.mark.parametrize("way", ["MoE linear", "MoE network", "stacking", "best single expert", "KNORA-U", "OLA"])
+def test_what_needs_sentences_kept_aside_says_so(way):
+    with pytest.raises(MonjuError, match="--tuning-size"):
+        fused(way, votes([[POSITIVE] * 3]), known())
+
+
+def test_a_gate_learned_once_is_kept():
+    learned = known(aside())
+    first = fused("MoE linear", aside()[0], learned)
+    learned.learned[("parent", 0)] = lambda vectors: np.tile([0, 0, 1.0], (len(vectors), 1))  # what is asked the second time
+    assert not np.allclose(first, fused("MoE linear", aside()[0], learned))

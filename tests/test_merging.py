@@ -14,7 +14,7 @@ def numbers(merged):
 
 
 def test_a_uniform_soup_is_the_mean():
-    assert numbers(merging.uniform_soup(START, [ONE, TWO])) == [1.0, 2.5, 2.0]
+    assert numbers(merging.uniform_soup([ONE, TWO])) == [1.0, 2.5, 2.0]
 
 
 def test_task_arithmetic_adds_what_was_learned():
@@ -47,9 +47,43 @@ def test_dare_drops_and_rescales_and_is_right_on_average():
 def test_fisher_weighs_each_weight_by_who_knows_it():
     fishers = [{"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([[0.0]])}, {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([[2.0]])}]
     # a₀: (3 · 2 + 1 · 0) / 4, a₁: nobody knows: the mean, b: the second alone
-    assert numbers(merging.fisher(START, [ONE, TWO], fishers)) == [1.5, 2.5, 1.0]
+    assert numbers(merging.fisher([ONE, TWO], fishers)) == [1.5, 2.5, 1.0]
 
 
 def test_a_sentences_own_model_follows_alpha():
-    assert numbers(merging.by_alpha([ONE, TWO], [1.0, 0.0])) == numbers(ONE)
-    assert numbers(merging.by_alpha([ONE, TWO], [0.5, 0.5])) == numbers(merging.uniform_soup(START, [ONE, TWO]))
+    own = merging.by_alpha([ONE, TWO])
+    assert numbers(own(torch.tensor([1.0, 0.0]))) == numbers(ONE)
+    assert numbers(own(torch.tensor([0.5, 0.5]))) == numbers(merging.uniform_soup([ONE, TWO]))
+
+
+def test_a_greedy_soup_keeps_what_does_not_hurt():
+    three = {"a": torch.tensor([9.0, 9.0]), "b": torch.tensor([[9.0]])}
+
+    def score(weights):  # TWO is the best alone, the mean of ONE and TWO better, THREE spoils it
+        return {(0.0, 4.0, 1.0): 0.8, (2.0, 1.0, 3.0): 0.7, (9.0, 9.0, 9.0): 0.75, (1.0, 2.5, 2.0): 0.9}.get(tuple(numbers(weights)), 0.1)
+
+    assert numbers(merging.greedy_soup([ONE, TWO, three], score)) == [1.0, 2.5, 2.0]
+
+
+def test_ties_and_task_arithmetic_agree_with_pefts():
+    from peft.utils import merge_utils
+
+    random = torch.Generator().manual_seed(0)
+    start = {"a": torch.randn(40, generator=random), "b": torch.randn(5, 8, generator=random)}
+    experts = [{name: weight + torch.randn(weight.shape, generator=random) for name, weight in start.items()} for _ in range(3)]
+    tasks, ones = [merging.flat(start, expert) for expert in experts], torch.ones(3)
+    ours = merging.flat(start, merging.ties(start, experts, density=0.5))
+    torch.testing.assert_close(ours, merge_utils.ties(tasks, ones, density=0.5))
+    ours = merging.flat(start, merging.task_arithmetic(start, experts, scale=0.5))
+    torch.testing.assert_close(ours, merge_utils.task_arithmetic(tasks, 0.5 * ones))
+
+
+def test_dare_keeps_as_much_as_pefts_and_the_same_size():
+    from peft.utils import merge_utils
+
+    tau = torch.ones(50_000)
+    torch.manual_seed(0)
+    theirs = merge_utils.dare_linear([tau], torch.ones(1), density=0.3)
+    ours = merging.dare({"a": torch.zeros(50_000)}, [{"a": tau}], density=0.3, scale=1.0)["a"]
+    assert set(ours.unique().tolist()) == set(theirs.unique().tolist())
+    assert abs(float((ours > 0).float().mean() - (theirs > 0).float().mean())) < 0.02
