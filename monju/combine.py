@@ -177,15 +177,6 @@ def best_single(votes, known):
     return np.broadcast_to(np.eye(len(votes.experts))[best], (len(votes.logits), len(votes.experts)))
 
 
-def multiply(logits, alpha):
-    """Product of experts (Hinton 2002): probabilities multiplied, each to the power of its α over equal weight, normalised.
-
-    logits [n, experts, labels], alpha [n, experts] → log-probabilities [n, labels].
-    """
-    powers = alpha * alpha.shape[1]
-    return log_softmax(np.einsum("ne,nel->nl", powers, log_softmax(logits, axis=2)), axis=1)
-
-
 def knora_u(votes, known):
     """KNORA-U (Ko et al. 2008): an expert weighs as many as it gets right of the 7 nearest sentences kept aside."""
     return shares(local(votes, known))
@@ -232,7 +223,7 @@ TABLE = {
     "MoE linear": Way("gate", parent, fusion.mix_probabilities, LEARNED),
     "MoE network": Way("gate", partial(parent, hidden=16), fusion.mix_probabilities, LEARNED),
     "stacking": Way("weights", stacked, None, ("tuning",)),
-    "product of experts": Way("weights", uniform, multiply),
+    "product of experts": Way("weights", uniform, fusion.mix_product),
     "best single expert": Way("selection", best_single, None, ("tuning",)),
     "KNORA-U": Way("selection", knora_u, fusion.mix_probabilities, LEARNED),
     "OLA": Way("selection", ola, fusion.mix_probabilities, LEARNED),

@@ -127,6 +127,7 @@ class Monju:
         self.clusters = clusterers.names(self.config.k)
         self.experts = expert_names(self.config)
         self.members, self.equal_cost = list(members), list(equal_cost)
+        self.way = None
 
     @cached_property
     def stack(self):
@@ -178,7 +179,11 @@ class Monju:
     def predict(self, texts):
         """texts [n] → Predictions: arrays distances [n,k], alpha [n,experts], logits [n,models,labels],
         monju [n,labels] and baseline [n,labels] (fused logits)."""
-        return self.votes(texts).decide_as(self.config)
+        return self.decide(self.votes(texts))
+
+    def decide(self, votes):
+        """Votes → Predictions, by the run's gate and fusion, or what `under` put in their place."""
+        return votes.decide_as(self.config) if self.way is None else self.way[1](votes)
 
     def read(self, texts):
         """texts [n] → a list of n Readings."""
@@ -186,7 +191,7 @@ class Monju:
 
     def readings(self, texts, votes):
         """The Readings [n] of texts [n] whose votes are known already: the gate's and the fusion's part alone."""
-        found = votes.decide_as(self.config)
+        found = self.decide(votes)
         return [Reading(text=check_text(texts[i]), vector=found.vectors[i],
                         distances=dict(zip(found.clusters, found.distances[i].tolist())),
                         alpha=dict(zip(found.experts, found.alpha[i].tolist())),
@@ -195,14 +200,20 @@ class Monju:
                         baseline=None if found.baseline is None else self.verdict(found.baseline[i]))
                 for i in range(len(texts))]
 
-    def under(self, **settings):
-        """The same models under another gate or fusion (gate, sharpness, temperature, power, top_k, fusion).
+    def under(self, way=None, **settings):
+        """The same models under another gate or fusion (gate, sharpness, temperature, power, top_k, fusion), or deciding in
+        another `way`: its name and a function Votes → Predictions (see `combine`).
 
         Raises MonjuError for a setting that cannot be, such as a gate that the run does not feed.
         """
         other = copy(self)
-        other.config = replace(self.config, **settings)
+        other.config, other.way = replace(self.config, **settings), way
         return other
+
+    @property
+    def gate(self):
+        """The name of what decides: the gate's, or the way's in its place."""
+        return self.config.gate if self.way is None else self.way[0]
 
     def verdict(self, logits):
         """Fused logits [labels] → Verdict."""

@@ -1,5 +1,5 @@
 """The stored predictions of a run, one row a sentence, no text: predictions.parquet of the held-out sentences,
-tuning.parquet of those kept aside from training, with their vectors.
+tuning.parquet of those kept aside from training.
 
 Every gate, fusion and table that needs no new forward pass starts here.
 """
@@ -13,14 +13,16 @@ from monju import clusterers, gates
 from monju.ensemble import Votes, expert_names, model_key
 from monju.errors import MonjuError
 
+MOST_NUMBERS = 4_000_000  # in the vectors of the held-out sentences: 8 MB
+
 
 def save_predictions(run, votes, labels, name="predictions"):
-    """Write ids, labels, distances, posteriors (where there are any) and every model's logits; for `tuning` vectors too,
-    since gates may be learned on them."""
+    """Write ids, labels, distances, posteriors (where there are any), every model's logits, and vectors in half precision,
+    which learned gates ask for; of very many held-out sentences no vectors."""
     columns = {"id": np.arange(len(labels)), "label": labels, "distances": list(votes.distances)}
     if votes.posterior is not None:
         columns["posterior"] = list(votes.posterior)
-    if name == "tuning":
+    if votes.vectors is not None and (name == "tuning" or votes.vectors.size <= MOST_NUMBERS):
         columns["vector"] = list(votes.vectors.astype(np.float16))
     columns |= {f"logits {model}": list(votes.logits[:, i]) for i, model in enumerate(votes.models)}
     buffer = io.BytesIO()

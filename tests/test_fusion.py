@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from monju.config import Config
-from monju.fusion import TABLE, mix_logits, mix_probabilities
+from monju.fusion import TABLE, mix_logits, mix_probabilities, mix_product
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -72,6 +72,13 @@ def test_all_weight_on_one_expert_is_that_expert(logits, expert):
     alpha = np.tile(np.eye(3)[expert], (len(logits), 1))
     assert mix_logits(logits, alpha) == pytest.approx(logits[:, expert])
     assert mix_probabilities(logits, alpha) == pytest.approx(log_softmax(logits[:, expert], axis=1))
+
+
+def test_a_product_multiplies_probabilities_and_one_experts_weight_is_its_power():
+    # odds e¹ · e² · e⁻¹ at equal weights; with all weight on the second of three, its odds cubed
+    logits = np.array([[[0, 1.0], [0, 2], [0, -1]]] * 2)
+    found = mix_product(logits, np.array([[1 / 3] * 3, [0, 1, 0]]))
+    assert found == pytest.approx(log_softmax([[0, 2.0], [0, 6]], axis=1))
 
 
 def test_single_precision_logits_are_mixed_in_double():

@@ -28,7 +28,7 @@ def test_what_is_stored_is_one_row_a_sentence_and_no_text(tiny_run):
     data = sources.load(Run.open(tiny_run).config.data)
     assert rows["id"].tolist() == list(range(40)) and rows["label"].tolist() == data.validation.labels.tolist()
     models = ["AB", "BC", "CA", "seed0", "seed1", "seed2", *(f"equal-cost/seed{i}" for i in range(3))]
-    assert list(rows) == ["id", "label", "distances", *(f"logits {model}" for model in models)]
+    assert list(rows) == ["id", "label", "distances", "vector", *(f"logits {model}" for model in models)]
     content = (tiny_run / "predictions.parquet").read_bytes()
     assert not any(text.encode() in content for text in data.validation.texts)
 
@@ -64,11 +64,11 @@ def test_a_damaged_file_is_refused_by_name(run, tiny_run):
         load_predictions(run)
 
 
-def test_the_sentences_kept_aside_have_their_own_predictions_with_vectors(tiny_run):
+def test_the_sentences_kept_aside_have_their_own_predictions(tiny_run):
     run = Run.open(tiny_run)
     votes, labels = load_predictions(run, "tuning")
     assert votes.logits.shape == (20, 9, 2) and votes.vectors.shape[0] == len(labels) == 20
-    assert load_predictions(run)[0].vectors is None
+    assert load_predictions(run)[0].vectors.shape == (40, votes.vectors.shape[1])
     np.testing.assert_allclose(np.linalg.norm(votes.vectors, axis=1), 1, atol=1e-3)  # in half precision
     run.manifest["data"]["tuning"] = 0
     with pytest.raises(MonjuError, match="--tuning-size"):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from xml.dom.minidom import parseString
@@ -244,8 +245,37 @@ def test_what_the_settings_are_worth_is_counted_on_the_stored_predictions(tiny_r
     assert f"{found['changed']} changed, p = " in told and f"{100 * found['after']:.1f} %" in told
 
 
-def test_a_link_asks_for_settings_and_nonsense_in_it_is_passed_over():
-    config = Config()
+def test_learned_gates_are_offered_and_answer(tiny_run):
+    opened = _shelf(tiny_run).open("tiny")
+    assert {"distance", "membership", "MoE linear", "MoE network", "stacking", "KNORA-U", "OLA"} <= set(opened.gates)
+    assert not {"posterior", "c-BTM", "oracle", "uniform", "distance p=2"} & set(opened.gates)
+    for name in opened.gates:
+        assert f"gate_{name}" in TEXTS
+        view, found = opened.read("a quiet triumph", gate=name, fusion="logits")
+        assert view.gate == name and sum(found.alpha.values()) == pytest.approx(1) and found.monju.probabilities.sum() == pytest.approx(1)
+        drawn = text_of(cards.details(found, view, SAY, opened.alpha(gate=name)))
+        assert "α" in drawn and opened.effect(gate=name)["n"] == 40
+    assert "KNORA-U" in sheet.to_csv([sheet.row(opened.read("dull", gate="KNORA-U")[1], opened.view(gate="KNORA-U"))])
+    assert not opened.effect(gate="stacking")["own"] and opened.effect(gate="distance")["own"]
+
+
+def test_a_gate_added_here_is_offered_by_the_page(tiny_run, monkeypatch):
+    @dataclass(frozen=True)
+    class Shy:
+        """All weight on the expert that does not know the nearest cluster."""
+
+        def __call__(self, distances, experts, posterior=None):
+            return 1.0 * np.array([[c not in subset for subset in experts] for c in distances.argmin(axis=1)])
+
+    monkeypatch.setitem(gates.TABLE, "shy", Shy)
+    shelf = Shelf(tiny_run)
+    assert "shy" in shelf.open("tiny").gates
+    drawn = playground.show(shelf, "tiny", "a quiet triumph", SAY, {"gate": "shy"})
+    assert drawn[2]["value"] == "shy" and ("shy", "shy") in drawn[2]["choices"] and "α" in drawn[1]
+
+
+def test_a_link_asks_for_settings_and_nonsense_in_it_is_passed_over(tiny_run):
+    config = _shelf(tiny_run).open("tiny")
     own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
     assert playground.asked_for(config, {"sharpness": "8", "fusion": "probabilities", "k": "9"}) \
         == own | {"sharpness": 8.0, "fusion": "probabilities"}

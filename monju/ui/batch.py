@@ -44,7 +44,7 @@ def answers(shelf, run, lines, path, say, settings):
     try:
         texts = sentences(lines, path, say)
         opened = shelf.open(run)
-        view, rows = opened.monju.under(**settings), []
+        view, rows = opened.view(**settings), []
         for begin in range(0, len(texts), CHUNK):
             part = texts[begin:begin + CHUNK]
             yield told(say("batch_progress", done=begin, n=len(texts)), begin / len(texts)), gr.skip(), "", gr.update(visible=False)

@@ -9,10 +9,11 @@ from math import comb
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from monju import gates
 from monju.ui.ternary import triangle
+from monju.ui.words import TEXTS
 
 MOST_LABELS = 6  # rows of a card: beyond, the least likely labels are counted instead
 MOST_TERMS = 4  # experts whose α is written out: beyond, the loudest alone
@@ -174,8 +175,9 @@ def members(found, monju, say):
 
 def thinking(found, monju, say, others=None):
     """Distances, the gate's formula and the fusion, with this sentence's numbers; its α among those of `others`."""
-    gate = gates.make(monju.config)
-    written = lines(alpha_lines(found, monju, gate)) + loudest(found, say)
+    gate = None if monju.way else gates.make(monju.config)
+    learned = f'<p class="faint">{say(f"way_{monju.gate}")}</p>' if f"way_{monju.gate}" in TEXTS and gate is None else ""
+    written = learned + lines(alpha_lines(found, monju, gate)) + loudest(found, say)
     if len(monju.experts) <= MOST_TERMS:
         written += f'<h2 class="next">{say("fused")}</h2>' + lines([fusion_line(found, monju, say)])
     blocks = card(say("where"), distances(found, say)) + card(say("weights"), written)
@@ -285,11 +287,12 @@ FORMULAS = {gates.Distance: distance_formula, gates.Membership: membership_formu
 def fusion_line(found, monju, say):
     """Σ α · logit (or · probability) of Monju's label, with numbers."""
     best = int(found.monju.probabilities.argmax())
-    of_logits = monju.config.fusion == "logits"
-    mixed = {name: found.logits[name] if of_logits else softmax(found.logits[name]) for name in monju.experts}
+    what, part = {"logits": ("logit", lambda logits: logits), "probabilities": ("probability", softmax),
+                  "product": ("log_p", lambda logits: len(monju.experts) * log_softmax(logits))}[monju.config.fusion]
+    mixed = {name: part(found.logits[name]) for name in monju.experts}
     total = sum(found.alpha[name] * mixed[name][best] for name in monju.experts)
     terms = summed([f"{number(found.alpha[name])}<mo>·</mo>{number(mixed[name][best], 2)}" for name in monju.experts])
-    what = say("logit" if of_logits else "probability")
+    what = say(what)
     label = escape(say.label(found.monju.name))
     return f"<msub><mtext>{what}</mtext><mtext>{label}</mtext></msub><mo>=</mo>{terms}<mo>=</mo>{number(total, 2)}"
 

@@ -4,13 +4,12 @@ Layout and wiring only: what is drawn is `cards`, what is thought is `Monju.read
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from monju import fusion, gates
+from monju import fusion
 from monju.errors import MonjuError
 from monju.ui import batch, cards, history, sheet, words
 from monju.ui.page import MODELS, QUIET, SETTINGS, named
@@ -110,13 +109,12 @@ def show(shelf, name, text, say, asked=None):
     """All that depends on the run: both panels, the controls as it was trained (or as a link asks), their effect,
     the line under the page."""
     try:
-        config = shelf.open(name).monju.config
+        opened = shelf.open(name)
+        settings = asked_for(opened, asked or {})
     except MonjuError as error:
         return [cards.trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", ""]
-    settings = asked_for(config, asked or {})
-    kinds = [kind for kind in gates.TABLE if kind != "posterior" or config.clusterer == "gmm"]
     return [*respond(shelf, name, text, say, settings)[0],
-            gr.update(choices=[(say(f"gate_{kind}") if f"gate_{kind}" in words.TEXTS else kind, kind) for kind in kinds],
+            gr.update(choices=[(say(f"gate_{kind}") if f"gate_{kind}" in words.TEXTS else kind, kind) for kind in opened.gates],
                       value=settings["gate"], interactive=True),
             gr.update(value=settings["sharpness"], visible=settings["gate"] == "distance", interactive=True),
             gr.update(value=settings["temperature"], visible=settings["gate"] == "membership", interactive=True),
@@ -125,12 +123,12 @@ def show(shelf, name, text, say, asked=None):
             measure(shelf, name, say, settings), describe(shelf, name, say)]
 
 
-def asked_for(config, asked):
+def asked_for(opened, asked):
     """The settings that a link's parameters ask for; those of the run where they ask for what cannot be."""
-    own = {setting: getattr(config, setting) for setting in SETTINGS}
+    own = {setting: getattr(opened.monju.config, setting) for setting in SETTINGS}
     try:
         wanted = {setting: type(own[setting])(asked[setting]) for setting in SETTINGS if setting in asked}
-        replace(config, **wanted)
+        opened.view(**wanted)
     except (MonjuError, ValueError):
         return own
     return own | wanted
@@ -154,7 +152,7 @@ def measure(shelf, name, say, settings):
     try:
         return cards.effect(shelf.open(name).effect(**settings), say)
     except MonjuError:
-        return ""
+        return cards.page(f'<p class="effect faint" role="status">{say("effect_unknown")}</p>', say)
 
 
 def describe(shelf, name, say):

@@ -30,7 +30,7 @@ def row(found, view):
     for model, logits in found.logits.items():
         said |= {f"p_{model}_{label}": round(float(p), 4) for label, p in zip(view.label_names, softmax(logits))}
     config = view.config
-    return said | {"run": view.run.path.resolve().name, "gate": config.gate, "sharpness": config.sharpness,
+    return said | {"run": view.run.path.resolve().name, "gate": view.gate, "sharpness": config.sharpness,
                    "temperature": config.temperature, "fusion": config.fusion}
 
 

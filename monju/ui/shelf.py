@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from monju import fusion, gates
 from monju.errors import MonjuError
 from monju.run import Run
 from monju.together import Together
@@ -26,7 +27,7 @@ class Opened:
 
     def read(self, text, **settings):
         """(the run under these gate and fusion settings, its Reading of a sentence). Raises MonjuError."""
-        view = self.monju.under(**settings)
+        view = self.view(**settings)
         votes = self._votes.get(text)
         if votes is None:
             votes = self._votes[text] = self.votes([text])
@@ -41,21 +42,51 @@ class Opened:
     def close(self):
         self._together.close()
 
+    def view(self, gate=None, **settings):
+        """The run under these settings; `gate` may also be a way of `combine`. Raises MonjuError for what cannot be."""
+        from monju import combine
+
+        if gate is None or gate in gates.TABLE or gate not in combine.TABLE:
+            return self.monju.under(**settings, **({} if gate is None else {"gate": gate}))
+        way = combine.TABLE[gate]
+        if mix := next((name for name, mix in fusion.TABLE.items() if mix is way.mix), None):
+            settings["fusion"] = mix
+        view = self.monju.under(**settings)
+        view.way = (gate, lambda votes: way.decide(votes, replace(self.known, config=view.config)))
+        return view
+
+    @cached_property
+    def gates(self):
+        """What this run can be decided by: its gates, and ways that were learned on sentences kept aside from training."""
+        from monju import combine
+
+        votes = self.votes(["ready"])
+        return [name for name, way in combine.every().items() if not way.lack(votes, self.known)
+                and (name in gates.TABLE or name in combine.TABLE and way.kind != "control")]
+
+    @cached_property
+    def known(self):
+        """What the ways may learn from."""
+        from monju import combine
+
+        return combine.known(self.monju)
+
     def alpha(self, **settings):
         """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
         try:
-            return self.held_out[0].decide_as(replace(self.monju.config, **settings)).alpha
+            return self.view(**settings).decide(self.held_out[0]).alpha
         except MonjuError:
             return None
 
     def effect(self, **settings):
-        """What these settings change on the held-out sentences: n, accuracy before and after, changed labels, p."""
+        """What these settings change on the held-out sentences: n, accuracy before and after, changed labels, p. Raises
+        MonjuError where the run has not stored what it takes."""
         from monju.evaluate import compare_pair
 
-        (votes, labels), own = self.held_out, self.monju.config
-        before, after = (votes.decide_as(config).monju.argmax(axis=1) for config in (own, replace(own, **settings)))
+        (votes, labels), view = self.held_out, self.view(**settings)
+        before, after = (one.decide(votes).monju.argmax(axis=1) for one in (self.monju, view))
         return {"n": len(labels), "before": float((before == labels).mean()), "after": float((after == labels).mean()),
-                "own": own == replace(own, **settings), **compare_pair(after, before, labels)}
+                "own": view.way is None and view.config == self.monju.config, **compare_pair(after, before, labels)}
 
     @cached_property
     def held_out(self):
