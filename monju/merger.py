@@ -16,7 +16,7 @@ from monju.predictions import load_predictions
 from monju.recall import recall
 
 SCORED = 300  # sentences kept aside on which a soup is tasted
-INFORMANTS = 64  # sentences from which an expert's Fisher information is estimated
+INFORMANTS = 32  # sentences from which an expert's Fisher information is estimated
 
 
 class Merger:
@@ -60,15 +60,17 @@ class Merger:
 
     def per_sentence(self, texts, alpha):
         """Every sentence is read by a model of its own, the experts' weights averaged by its α [n, experts] → logits [n, labels]."""
-        own = merging.by_alpha([{name: expert[name] for name in self.learned} for expert in self.weights[1]])
+        experts = [{name: expert[name] for name in self.learned} for expert in self.weights[1]]
+        own, size = merging.by_alpha(experts), sum(weight.numel() for weight in experts[0].values())
         alpha = torch.as_tensor(alpha, dtype=torch.float32)
         out, tokens = np.zeros((len(texts), len(self.monju.label_names)), np.float32), self.tokens(texts)
 
         def read(model, rows):
             with torch.inference_mode():
+                room = torch.empty(size)
                 for row in rows:
                     ids, mask = backbones.pad([tokens[row]], self.padding)
-                    out[row] = torch.func.functional_call(model, own(alpha[row]), (ids, mask)).logits[0]
+                    out[row] = torch.func.functional_call(model, own(alpha[row], room), (ids, mask)).logits[0]
 
         abreast(read, self.models[1:3], (range(0, len(texts), 2), range(1, len(texts), 2)))  # a model lends its shape to one thread
         return out

@@ -60,9 +60,10 @@ def fisher(experts, fishers, floor=1e-10):
 
 
 def by_alpha(experts):
-    """A function α [experts] → Σ α_i θ_i: one sentence's own model, in views of one long tensor (one product, one pass)."""
+    """A function α [experts] → Σ α_i θ_i: one sentence's own model, in views of one long tensor, written into `room` where it
+    is given (fresh pages for every sentence's model would take as long as the product)."""
     stacked = torch.stack([torch.cat([weight.flatten() for weight in expert.values()]) for expert in experts])
-    return lambda alpha: views(experts[0], alpha @ stacked)
+    return lambda alpha, room=None: views(experts[0], torch.mv(stacked.T, alpha, out=room))
 
 
 def flat(start, expert):
