@@ -256,6 +256,8 @@ def test_learned_gates_are_offered_and_answer(tiny_run):
         drawn = text_of(cards.details(found, view, SAY, opened.alpha(gate=name)))
         assert "α" in drawn and opened.effect(gate=name)["n"] == 40
     assert "KNORA-U" in sheet.to_csv([sheet.row(opened.read("dull", gate="KNORA-U")[1], opened.view(gate="KNORA-U"))])
+    assert playground.needed("distance") == (True, False, True) and playground.needed("membership") == (False, True, True)
+    assert playground.needed("KNORA-U") == (False, False, False) and playground.needed("stacking") == (False, False, True)
     assert not opened.effect(gate="stacking")["own"] and opened.effect(gate="distance")["own"]
 
 

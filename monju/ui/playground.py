@@ -74,7 +74,7 @@ def build(page, tab):
     def turn(text, name, request: gr.Request, *turned):
         say = words.asked(request)
         return [*respond(shelf, name, text, say, named(turned))[0], measure(shelf, name, say, named(turned)),
-                gr.update(visible=turned[0] == "distance"), gr.update(visible=turned[0] == "membership")]
+                *[gr.update(visible=shown) for shown in needed(turned[0])]]
 
     def as_trained(text, name, request: gr.Request):
         return show(shelf, name, text, words.asked(request))
@@ -96,7 +96,7 @@ def build(page, tab):
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
     for event in (sentence.change, sentence.submit):
         event(answer, [sentence, chosen, rows, *settings], answered, trigger_mode="always_last", **QUIET, **MODELS)
-    gr.on([part.input for part in settings], turn, [sentence, chosen, *settings], [panel, details, effect, sharpness, temperature],
+    gr.on([part.input for part in settings], turn, [sentence, chosen, *settings], [panel, details, effect, sharpness, temperature, mix],
           trigger_mode="always_last", **QUIET, **MODELS)
     reset.click(as_trained, [sentence, chosen], whole, **QUIET, **MODELS)
     link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
@@ -113,14 +113,23 @@ def show(shelf, name, text, say, asked=None):
         settings = asked_for(opened, asked or {})
     except MonjuError as error:
         return [cards.trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", ""]
+    turns = needed(settings["gate"])
     return [*respond(shelf, name, text, say, settings)[0],
             gr.update(choices=[(say(f"gate_{kind}") if f"gate_{kind}" in words.TEXTS else kind, kind) for kind in opened.gates],
                       value=settings["gate"], interactive=True),
-            gr.update(value=settings["sharpness"], visible=settings["gate"] == "distance", interactive=True),
-            gr.update(value=settings["temperature"], visible=settings["gate"] == "membership", interactive=True),
+            gr.update(value=settings["sharpness"], visible=turns[0], interactive=True),
+            gr.update(value=settings["temperature"], visible=turns[1], interactive=True),
             gr.update(choices=[(say(f"fusion_{kind}") if f"fusion_{kind}" in words.TEXTS else kind, kind)
-                               for kind in fusion.TABLE], value=settings["fusion"], interactive=True),
+                               for kind in fusion.TABLE], value=settings["fusion"], visible=turns[2], interactive=True),
             measure(shelf, name, say, settings), describe(shelf, name, say)]
+
+
+def needed(gate):
+    """Whether there is anything to turn beside a gate: sharpness, temperature, fusion (some ways have a mixture of their own)."""
+    from monju import combine  # torch comes with it: the page is up before that
+
+    way = combine.TABLE.get(gate)
+    return gate == "distance", gate == "membership", way is None or way.mix is None
 
 
 def asked_for(opened, asked):
