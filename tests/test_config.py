@@ -85,7 +85,7 @@ def test_choices_that_are_parts_come_from_the_parts_table():
     assert config.choices(BY_NAME["embedder"]) == ("tfidf", "sbert", "backbone")
     assert config.choices(BY_NAME["clusterer"]) == ("balanced", "kmeans", "gmm")
     assert config.choices(BY_NAME["gate"]) == ("distance", "membership", "posterior")
-    assert config.choices(BY_NAME["fusion"]) == ("logits", "probabilities")
+    assert config.choices(BY_NAME["fusion"]) == ("logits", "probabilities", "product")
     assert config.choices(BY_NAME["k"]) is None
 
 

@@ -25,7 +25,8 @@ class Page:
 
     def follow(self, tab, draw, inputs, outputs, **options):
         """Call draw(run's name, words, *inputs) → outputs when `tab` is opened on a run it has not drawn yet, and when
-        another run is chosen while the tab is open: a tab that nobody looks at costs nothing."""
+        another run is chosen while the tab is open: a tab that nobody looks at costs nothing. Returns the state that names
+        the drawn run, for whoever draws it otherwise: a filled list of runs also counts as a choice."""
         drawn = gr.State("")
 
         def opened(name, before, request: gr.Request, *values):
@@ -33,13 +34,14 @@ class Page:
                 return [tab.id, *[gr.skip()] * (len(outputs) + 1)]
             return [tab.id, name, *_list(draw(name, words.asked(request), *values))]
 
-        def changed(name, where, request: gr.Request, *values):
-            if where != tab.id:
+        def changed(name, where, before, request: gr.Request, *values):
+            if where != tab.id or name == before:
                 return [gr.skip()] * (len(outputs) + 1)
             return [name, *_list(draw(name, words.asked(request), *values))]
 
         tab.select(opened, [self.chosen, drawn, *inputs], [self.where, drawn, *outputs], **QUIET, **options)
-        self.chosen.change(changed, [self.chosen, self.where, *inputs], [drawn, *outputs], **QUIET, **options)
+        self.chosen.change(changed, [self.chosen, self.where, drawn, *inputs], [drawn, *outputs], **QUIET, **options)
+        return drawn
 
 
 def named(turned):

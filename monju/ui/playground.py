@@ -60,7 +60,7 @@ def build(page, tab):
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
         text = asked.get("text", text)[:LONGEST]
-        come = [gr.update(choices=runs, value=name), text]
+        come = [gr.update(choices=runs, value=name), text, name]
         if not shelf.ready(name):
             yield [*come, cards.waiting(say), *[gr.skip()] * 7]
         yield [*come, *show(shelf, name, text, say, asked)]
@@ -91,8 +91,8 @@ def build(page, tab):
             raise gr.Error(str(error), print_exception=False) from None
 
     whole = [panel, details, *settings, effect, about]
-    page.blocks.load(arrive, sentence, [chosen, sentence, *whole], **QUIET, **MODELS)
-    page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
+    drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
+    page.blocks.load(arrive, sentence, [chosen, sentence, drawn, *whole], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
     for event in (sentence.change, sentence.submit):
         event(answer, [sentence, chosen, rows, *settings], answered, trigger_mode="always_last", **QUIET, **MODELS)

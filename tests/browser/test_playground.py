@@ -64,6 +64,7 @@ def test_nothing_jumps_while_typing(open_page, served):
     page = open_page(served)
     tops = """() => [...document.querySelectorAll('#panel [data-who]')]
         .map(card => Math.round(card.getBoundingClientRect().top))"""
+    page.wait_for_timeout(1500)  # a page that has just opened may still settle
     before = page.evaluate(tops)
     for sentence in ("a", "bad", "A rather longer sentence, with a clause, that never wants to end."):
         page.locator("#sentence textarea").fill(sentence)
