@@ -56,6 +56,8 @@ class Config:
     finetuning: str = option("full", "all weights, or low-rank adapters", group="fine-tuning", choices=("full", "lora"))
     lora_rank: int = option(16, "rank of the adapters", group="fine-tuning", least=1)
     epochs: float = option(3.0, "passes over a model's own sentences", group="fine-tuning", more_than=0)
+    rounds: int = option(1, "branch, train, merge (BTM): rounds over which an expert's steps are spread; from the second on it "
+                         "starts from the average of all experts", group="fine-tuning", least=1, below=11)
     batch_size: int = option(32, "sentences per step", group="fine-tuning", least=1)
     learning_rate: float = option(1e-4, "peak learning rate", group="fine-tuning", more_than=0)
     warmup: float = option(0.06, "share of the steps over which the learning rate rises", group="fine-tuning", least=0, below=1)
@@ -84,6 +86,9 @@ class Config:
         if comb(self.k, self.subset_size) > 64:
             raise MonjuError(f"--k {self.k} with --subset-size {self.subset_size} asks for "
                              f"{comb(self.k, self.subset_size)} experts; at most 64: choose a smaller k or a subset size near 1 or k")
+        if self.rounds > 1 and self.finetuning == "lora":
+            raise MonjuError(f"--rounds {self.rounds} averages experts, and the average of adapters is no adapter of their rank: "
+                             "use --finetuning full")
         if self.gate == "posterior" and self.clusterer != "gmm":
             raise MonjuError(f"--gate posterior needs --clusterer gmm; {self.clusterer} has no posterior")
 

@@ -217,8 +217,8 @@ def expert_names(config):
 
 
 def model_key(kind, name):
-    """A model's name among all of a run's: only the control's needs its folder to tell it from the baseline's."""
-    return f"{kind}/{name}" if kind == "equal-cost" else name
+    """A model's name among all of a run's: only the control's and an earlier round's need their folder to be told apart."""
+    return name if kind in ("experts", "baseline") else f"{kind}/{name}"
 
 
 def check_text(text):

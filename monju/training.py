@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from monju import atlas, backbones, clusterers, evaluate, gates, locks, sources, workers
+from monju import atlas, backbones, clusterers, evaluate, gates, locks, rounds, sources, workers
 from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
@@ -47,7 +47,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job:
-    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps."""
+    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps, and the folder of the
+    experts from whose average it starts (None: from the backbone)."""
 
     kind: str
     name: str
@@ -55,10 +56,16 @@ class Job:
     seed: int
     steps: int
     tokens: int
+    start: str | None = None
 
     @property
     def key(self):
         return model_key(self.kind, self.name)
+
+    @property
+    def model(self):
+        """The model of the finished run that it is, or of which it is an earlier round."""
+        return self.name if self.kind.startswith("rounds/") else self.key
 
 
 def train(config, out, resume=False):
@@ -100,7 +107,8 @@ def train(config, out, resume=False):
     tokens = backbones.encode(tokenizer, data.train.texts, config.max_tokens)
     held_out = backbones.encode(tokenizer, data.validation.texts, config.max_tokens)
     jobs = plan(config, clustering.labels_, np.array([len(sentence) for sentence in tokens]))
-    models = {kind: [job.name for job in jobs if job.kind == kind] for kind in ("experts", "baseline", "equal-cost")}
+    models = {kind: [job.name for job in jobs if job.kind == kind]
+              for kind in dict.fromkeys(("experts", "baseline", "equal-cost", *(job.kind for job in jobs)))}
     known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models}
     if not resume:
         run = Run.create(out, config, **known)
@@ -120,11 +128,14 @@ def fill(run, config, data, known, clustering, jobs, encoded):
             with run.folder("clustering") as folder:
                 clustering.save(folder)
         told = {line["model"]: line["step"] for line in run.history()}  # a kill may come between a folder and its last line
-        complete = {job.key for job in jobs if (run.path / job.kind / job.name).exists() and told.get(job.key) == job.steps}
+        curve = rounds.measured(run)
+        complete = {job.key for job in jobs if told.get(job.key) == job.steps
+                    and ((run.path / job.kind / job.name).exists() or curve and job.model != job.key)}
         run.keep_history_of(complete)
         run.sweep()
+        alpha = rounds.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         shop = Workshop(run, config, tokenizer, tokens, data.train.labels, held_out[:HELD_OUT_SENTENCES],
-                        data.validation.labels[:HELD_OUT_SENTENCES], data.label_names)
+                        data.validation.labels[:HELD_OUT_SENTENCES], data.label_names, alpha)
         yield from fit_all(shop, jobs, complete, places(config, len(jobs) - len(complete)))
 
         # 4. what they are worth
@@ -135,10 +146,15 @@ def fill(run, config, data, known, clustering, jobs, encoded):
         if data.tuning:
             yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
             save_predictions(run, monju.votes(data.tuning.texts), data.tuning.labels, "tuning")
-        run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
-                                                      repr(gates.make(config))))
+        metrics = evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs), repr(gates.make(config)))
+        if config.rounds > 1:
+            yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
+            metrics["rounds"] = curve or rounds.curve(run, config, votes, data.validation.labels, held_out, alpha,
+                                                      tokenizer.pad_token_id, monju.stack.device)
+        run.write_json("metrics.json", metrics)
         yield Stage("Drawing the map.")
         atlas.draw(run, monju, data.train, config.map_size)
+        rounds.clear(run)
         run.finish()
     except BaseException as error:
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
@@ -148,22 +164,29 @@ def fill(run, config, data, known, clustering, jobs, encoded):
 
 
 def plan(config, clusters, lengths):
-    """The run's jobs in their order: experts, baselines, equal-cost controls.
+    """The run's jobs in their order: experts (round by round), baselines, equal-cost controls.
 
-    Every expert has the same seed, so that all start from one head; member i of a baseline has its own.
+    Every expert has the same seed, so that all start from one head; member i of a baseline has its own. An equal-cost
+    control has the steps of an expert in all its rounds.
     """
     everything = np.arange(len(clusters))
 
-    def job(kind, name, rows, seed, steps=None):
-        steps = steps or max(1, round(config.epochs * -(-len(rows) // config.batch_size)))
-        return Job(kind, name, rows, seed, steps, round(steps * config.batch_size * lengths[rows].mean()))
+    def steps_of(rows):
+        return max(1, round(config.epochs * -(-len(rows) // config.batch_size)))
+
+    def job(kind, name, rows, seed, steps=None, start=None):
+        steps = steps or steps_of(rows)
+        return Job(kind, name, rows, seed, steps, round(steps * config.batch_size * lengths[rows].mean()), start)
 
     first = config.seed * 1000  # leaves every run seeds of its own
-    experts = [job("experts", name, everything[np.isin(clusters, subset)], first)
-               for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size))]
-    numbers = range(len(experts))
-    baseline = [job("baseline", f"seed{i}", everything, first + i) for i in numbers if config.baselines]
-    control = [job("equal-cost", f"seed{i}", everything, first + i, experts[i].steps) for i in numbers if config.equal_cost]
+    seen = {name: everything[np.isin(clusters, subset)]
+            for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size))}
+    steps = {name: rounds.parted(steps_of(rows), config.rounds) for name, rows in seen.items()}
+    places = [rounds.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
+    experts = [job(place, name, rows, first + 100 * number, steps[name][number], places[number - 1] if number else None)
+               for number, place in enumerate(places) for name, rows in seen.items()]
+    baseline = [job("baseline", f"seed{i}", everything, first + i) for i in range(len(seen)) if config.baselines]
+    control = [job("equal-cost", f"seed{i}", everything, first + i, sum(steps[name])) for i, name in enumerate(seen) if config.equal_cost]
     return experts + baseline + control
 
 
@@ -179,10 +202,14 @@ class Workshop:
     held_out: list
     held_out_labels: np.ndarray
     label_names: list[str]
+    alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
 
     def fit(self, job, device):
         """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
         expert = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id, job.seed, device)
+        if job.start:
+            folders = [self.run.path / job.start / name for name in expert_names(self.config)]
+            rounds.branch(expert, folders, self.alpha[job.rows].mean(axis=0))
         tokens = [self.tokens[row] for row in job.rows]
         next_check = 0
         for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps):
@@ -203,15 +230,22 @@ def fit_all(shop, jobs, complete, devices):
     waiting = [job for job in jobs if job.key not in complete]
     total = sum(job.tokens for job in jobs)
     before = total - sum(job.tokens for job in waiting)
-    done = dict.fromkeys(range(len(waiting)), 0.0)
+    done = dict.fromkeys((job.key for job in waiting), 0.0)
     began = time.perf_counter()
-    for number, (step, accuracy) in workers.run_all(shop, waiting, devices):
-        job = waiting[number]
+    for job, (step, accuracy) in in_rounds(shop, waiting, devices):
         shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
-        done[number] = job.tokens * step.step / job.steps
+        done[job.key] = job.tokens * step.step / job.steps
         spent, now = time.perf_counter() - began, sum(done.values())
         yield Progress(job.key, step, accuracy, step.sentences / step.seconds, (before + now) / total,
                        spent / now * (total - before - now))
+
+
+def in_rounds(shop, jobs, devices):
+    """`workers.run_all` on jobs that may start from others, these first: yields (job, report)."""
+    for start in dict.fromkeys(job.start for job in jobs):
+        ready = [job for job in jobs if job.start == start]
+        for number, report in workers.run_all(shop, ready, devices[: len(ready)]):
+            yield ready[number], report
 
 
 def places(config, jobs):
@@ -234,10 +268,15 @@ def refuse_one_sided(config, clusters, data):
 
 
 def cost(run, jobs):
-    """What each model's training took, from its last line in history.jsonl."""
+    """What each model's training took in all its rounds, from their last lines in history.jsonl."""
     last = {line["model"]: line for line in run.history()}
-    return {job.key: {"sentences": len(job.rows), "tokens": last[job.key]["tokens"],
-                      "steps": last[job.key]["step"], "seconds": round(last[job.key]["seconds"], 1)} for job in jobs}
+    found = {}
+    for job in jobs:
+        lines = [last[other.key] for other in jobs if other.model == job.model]
+        found[job.model] = {"sentences": len(job.rows), "tokens": sum(line["tokens"] for line in lines),
+                            "steps": sum(line["step"] for line in lines),
+                            "seconds": round(sum(line["seconds"] for line in lines), 1)}
+    return found
 
 
 def facts(data):

@@ -25,7 +25,7 @@ HOUSE = """
     together
     compare distill
     training
-    combine workers
+    combine workers rounds
     evaluate atlas
     predictions recall
     merging
