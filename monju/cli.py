@@ -103,7 +103,7 @@ def parser():
     length.add_argument("--seconds", type=float, metavar="S", help="about so long with the ordinary Trainer, instead of --steps")
     training.add_argument("--rounds", type=int, metavar="N", help="how often each is timed, in turn; the median counts [1]")
     training.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(training)
+    add_settings(training, without=("rounds",))  # a bench's rounds are its own
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
@@ -111,11 +111,11 @@ def parser():
     return top
 
 
-def add_settings(command):
+def add_settings(command, without=()):
     """One flag per setting of the schema, grouped as the schema groups them."""
     for title, fields in groupby(dataclasses.fields(schema.Config), key=lambda field: field.metadata["group"]):
         group = command.add_argument_group(title)
-        for field in fields:
+        for field in (field for field in fields if field.name not in without):
             kind, text = str(field.type), field.metadata["help"]
             if field.default not in (None, dataclasses.MISSING):
                 text += f" [{DEFAULTS.get(str(field.default), field.default)}]"

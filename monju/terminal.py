@@ -110,6 +110,7 @@ def tables(metrics):
     costs = [cost_table(metrics), ""] if "cost" in metrics else []
     parts = [accuracy_table(metrics), "", *verdicts(metrics), quality_table(metrics), ""]
     parts += [*cluster_tables(metrics), *costs, gate_line(metrics)]
+    parts += ["", rounds_table(metrics)] if "rounds" in metrics else []
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # Text: brackets are no markup
 
 
@@ -164,6 +165,17 @@ def cost_table(metrics):
             rows.append((TITLES[key], *amounts(total), "" if share is None else f"{percent(share)} %"))
             rows += [(f" {trained_on(name, model)}", *amounts(cost[name]), "") for name, model in models.items()]
     return grid("Cost of training", ("", *COSTS, "of baseline's\ntokens"), rows)
+
+
+def rounds_table(metrics):
+    """Every expert, the ensemble and the experts' average after each round of branch, train, merge."""
+    rounds = metrics["rounds"]
+    models = {name: [found["experts"][name] for found in rounds] for name in metrics["experts"]}
+    models |= {TITLES["monju"]: [found["monju"] for found in rounds], "Their average": [found["merged"] for found in rounds]}
+    rows = [(name, *(percent(model["accuracy"]) for model in line)) for name, line in models.items()]
+    rows.append(("1,000 tokens so far", *(f"{found['tokens'] / 1000:,.0f}" for found in rounds)))
+    return grid("Accuracy % after each round; from the second on, no cluster is out of fold",
+                ("", *(str(found["round"]) for found in rounds)), rows)
 
 
 def gate_line(metrics):

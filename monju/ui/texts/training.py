@@ -27,6 +27,7 @@ SETTINGS = {
     "finetuning": ("Fine-tuning", "微調整", "全重み（full）または低ランクアダプタ（lora）"),
     "lora_rank": ("Adapter rank", "アダプタのランク", "低ランクアダプタのランク"),
     "epochs": ("Epochs", "エポック数", "各モデルが自分の文を読む回数"),
+    "rounds": ("Rounds", "ラウンド数", "分岐・学習・統合（BTM）のラウンド数。ステップ数を等分し、2 回目以降は全エキスパートの平均から学習を始めます"),
     "batch_size": ("Batch size", "バッチサイズ", "1 ステップの文数"),
     "learning_rate": ("Learning rate", "学習率", "学習率の最大値"),
     "warmup": ("Warm-up", "ウォームアップ", "学習率を上げていくステップの割合"),
