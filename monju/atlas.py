@@ -77,7 +77,7 @@ class Atlas:
 
 def draw(run, monju, train, size=MOST):
     """Draw the map of a run whose predictions are stored, into map/: `size` sentences of `train`, the run's training Split."""
-    monju = Monju(run, monju.clustering, monju.tokenizer, monju.models, monju.members)  # the control says nothing here
+    monju = Monju(run, monju.clustering, monju.tokenizers, monju.models, monju.members)  # the control says nothing here
     placed = monju.clustering.labels_
     rows = sources.stratified(placed * (train.labels.max() + 1) + train.labels, min(size, MOST), run.config.seed)
     votes = monju.votes([train.texts[row] for row in rows])

@@ -25,7 +25,8 @@ import transformers
 from monju import backbones, sources, workers
 from monju.ensemble import Monju
 from monju.errors import MonjuError
-from monju.experts import Expert, endless_batches, wants_bf16
+from monju.experts import Expert, wants_bf16
+from monju.orders import Sentences, buckets
 
 SHIPPED = Path(__file__).resolve().parents[1] / "trained" / "sst2-minilm"
 BATCH = 32  # of the peers: what the pipelines were fastest with
@@ -302,7 +303,7 @@ class Bench:
 
     def batches(self):
         """The batches of ours, in their order."""
-        return endless_batches(np.array([len(sentence) for sentence in self.tokens]), self.config.batch_size, np.random.default_rng(0))
+        return buckets(Sentences(np.array([len(sentence) for sentence in self.tokens])), self.config.batch_size, np.random.default_rng(0))
 
     @property
     def bf16(self):

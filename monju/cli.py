@@ -1,4 +1,4 @@
-"""The command line: python -m monju train | evaluate | compare | predict | map | bench | app.
+"""The command line: python -m monju train | evaluate | compare | predict | map | sweep | bench | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from itertools import groupby
+from pathlib import Path
 
 from monju import config as schema
 from monju.errors import MonjuError
@@ -85,6 +86,18 @@ def parser():
     chart.add_argument("--size", type=int, default=10_000, metavar="N", help="sentences on it, at most 10,000 [10000]")
     chart.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
+    sweep = commands.add_parser("sweep", help="several seeds, and every combination of a few settings, each trained once",
+                                argument_default=argparse.SUPPRESS)
+    sweep.set_defaults(command=run_sweep)
+    sweep.add_argument("--out", required=True, metavar="DIR", help="the folder of its runs; what it holds already is not trained again")
+    sweep.add_argument("--over", action="append", metavar="SETTING=A,B,C", help="a setting and its values, such as k=3,4 or sharpness=0,1,4; "
+                       "may be given several times")
+    sweep.add_argument("--seeds", type=int, metavar="N", help="runs of each combination, mean and sd over them are told [1]")
+    sweep.add_argument("--budget", type=float, metavar="MINUTES", help="refuse to start where the trainings would take longer")
+    sweep.add_argument("--preset", choices=("auto", *schema.PRESETS), help="settings to start from")
+    sweep.add_argument("--json", action="store_true", help="print sweep.json instead of the table")
+    add_settings(sweep)
+
     bench = commands.add_parser("bench", help="speed against what one would otherwise use")
     kinds = bench.add_subparsers(required=True, metavar="predict|train", parser_class=Parser)
     reading = kinds.add_parser("predict", help="a run's models against transformers pipelines and ONNX Runtime sessions")
@@ -103,7 +116,7 @@ def parser():
     length.add_argument("--seconds", type=float, metavar="S", help="about so long with the ordinary Trainer, instead of --steps")
     training.add_argument("--rounds", type=int, metavar="N", help="how often each is timed, in turn; the median counts [1]")
     training.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(training)
+    add_settings(training, without=("rounds",))  # a bench's rounds are its own
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
@@ -111,11 +124,11 @@ def parser():
     return top
 
 
-def add_settings(command):
+def add_settings(command, without=()):
     """One flag per setting of the schema, grouped as the schema groups them."""
     for title, fields in groupby(dataclasses.fields(schema.Config), key=lambda field: field.metadata["group"]):
         group = command.add_argument_group(title)
-        for field in fields:
+        for field in (field for field in fields if field.name not in without):
             kind, text = str(field.type), field.metadata["help"]
             if field.default not in (None, dataclasses.MISSING):
                 text += f" [{DEFAULTS.get(str(field.default), field.default)}]"
@@ -157,6 +170,33 @@ def run_train(asked):
         print(f"monju: stopped; continue with `{command(asked.out)} --resume`.", file=sys.stderr)
         return INTERRUPTED
     return report(Run.open(asked.out).read_json("metrics.json"), vars(asked).get("json"))
+
+
+def run_sweep(asked):
+    from monju.figures import sweep_plot
+    from monju.run import write
+    from monju.sweep import sweep
+    from monju.terminal import print_sweep, show
+
+    own = ("command", "out", "over", "seeds", "budget", "preset", "json")
+    preset, why = schema.choose_preset(vars(asked).get("preset", "auto"))
+    print(why, file=sys.stderr)
+    config = schema.Config(**{**schema.PRESETS[preset], **{name: value for name, value in vars(asked).items() if name not in own}})
+    over = {}
+    for text in vars(asked).get("over", []):
+        name, _, values = text.partition("=")
+        if not values:
+            raise MonjuError(f"--over {text} names no values: write it as --over k=3,4")
+        over[name.strip().removeprefix("--").replace("-", "_")] = values.split(",")
+    if unknown := [name for name in over if name not in config.to_json() or name in ("backbones", "orders", "label_names", "seed")]:
+        raise MonjuError(f"--over cannot vary {unknown[0]!r}: name a setting of `train` that has one value (--seeds varies the seed)")
+    show(sweep(config, over, asked.out, vars(asked).get("seeds", 1), vars(asked).get("budget")))
+    with open(os.path.join(asked.out, "sweep.json"), encoding="utf-8") as file:
+        found = json.load(file)
+    path = os.path.join(asked.out, "sweep.html")
+    write(Path(path), sweep_plot(found).to_html(include_plotlyjs=True))
+    print(f"The picture is in {path}.", file=sys.stderr)
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_sweep(found)
 
 
 def run_evaluate(asked):

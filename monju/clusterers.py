@@ -80,8 +80,20 @@ class BalancedClusterer(KMeansClusterer):
         return self
 
 
+class RandomClusterer(KMeansClusterer):
+    """A control: clusters of equal size drawn by lot, to tell whether geometry matters at all."""
+
+    def fit(self, vectors):
+        """Deal out vectors [n, dim] at random; the centres are the clusters' means, nearly one point."""
+        refuse_too_few(vectors, self.k)
+        labels = np.random.default_rng(self.seed).permutation(np.arange(len(vectors)) % self.k)
+        centres = np.stack([np.asarray(vectors, np.float64)[labels == c].mean(axis=0) for c in range(self.k)])
+        self.centres_, self.labels_ = in_order(centres, labels)
+        return self
+
+
 class GMMClusterer(KMeansClusterer):
-    """A Gaussian mixture with diagonal covariances; the only clusterer that also gives a posterior."""
+    """A Gaussian mixture with diagonal covariances, which also gives a posterior."""
 
     def fit(self, vectors):
         """Learn from vectors [n, dim]; the centres are the components' means, labels the likeliest component."""
@@ -109,7 +121,36 @@ class GMMClusterer(KMeansClusterer):
         return self
 
 
-TABLE = {"balanced": BalancedClusterer, "kmeans": KMeansClusterer, "gmm": GMMClusterer}
+class DomainClusterer(GMMClusterer):
+    """One cluster a domain, as the data name it (BTM, Li et al. 2022): a Gaussian around each gives a posterior to sentences
+    whose domain nobody names."""
+
+    by_domain = True  # `fit` is also given the domains
+
+    def fit(self, vectors, domains):
+        """Learn from vectors [n, dim] and their domains (n names); `domains_` are the names in the clusters' order.
+
+        Raises MonjuError where there are no names, or not k different ones.
+        """
+        if not domains:
+            raise MonjuError("--clusterer domain must know each sentence's domain: name its column with --domain-column, "
+                             "or join data sets with --data one+other")
+        found, labels = np.unique(domains, return_inverse=True)
+        if len(found) != self.k:
+            raise MonjuError(f"the data have {len(found)} domains ({', '.join(found[:5])}{'…' if len(found) > 5 else ''}) "
+                             f"and --k is {self.k}: " + (f"use --k {len(found)}" if len(found) > 1 else "bring a second domain"))
+        vectors = np.asarray(vectors, np.float64)
+        parts = [vectors[labels == c] for c in range(self.k)]
+        centres = np.stack([part.mean(axis=0) for part in parts])
+        order = ordering(centres, labels)
+        self.centres_, self.labels_, self.domains_ = centres[order], np.argsort(order)[labels], found[order].tolist()
+        self.variances_ = np.stack([part.var(axis=0) for part in parts])[order] + 1e-5  # as scikit-learn's mixtures: never zero
+        self.weights_ = np.bincount(self.labels_) / len(labels)
+        return self
+
+
+TABLE = {"balanced": BalancedClusterer, "kmeans": KMeansClusterer, "gmm": GMMClusterer, "random": RandomClusterer,
+         "domain": DomainClusterer}
 
 
 def balanced_assignment(cost, prices=None):

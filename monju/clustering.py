@@ -18,10 +18,12 @@ class Clustering:
         self.embedder = embedders.TABLE[config.embedder](config)
         self.clusterer = clusterers.TABLE[config.clusterer](config.k, config.seed)
 
-    def fit(self, texts):
-        """Learn embedder and clusters from the training sentences; `labels_` [n] is each one's cluster."""
+    def fit(self, texts, domains=None):
+        """Learn embedder and clusters from the training sentences (and the names of their domains, where the clusterer
+        asks for them); `labels_` [n] is each one's cluster."""
         self.embedder, vectors = vectors_of.fitted(self.embedder, texts)
-        self.labels_ = self.clusterer.fit(vectors).labels_
+        named = (domains,) if getattr(self.clusterer, "by_domain", False) else ()
+        self.labels_ = self.clusterer.fit(vectors, *named).labels_
         clusterers.refuse_empty(self.labels_, self.clusterer.k)
         return self
 

@@ -28,9 +28,11 @@ class Config:
 
     # data
     data: str = option("rotten-tomatoes", "where the labelled sentences come from: a name (sst2, rotten-tomatoes, imdb), "
-                       "a hub dataset, a file or a folder", group="data")
+                       "a hub dataset, a file or a folder; several are joined by +", group="data")
     text_column: str | None = option(None, "column that holds the sentences (found by its usual names)", group="data")
     label_column: str | None = option(None, "column that holds the labels (found by its usual names)", group="data")
+    domain_column: str | None = option(None, "column that names each sentence's domain, for the clusterer domain (in joined data, "
+                                       "one+other, every data set is a domain)", group="data")
     label_names: list[str] = option([], "names of the labels, in the labels' order (the source's own)", group="data")
     keep_overlap: bool = option(False, "keep training sentences that also stand in the held-out split", group="data")
     sample: int | None = option(None, "train on a stratified sample of this many sentences (all)", group="data", least=4)
@@ -53,9 +55,16 @@ class Config:
     # fine-tuning, the same for every model of the run
     backbone: str = option("all-MiniLM-L6-v2", "pretrained encoder: a hub name, a folder or an installed package's",
                            group="fine-tuning")
+    backbones: str | None = option(None, "a backbone for each expert, in their order, with commas between (all have --backbone)",
+                                   group="fine-tuning")
+    orders: str = option("buckets", "the order in which the models meet their sentences, one for all or, with commas between, one "
+                         "for each: buckets (of like length, in random order), shuffled, short-to-long, easy-to-hard, by-cluster",
+                         group="fine-tuning")
     finetuning: str = option("full", "all weights, or low-rank adapters", group="fine-tuning", choices=("full", "lora"))
     lora_rank: int = option(16, "rank of the adapters", group="fine-tuning", least=1)
     epochs: float = option(3.0, "passes over a model's own sentences", group="fine-tuning", more_than=0)
+    rounds: int = option(1, "branch, train, merge (BTM): rounds over which an expert's steps are spread; from the second on it "
+                         "starts from the average of all experts", group="fine-tuning", least=1, below=11)
     batch_size: int = option(32, "sentences per step", group="fine-tuning", least=1)
     learning_rate: float = option(1e-4, "peak learning rate", group="fine-tuning", more_than=0)
     warmup: float = option(0.06, "share of the steps over which the learning rate rises", group="fine-tuning", least=0, below=1)
@@ -84,8 +93,34 @@ class Config:
         if comb(self.k, self.subset_size) > 64:
             raise MonjuError(f"--k {self.k} with --subset-size {self.subset_size} asks for "
                              f"{comb(self.k, self.subset_size)} experts; at most 64: choose a smaller k or a subset size near 1 or k")
-        if self.gate == "posterior" and self.clusterer != "gmm":
-            raise MonjuError(f"--gate posterior needs --clusterer gmm; {self.clusterer} has no posterior")
+        if self.rounds > 1 and self.finetuning == "lora":
+            raise MonjuError(f"--rounds {self.rounds} averages experts, and the average of adapters is no adapter of their rank: "
+                             "use --finetuning full")
+        for name, given in (("backbones", self.backbones), ("orders", self.orders)):
+            if given is not None and not 1 <= len(each(given)) <= comb(self.k, self.subset_size):
+                raise MonjuError(f"{flag(name)} names {len(each(given))} for {comb(self.k, self.subset_size)} experts: "
+                                 "name one for all, or at most one for each")
+        known = importlib.import_module("monju.orders").TABLE
+        if unknown := [order for order in each(self.orders) if order not in known]:
+            raise MonjuError(f"--orders cannot be {unknown[0]!r}; choose from {', '.join(known)}")
+        if self.rounds > 1 and len(self.all_backbones) > 1:
+            raise MonjuError(f"--rounds {self.rounds} averages experts, and different --backbones have no average: leave one of them out")
+        if self.gate == "posterior" and self.clusterer not in ("gmm", "domain"):
+            raise MonjuError(f"--gate posterior needs --clusterer gmm or domain; {self.clusterer} has no posterior")
+
+    @property
+    def all_backbones(self):
+        """The backbones' names, each once; a run of several reads every sentence with each one's own tokenizer."""
+        return list(dict.fromkeys(each(self.backbones))) if self.backbones else [self.backbone]
+
+    def backbone_of(self, number):
+        """The backbone of an expert by its number, and of the baseline's and the control's member of the same number."""
+        names = each(self.backbones) if self.backbones else [self.backbone]
+        return names[number % len(names)]
+
+    def order_of(self, number):
+        """The order in which that model meets its sentences."""
+        return each(self.orders)[number % len(each(self.orders))]
 
     def to_json(self):
         """The settings as plain JSON values, in the schema's order."""
@@ -107,6 +142,11 @@ def choices(field):
     if table is None:
         return field.metadata["choices"]
     return tuple(importlib.import_module(f"monju.{table}").TABLE)
+
+
+def each(names):
+    """The names in a setting that has several, with commas between."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def flag(name):

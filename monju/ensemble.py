@@ -120,8 +120,8 @@ class Monju:
     'positive'
     """
 
-    def __init__(self, run, clustering, tokenizer, models, members, equal_cost=()):
-        self.run, self.config, self.clustering, self.tokenizer, self.models = run, run.config, clustering, tokenizer, models
+    def __init__(self, run, clustering, tokenizers, models, members, equal_cost=()):
+        self.run, self.config, self.clustering, self.tokenizers, self.models = run, run.config, clustering, tokenizers, models
         self.labels, self.label_names = run.manifest["data"]["labels"], run.manifest["data"]["label_names"]
         self.subsets = gates.subsets(self.config.k, self.config.subset_size)
         self.clusters = clusterers.names(self.config.k)
@@ -129,13 +129,32 @@ class Monju:
         self.members, self.equal_cost = list(members), list(equal_cost)
         self.way = None
 
+    @property
+    def tokenizer(self):
+        """The first expert's tokenizer; every model's in a run of one backbone."""
+        return self.tokenizers[self.config.backbone_of(0)]
+
     @cached_property
+    def stacks(self):
+        """For each backbone, the first expert's first: (its models' places among all, its tokenizer, its models as one Stack);
+        the embedder's encoder is among the first's models where it is their own backbone."""
+        groups = self.experts, self.members, self.equal_cost
+        of = [self.config.backbone_of(number) for group in groups for number in range(len(group))]
+        embeds = backbones.hub_name(getattr(self.clustering.embedder, "name", ""))
+        found = []
+        for backbone in dict.fromkeys(of):
+            places = [place for place, name in enumerate(of) if name == backbone]
+            asked = [self.models[sum(groups, [])[place]] for place in places]
+            guest = self.clustering.embedder.encoder() if not found and backbones.hub_name(backbone) == embeds else None
+            tokenizer = self.tokenizers[backbone]
+            found.append((places, tokenizer, Stack([(expert.model, expert.low_rank) for expert in asked], tokenizer.pad_token_id,
+                                                   asked[0].device, guest)))
+        return found
+
+    @property
     def stack(self):
-        """All models as one, and the embedder's encoder among them where it is the models' own backbone."""
-        asked = [self.models[name] for name in self.experts + self.members + self.equal_cost]
-        same = backbones.hub_name(getattr(self.clustering.embedder, "name", "")) == backbones.hub_name(self.config.backbone)
-        return Stack([(expert.model, expert.low_rank) for expert in asked], self.tokenizer.pad_token_id, asked[0].device,
-                     self.clustering.embedder.encoder() if same else None)
+        """The models on the first expert's backbone as one; all models in a run of one backbone."""
+        return self.stacks[0][2]
 
     @classmethod
     def load(cls, path, device="auto", controls=False):
@@ -152,14 +171,15 @@ class Monju:
         config, models = replace(run.config, device=device.type), run.manifest["models"]  # here, not where it was trained
         names = {"experts": models["experts"], "baseline": models["baseline"],
                  "equal-cost": models["equal-cost"] if controls else []}
-        tokenizer = backbones.tokenizer(config.backbone)
+        tokenizers = {backbone: backbones.tokenizer(backbone) for backbone in config.all_backbones}
         labels = len(run.manifest["data"]["labels"])
-        loaded = {model_key(kind, name): Expert.load(run.path / kind / name, labels, tokenizer.pad_token_id, device)
-                  for kind, members in names.items() for name in members}
+        loaded = {model_key(kind, name): Expert.load(run.path / kind / name, labels,
+                                                     tokenizers[config.backbone_of(number)].pad_token_id, device)
+                  for kind, members in names.items() for number, name in enumerate(members)}
         clustering = Clustering.load(run.path / "clustering", config)
-        opened = cls(run, clustering, tokenizer, loaded, names["baseline"],
+        opened = cls(run, clustering, tokenizers, loaded, names["baseline"],
                      [model_key("equal-cost", name) for name in names["equal-cost"]])
-        opened.stack  # now, not when the first sentence comes
+        opened.stacks  # now, not when the first sentence comes
         return opened
 
     def votes(self, texts):
@@ -167,12 +187,18 @@ class Monju:
         texts = [check_text(text) for text in texts]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
-        tokens = backbones.encode(self.tokenizer, texts, self.config.max_tokens)
-        if self.stack.guest and len(texts) <= BATCH and max(map(len, tokens)) < self.config.max_tokens:  # no sentence was cut
-            logits, *states = self.stack.logits_and_states(tokens)
+        (places, tokenizer, stack), *others = self.stacks
+        tokens = backbones.encode(tokenizer, texts, self.config.max_tokens)
+        if stack.guest and len(texts) <= BATCH and max(map(len, tokens)) < self.config.max_tokens:  # no sentence was cut
+            logits, *states = stack.logits_and_states(tokens)
             vectors, distances, posterior = self.clustering.place_vectors(self.clustering.embedder.pool(*states))
         else:
-            logits, (vectors, distances, posterior) = self.stack.logits(tokens, beside=lambda: self.clustering.place(texts))
+            logits, (vectors, distances, posterior) = stack.logits(tokens, beside=lambda: self.clustering.place(texts))
+        if others:
+            found, logits = logits, np.zeros((len(texts), len(self.models), stack.labels), np.float32)
+            logits[:, places] = found
+            for places, tokenizer, stack in others:
+                logits[:, places], _ = stack.logits(backbones.encode(tokenizer, texts, self.config.max_tokens))
         return Votes(self.clusters, self.subsets, self.experts, self.members, self.equal_cost,
                      vectors, distances, posterior, logits)
 
@@ -228,8 +254,8 @@ def expert_names(config):
 
 
 def model_key(kind, name):
-    """A model's name among all of a run's: only the control's needs its folder to tell it from the baseline's."""
-    return f"{kind}/{name}" if kind == "equal-cost" else name
+    """A model's name among all of a run's: only the control's and an earlier round's need their folder to be told apart."""
+    return name if kind in ("experts", "baseline") else f"{kind}/{name}"
 
 
 def check_text(text):

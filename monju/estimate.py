@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import environ, pathsep
 from pathlib import Path
 
@@ -24,10 +24,9 @@ class Trial:
     """A few steps of each job, nothing written: what `workers.run_all` runs in place of a Workshop."""
 
     config: object
-    tokenizer: object
-    tokens: list
+    encoded: dict  # backbone → Encoded
     labels: object
-    held_out: list
+    clusters: object
     label_names: list
 
     def fit(self, job, device):
@@ -36,15 +35,17 @@ class Trial:
 
         from monju.experts import Expert
 
-        expert = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id, job.seed, device)
-        rows, first, last = [self.tokens[row] for row in job.rows], None, None
-        for last in expert.fit(self.config, rows, self.labels[job.rows], job.seed, STEPS, report_every=1):
+        reads = self.encoded[job.backbone]
+        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
+        rows, first, last = [reads.train[row] for row in job.rows], None, None
+        for last in expert.fit(self.config, rows, self.labels[job.rows], job.seed, STEPS, report_every=1, order=job.order,
+                               clusters=self.clusters[job.rows]):
             first = first or (last if last.step == WARMING else None)
             if last.step > WARMING and last.seconds > SECONDS:
                 break
         seconds = last.seconds - first.seconds
         began = time.perf_counter()
-        expert.logits(self.held_out)
+        expert.logits(reads.held_out)
         checked = time.perf_counter() - began
         yield {"steps": last.step - first.step, "tokens_per_s": (last.tokens - first.tokens) / seconds, "check": checked,
                "sentences_per_s": (last.sentences - first.sentences) / seconds,
@@ -61,28 +62,29 @@ def measure(config):
     from monju import backbones, clusterers, sources, training, workers
     from monju.clustering import Clustering
 
-    data = sources.load(config.data, text_column=config.text_column, label_column=config.label_column,
-                        label_names=config.label_names, keep_overlap=config.keep_overlap, sample=config.sample, seed=config.seed)
-    device, tokenizer = backbones.pick_device(config.device), backbones.tokenizer(config.backbone)
+    data = sources.load_for(config)
+    device = backbones.pick_device(config.device)
     n = len(data.train.texts)
     some = sources.stratified(data.train.labels, min(n, SAMPLE), config.seed)
     began = time.perf_counter()
-    found = Clustering(config).fit([data.train.texts[row] for row in some]).labels_
+    domains = data.train.domains and [data.train.domains[row] for row in some]
+    found = Clustering(config).fit([data.train.texts[row] for row in some], domains).labels_
     clustering_s = (time.perf_counter() - began) * n / len(some)
     clusters = np.empty(n, int)
     clusters[some] = found
     rest = np.setdiff1d(np.arange(n), some)
     clusters[rest] = np.resize(found, len(rest))  # the sample's shares
     training.refuse_one_sided(config, clusters, data)
-    tokens = backbones.encode(tokenizer, data.train.texts, config.max_tokens)
-    jobs = training.plan(config, clusters, np.array([len(sentence) for sentence in tokens]))
+    encoded = {name: training.Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
+    jobs = training.plan(config, clusters, encoded[config.backbone_of(0)].lengths)
     yield {"train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n else None,
            "clusters": dict(zip(clusterers.names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 
     places = training.places(config, len(jobs))
-    held_out = backbones.encode(tokenizer, data.validation.texts[: training.HELD_OUT_SENTENCES], config.max_tokens)
-    trial = Trial(config, tokenizer, tokens, data.train.labels, held_out, data.label_names)
+    read = min(training.HELD_OUT_SENTENCES, len(data.validation.texts))
+    encoded = {name: replace(one, held_out=one.held_out[:read]) for name, one in encoded.items()}
+    trial = Trial(config, encoded, data.train.labels, clusters, data.label_names)
     with Peak() as peak:
         told = [report for _, report in workers.run_all(trial, jobs[: len(places)], places)]
     speed = float(np.mean([report["tokens_per_s"] for report in told]))
@@ -90,7 +92,7 @@ def measure(config):
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
         ends[ends.index(min(ends))] += job.tokens / speed + (training.HELD_OUT_CHECKS + 1) * check
-    reading = check / len(held_out) * len(data.validation.texts) * len(jobs)
+    reading = check / read * len(data.validation.texts) * len(jobs)
     gpu = max(report["gpu"] for report in told)
     yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu else "processes",
            "steps": sum(report["steps"] for report in told), "places": len(places), "device": device.type,

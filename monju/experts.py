@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from monju import backbones, dropout
+from monju import backbones, dropout, orders
 from monju.errors import MonjuError
 
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # between peft and transformers
@@ -57,11 +57,12 @@ class Expert:
             dropout.install(model)
         return cls(model, padding, device)
 
-    def fit(self, config, tokens, labels, seed, steps=None, report_every=None):
+    def fit(self, config, tokens, labels, seed, steps=None, report_every=None, order="buckets", clusters=None):
         """Fine-tune on tokens (n lists of ids) and labels [n]; a generator of `Step`s that trains as it is read.
 
-        The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches of like
-        length in random order. `steps` overrides the number that `config.epochs` asks for.
+        The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches in an `order` of
+        `orders.TABLE`, which may look at the sentences' clusters [n]. `steps` overrides the number that
+        `config.epochs` asks for.
         """
         random = np.random.default_rng(seed)
         torch.manual_seed(seed)
@@ -77,7 +78,13 @@ class Expert:
         loss_sum = torch.zeros((), device=self.device)
         seen = read = 0
         began = time.perf_counter()
-        for step, rows in zip(range(1, steps + 1), endless_batches(lengths, config.batch_size, random)):
+
+        def losses():
+            words.put_back()
+            return self.losses(tokens, labels)
+
+        batches = orders.TABLE[order](orders.Sentences(lengths, clusters, losses), config.batch_size, random)
+        for step, rows in zip(range(1, steps + 1), batches):
             self.model.train()
             ids, mask = self._padded([tokens[row] for row in rows])
             target = torch.as_tensor(labels[rows], device=self.device)
@@ -111,6 +118,11 @@ class Expert:
             with torch.inference_mode():
                 out[rows] = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
         return out
+
+    def losses(self, tokens, labels):
+        """−log p of the right label of each sentence: tokens (n lists of ids), labels [n] → [n]."""
+        logits = torch.from_numpy(self.logits(tokens))
+        return torch.nn.functional.cross_entropy(logits, torch.as_tensor(labels), reduction="none").numpy()
 
     def save(self, folder, tokenizer):
         """Write a folder that plain transformers (a full model) or peft (an adapter) loads.
@@ -204,15 +216,6 @@ def factors(adapted, device):
     return {name: (layer.lora_A["default"].weight.detach().float().to(device),
                    layer.lora_B["default"].weight.detach().float().to(device) * layer.scaling["default"])
             for name, layer in adapted.base_model.model.named_modules() if hasattr(layer, "lora_A") and "default" in layer.lora_A}
-
-
-def endless_batches(lengths, size, random):
-    """Rows of sentences of like length, batches in random order, epoch after epoch."""
-    while True:
-        jittered = lengths + random.random(len(lengths))  # who meets whom among equals changes every epoch
-        batches = backbones.length_batches(jittered, size)
-        random.shuffle(batches)
-        yield from batches
 
 
 def linear_schedule(steps, warmup):

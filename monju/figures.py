@@ -126,6 +126,47 @@ def alpha_distribution(experts, alpha, say, bins=40):
                          "tickfont": {"size": 15, "color": LIGHT["ink"]}})
 
 
+def rounds_curve(rounds, say):
+    """Accuracy after each round of branch, train, merge: every expert, the ensemble, and the experts' average."""
+    lines = [(name, [found["experts"][name] for found in rounds], "faint", "circle", "dot") for name in rounds[0]["experts"]]
+    lines += [(say("monju"), [found["monju"] for found in rounds], "blue", "square", "solid"),
+              (say("fig_merged"), [found["merged"] for found in rounds], "vermilion", "diamond", "dash")]
+    x = [found["round"] for found in rounds]
+    traces = []
+    for name, found, colour, symbol, dash in lines:
+        shares = [100 * one["accuracy"] for one in found]
+        told = [say("fig_round_told", model=name, round=number, accuracy=f"{share:.2f}", low=f"{100 * one['interval'][0]:.1f}",
+                    high=f"{100 * one['interval'][1]:.1f}") for number, share, one in zip(x, shares, found)]
+        traces.append({"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": shares, "customdata": told,
+                       "hovertemplate": "%{customdata}<extra></extra>",
+                       "line": {"color": LIGHT[colour], "width": 1.5 if colour == "faint" else 3, "dash": dash},
+                       "marker": {"color": LIGHT[colour], "symbol": symbol, "size": 7 if colour == "faint" else 10}})
+    return figure(traces, height=380, margin={"l": 10, "r": 10, "t": 44, "b": 10},
+                  legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+                  xaxis={**axis(), "title": {"text": say("fig_round")}, "tickmode": "array", "tickvals": x},
+                  yaxis={**axis(), "title": {"text": say("col_accuracy")}, "ticksuffix": " %"})
+
+
+def sweep_plot(found):
+    """A sweep's combinations one below another: Monju and the baseline, mean accuracy with sd over the seeds."""
+    labels = {row["name"]: [] for row in found["rows"] if row["name"] in ("monju", "baseline")}
+    for row in found["rows"]:
+        if row["name"] in labels:
+            labels[row["name"]].append((", ".join(f"{name}={value}" for name, value in row["settings"].items()) or "as asked", row["accuracy"]))
+    looks = {"monju": ("Monju", "blue", "square"), "baseline": ("Baseline", "vermilion", "circle")}
+    traces = []
+    for name, points in labels.items():
+        title, colour, symbol = looks[name]
+        traces.append({"type": "scatter", "mode": "markers", "name": title, "y": [label for label, _ in points],
+                       "x": [100 * accuracy["mean"] for _, accuracy in points],
+                       "error_x": {"array": [100 * (accuracy["sd"] or 0) for _, accuracy in points], "color": LIGHT[colour]},
+                       "marker": {"color": LIGHT[colour], "symbol": symbol, "size": 11}})
+    return figure(traces, height=160 + ROW * max(map(len, labels.values())), margin={"l": 10, "r": 10, "t": 44, "b": 10},
+                  legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+                  xaxis={**axis(), "title": {"text": "accuracy, mean and standard deviation over the seeds"}, "ticksuffix": " %"},
+                  yaxis={**axis(), "autorange": "reversed"})
+
+
 def axis():
     return {"gridcolor": LIGHT["line"], "zeroline": False, "linecolor": LIGHT["line"], "tickfont": {"size": 14, "color": LIGHT["faint"]},
             "automargin": True, "fixedrange": True, "ticks": ""}

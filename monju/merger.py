@@ -29,6 +29,8 @@ class Merger:
     @cached_property
     def models(self):
         """What every expert was before fine-tuning, and each expert after: plain classifiers."""
+        if len(self.monju.config.all_backbones) > 1:
+            raise MonjuError("the experts have different backbones, and only models of one architecture can be merged")
         config, names = self.monju.config, self.monju.label_names
         start = Expert.start(config, names, self.padding, config.seed * 1000, self.device).model
         experts = [Expert.load(self.monju.run.path / "experts" / name, len(names), self.padding, self.device).model

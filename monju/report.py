@@ -236,11 +236,14 @@ def drawn(results, say):
         key: f"{100 * share:.1f}" for key, share in zip(("experts", "members"), among) if share is not None})
     curves = {key: calibration(predictions[key], results.labels) for key in ("monju", "baseline") if predictions[key] is not None}
     errors = say("comma").join(f"{say(key)} {metrics[key]['ece']:.3f}" for key in curves)
-    return [("clusters", say("fig_cluster"), say("note_cluster"), figures.cluster_accuracy(metrics, say)),
-            ("agreement", say("fig_agreement"), said, figures.model_agreement(names, same, say)),
-            ("calibration", say("fig_calibration"), say("note_calibration") + " ECE: " + errors,
-             figures.calibration_curve(curves, metrics["labels"], say)),
-            ("alpha", say("fig_alpha"), say("note_alpha"), figures.alpha_distribution(predictions.experts, predictions.alpha, say))]
+    found = [("clusters", say("fig_cluster"), say("note_cluster"), figures.cluster_accuracy(metrics, say)),
+             ("agreement", say("fig_agreement"), said, figures.model_agreement(names, same, say)),
+             ("calibration", say("fig_calibration"), say("note_calibration") + " ECE: " + errors,
+              figures.calibration_curve(curves, metrics["labels"], say)),
+             ("alpha", say("fig_alpha"), say("note_alpha"), figures.alpha_distribution(predictions.experts, predictions.alpha, say))]
+    if "rounds" in metrics:
+        found.append(("rounds", say("fig_rounds"), say("note_rounds"), figures.rounds_curve(metrics["rounds"], say)))
+    return found
 
 
 # the report

@@ -35,6 +35,7 @@ class Split:
 
     texts: list[str]
     labels: np.ndarray
+    domains: list[str] | None = None  # each sentence's, where the data name them
 
 
 @dataclass(frozen=True)
@@ -59,27 +60,32 @@ class Parts(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Cleaned sentences, their labels, and the names which the source has for its labels (by class number)."""
+    """Cleaned sentences, their labels, the names which the source has for its labels (by class number), and the sentences'
+    domains, where they are named."""
 
     texts: list[str]
     labels: list[int | str]
     names: list[str]
+    domains: list[str] | None = None
 
     def take(self, indices) -> "Rows":
-        return Rows([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.names)
+        return Rows([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.names,
+                    self.domains and [self.domains[i] for i in indices])
 
     def numbered(self, index: dict) -> Split:
-        return Split(self.texts, np.array([index[label] for label in self.labels], dtype=np.int64))
+        return Split(self.texts, np.array([index[label] for label in self.labels], dtype=np.int64), self.domains)
 
 
 def load_for(config) -> Data:
     """The data of a run's configuration: the same sentences in the same order every time."""
-    return load(config.data, text_column=config.text_column, label_column=config.label_column, label_names=config.label_names,
+    return load(config.data, text_column=config.text_column, label_column=config.label_column,
+                domain_column=config.domain_column, label_names=config.label_names,
                 keep_overlap=config.keep_overlap, sample=config.sample, tuning_size=config.tuning_size, seed=config.seed)
 
 
 def load(
-    source, *, text_column=None, label_column=None, label_names=None, keep_overlap=False, sample=None, tuning_size=0, seed=0
+    source, *, text_column=None, label_column=None, domain_column=None, label_names=None, keep_overlap=False, sample=None,
+    tuning_size=0, seed=0
 ) -> Data:
     """Read a source for training: `Data`, with notes on all that was found and dropped.
 
@@ -88,17 +94,8 @@ def load(
     Raises MonjuError for whatever is wrong with the source, its rows or what is asked of them.
     """
     notes: list[str] = []
-    parts = open_source(source)
-    if parts.train is None:
-        raise MonjuError(f"{source} has no training part: give it a train file or split, or name a single file")
-    train, *rest = read_rows([table for table in parts if table], text_column, label_column, notes)
-    if rest:
-        validation = rest[0]
-    else:
-        kept, held_out = split(train.labels)
-        train, validation = train.take(kept), train.take(held_out)
-        notes.append(f"{source} has no validation part: {len(held_out):,} of its sentences are held out, "
-                     "the same ones every time.")
+    columns = text_column, label_column, domain_column
+    train, validation = join(several, columns, notes) if (several := joined(source)) else both_parts(source, columns, notes)
     labels = sorted({*train.labels, *validation.labels})
     if len(labels) < 2:
         raise MonjuError(f"{source} has only one class, {labels[0]!r}: give data with two or more different labels")
@@ -141,17 +138,67 @@ def load_labelled(source, labels, label_names, *, text_column=None, label_column
     Labels are matched to the run's by value (1 is "1"), else by name whatever the case.
     Raises MonjuError for a label that the run does not know, and as `load` does.
     """
-    parts = open_source(source)
-    [rows] = read_rows([parts.validation or parts.train], text_column, label_column, [])
+    found = []
+    for name in joined(source) or [source]:
+        parts = open_source(name)
+        [rows] = read_rows([parts.validation or parts.train], (text_column, label_column, None), [])
+        found.append(rows.numbered(matched(rows, labels, label_names, name, "the run")))
+    return Split([text for part in found for text in part.texts], np.concatenate([part.labels for part in found]))
+
+
+def matched(rows, labels, label_names, source, other) -> dict:
+    """{label of the rows: its number among `labels`}, by value or by name. Raises MonjuError for one that `other` does not know."""
     by_value = {str(label): i for i, label in enumerate(labels)}
     by_name = {str(name).casefold(): i for i, name in enumerate(label_names)}
     index = {}
     for label in set(rows.labels):
         index[label] = by_value.get(str(label), by_name.get(name_of(label, rows.names).casefold()))
         if index[label] is None:
-            raise MonjuError(f"{source} has the label {label!r}, which the run does not know: "
+            raise MonjuError(f"{source} has the label {label!r}, which {other} does not know: "
                              f"its labels are {', '.join(map(str, labels))} ({', '.join(label_names)})")
-    return rows.numbered(index)
+    return index
+
+
+def joined(source) -> list[str]:
+    """The sources in `one+other`; none where the whole is a single source's name or path."""
+    names = os.fspath(source).split("+")
+    return names if len(names) > 1 and all(names) and not os.path.exists(os.path.expanduser(os.fspath(source))) else []
+
+
+def join(names, columns, notes) -> tuple[Rows, Rows]:
+    """Several sources as one: their training rows, their held-out rows; every source is a domain unless a column names them.
+
+    Labels are matched to the first source's as in `load_labelled`. Raises MonjuError for a label that it does not know.
+    """
+    found = [both_parts(name, columns, notes) for name in names]
+    (train, validation), first = found[0], names[0]
+    labels = sorted({*train.labels, *validation.labels})
+    label_names = [name_of(label, train.names) for label in labels]
+
+    def one(part):
+        texts, values, domains = [], [], []
+        for name, rows in zip(names, (parts[part] for parts in found)):
+            index = matched(rows, labels, label_names, name, first)
+            texts += rows.texts
+            values += [labels[index[label]] for label in rows.labels]
+            domains += rows.domains or [name] * len(rows.texts)
+        return Rows(texts, values, train.names, domains)
+
+    return one(0), one(1)
+
+
+def both_parts(source, columns, notes) -> tuple[Rows, Rows]:
+    """One source's cleaned training and held-out rows, the latter split off where it has none of its own."""
+    parts = open_source(source)
+    if parts.train is None:
+        raise MonjuError(f"{source} has no training part: give it a train file or split, or name a single file")
+    train, *rest = read_rows([table for table in parts if table], columns, notes)
+    if rest:
+        return train, rest[0]
+    kept, held_out = split(train.labels)
+    notes.append(f"{source} has no validation part: {len(held_out):,} of its sentences are held out, "
+                 "the same ones every time.")
+    return train.take(kept), train.take(held_out)
 
 
 # Sources: each returns Parts.
@@ -269,12 +316,14 @@ def movie_reviews(collection: str) -> Parts:
 # Rows: cleaning, labels, splitting.
 
 
-def read_rows(tables: list[Table], text_column, label_column, notes: list[str]) -> list[Rows]:
+def read_rows(tables: list[Table], columns, notes: list[str]) -> list[Rows]:
     """Clean each table, dropping (and noting) rows without a sentence or a label.
+
+    `columns`: those of sentences, labels and domains, each None to be found; domains are read only where they are named.
 
     What the labels are (numbers or words) is told over all tables together, so that both parts agree.
     """
-    cleaned = []
+    cleaned, (text_column, label_column, domain_column) = [], columns
     for table in tables:
         text_from = find_column(table, text_column, TEXT_COLUMNS, "--text-column")
         label_from = find_column(table, label_column, LABEL_COLUMNS, "--label-column")
@@ -282,12 +331,14 @@ def read_rows(tables: list[Table], text_column, label_column, notes: list[str]) 
         labels = [plain(value, table, label_from).strip() for value in table.columns[label_from]]
         notes.append(f"{table.name}: {len(texts):,} rows, sentences from column {text_from!r}, "
                      f"labels from {label_from!r}.")
-        cleaned.append((table, texts, labels, table.classes.get(label_from, [])))
-    values = label_values({label for _, _, labels, _ in cleaned for label in labels if label}) | {"": None}
+        domains = domain_column and [plain(value, table, domain_column).strip() or "no domain"
+                                     for value in table.columns[find_column(table, domain_column, (), "--domain-column")]]
+        cleaned.append((table, texts, labels, table.classes.get(label_from, []), domains or None))
+    values = label_values({label for _, _, labels, *_ in cleaned for label in labels if label}) | {"": None}
 
     parts = []
-    for table, texts, labels, names in cleaned:
-        rows = Rows(texts, [values[label] for label in labels], names)
+    for table, texts, labels, names, domains in cleaned:
+        rows = Rows(texts, [values[label] for label in labels], names, domains)
         if empty := texts.count(""):
             notes.append(f"{table.name}: {empty:,} rows with an empty sentence dropped.")
         if unlabelled := rows.labels.count(None):

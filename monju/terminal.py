@@ -102,6 +102,25 @@ def print_comparison(found):
         console.print(Text(f"{row['name']} is left out: {row['reason']}."))
 
 
+def print_sweep(found):
+    """Monju and the baseline of every combination of a sweep: mean ± sd over the seeds."""
+    rows = []
+    for row in found["rows"]:
+        if row["name"] in ("monju", "uniform", "baseline", "equal cost"):
+            settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
+            rows.append((settings, row["name"], spread(row["accuracy"]), spread(row["difference"], "+.2f"),
+                         " ".join(f"{p:.2g}" for p in row["p_value"])))
+    seeds = len(found["seeds"])
+    Console(width=None if sys.stdout.isatty() else 110).print(grid(
+        f"{seeds} seed{'s' if seeds > 1 else ''}, {found['rows'][0]['n']:,} sentences; the difference is to the baseline of the same seed",
+        ("", "", "Acc. %", "difference", "p of each seed"), rows))
+
+
+def spread(found, form=".2f"):
+    """A mean in percent with its standard deviation, where there is one."""
+    return f"{100 * found['mean']:{form}}" + ("" if found["sd"] is None else f" ± {100 * found['sd']:.2f}")
+
+
 # the tables of a run
 
 
@@ -110,6 +129,7 @@ def tables(metrics):
     costs = [cost_table(metrics), ""] if "cost" in metrics else []
     parts = [accuracy_table(metrics), "", *verdicts(metrics), quality_table(metrics), ""]
     parts += [*cluster_tables(metrics), *costs, gate_line(metrics)]
+    parts += ["", rounds_table(metrics)] if "rounds" in metrics else []
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # Text: brackets are no markup
 
 
@@ -164,6 +184,17 @@ def cost_table(metrics):
             rows.append((TITLES[key], *amounts(total), "" if share is None else f"{percent(share)} %"))
             rows += [(f" {trained_on(name, model)}", *amounts(cost[name]), "") for name, model in models.items()]
     return grid("Cost of training", ("", *COSTS, "of baseline's\ntokens"), rows)
+
+
+def rounds_table(metrics):
+    """Every expert, the ensemble and the experts' average after each round of branch, train, merge."""
+    rounds = metrics["rounds"]
+    models = {name: [found["experts"][name] for found in rounds] for name in metrics["experts"]}
+    models |= {TITLES["monju"]: [found["monju"] for found in rounds], "Their average": [found["merged"] for found in rounds]}
+    rows = [(name, *(percent(model["accuracy"]) for model in line)) for name, line in models.items()]
+    rows.append(("1,000 tokens so far", *(f"{found['tokens'] / 1000:,.0f}" for found in rounds)))
+    return grid("Accuracy % after each round; from the second on, no cluster is out of fold",
+                ("", *(str(found["round"]) for found in rounds)), rows)
 
 
 def gate_line(metrics):

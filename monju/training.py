@@ -5,15 +5,18 @@ It is a generator: it works while it is read and yields what a terminal or a pag
 It knows nothing of either.
 """
 
+import hashlib
+import json
 import platform
+import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
 import torch
 
-from monju import atlas, backbones, clusterers, evaluate, gates, locks, sources, workers
+from monju import atlas, backbones, clusterers, evaluate, gates, locks, rounds, sources, workers
 from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
@@ -23,6 +26,8 @@ from monju.predictions import save_predictions
 from monju.run import Run, refuse_taken
 
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve
+RECIPE = ("finetuning", "lora_rank", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision", "seed",
+          "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
 HELD_OUT_SENTENCES = 256  # at most, for that curve; the table is drawn from all of them
 
 
@@ -47,7 +52,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Job:
-    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps."""
+    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps, and the folder of the
+    experts from whose average it starts (None: from the backbone)."""
 
     kind: str
     name: str
@@ -55,14 +61,48 @@ class Job:
     seed: int
     steps: int
     tokens: int
+    backbone: str
+    order: str
+    start: str | None = None
 
     @property
     def key(self):
         return model_key(self.kind, self.name)
 
+    @property
+    def model(self):
+        """The model of the finished run that it is, or of which it is an earlier round."""
+        return self.name if self.kind.startswith("rounds/") else self.key
 
-def train(config, out, resume=False):
+    def signature(self, config, fingerprint, clusters):
+        """A digest of all that the trained weights follow from, but for what it starts from: jobs of one signature make one model."""
+        said = [fingerprint, self.rows.tolist(), self.seed, self.steps, self.backbone, self.order, *(getattr(config, name) for name in RECIPE)]
+        said += [clusters[self.rows].tolist()] if self.order == "by-cluster" else []
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A run's sentences as one backbone's tokenizer reads them: lists of token ids."""
+
+    tokenizer: object
+    train: list
+    held_out: list
+
+    @classmethod
+    def by(cls, backbone, data, max_tokens):
+        tokenizer = backbones.tokenizer(backbone)
+        return cls(tokenizer, *(backbones.encode(tokenizer, part.texts, max_tokens) for part in (data.train, data.validation)))
+
+    @property
+    def lengths(self):
+        return np.array([len(sentence) for sentence in self.train])
+
+
+def train(config, out, resume=False, siblings=()):
     """Train a whole run into the folder `out`: a generator of Stage and Progress.
+
+    Models that one of the finished runs in `siblings` has trained in exactly the same way are copied from there.
 
     With `resume`, the configuration is the unfinished run's own (`config` is not asked), and models
     that are complete are kept. Raises MonjuError for input that cannot be trained on, before anything
@@ -84,47 +124,55 @@ def train(config, out, resume=False):
         raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
                          "bring the same data back, or train a new run")
     device = backbones.pick_device(config.device)
-    tokenizer = backbones.tokenizer(config.backbone)
+    for name in config.all_backbones:
+        backbones.tokenizer(name)  # what cannot be had is said before the work begins
 
     # 2. the clusters
     if resume and (run.path / "clustering").exists():
         clustering = Clustering.load(run.path / "clustering", config)
     else:
         yield Stage(f"Placing {len(data.train.texts):,} sentences with {config.embedder}, then {config.clusterer} clusters.")
-        clustering = Clustering(config).fit(data.train.texts)
+        clustering = Clustering(config).fit(data.train.texts, data.train.domains)
     sizes = dict(zip(clusterers.names(config.k), np.bincount(clustering.labels_, minlength=config.k).tolist()))
     refuse_one_sided(config, clustering.labels_, data)
     yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
 
     # 3. the models
-    tokens = backbones.encode(tokenizer, data.train.texts, config.max_tokens)
-    held_out = backbones.encode(tokenizer, data.validation.texts, config.max_tokens)
-    jobs = plan(config, clustering.labels_, np.array([len(sentence) for sentence in tokens]))
-    models = {kind: [job.name for job in jobs if job.kind == kind] for kind in ("experts", "baseline", "equal-cost")}
-    known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models}
+    encoded = {name: Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
+    jobs = plan(config, clustering.labels_, encoded[config.backbone_of(0)].lengths)
+    yield Stage(prospect(config, jobs))
+    models = {kind: [job.name for job in jobs if job.kind == kind]
+              for kind in dict.fromkeys(("experts", "baseline", "equal-cost", *(job.kind for job in jobs)))}
+    known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models,
+             "signatures": {job.key: job.signature(config, data.fingerprint, clustering.labels_) for job in jobs}}
+    if hasattr(clustering.clusterer, "domains_"):
+        known["domains"] = clustering.clusterer.domains_
     if not resume:
         run = Run.create(out, config, **known)
     with locks.holding(run.path, MonjuError(f"{out} is being trained by another process: wait for it, or stop it first")):
-        yield from fill(run, config, data, known, clustering, jobs, (tokenizer, tokens, held_out))
+        yield from fill(run, config, data, known, clustering, jobs, encoded, siblings)
 
 
-def fill(run, config, data, known, clustering, jobs, encoded):
+def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
     """Train what the run folder lacks, evaluate and seal it: a generator of Stage and Progress.
 
     Whatever ends it early is kept in the manifest as its status and reason.
     """
-    tokenizer, tokens, held_out = encoded
     run.update(status="training", **known)
     try:
         if not (run.path / "clustering").exists():
             with run.folder("clustering") as folder:
                 clustering.save(folder)
+        adopt(run, jobs, known["signatures"], siblings)
         told = {line["model"]: line["step"] for line in run.history()}  # a kill may come between a folder and its last line
-        complete = {job.key for job in jobs if (run.path / job.kind / job.name).exists() and told.get(job.key) == job.steps}
+        curve = rounds.measured(run)
+        complete = {job.key for job in jobs if told.get(job.key) == job.steps
+                    and ((run.path / job.kind / job.name).exists() or curve and job.model != job.key)}
         run.keep_history_of(complete)
         run.sweep()
-        shop = Workshop(run, config, tokenizer, tokens, data.train.labels, held_out[:HELD_OUT_SENTENCES],
-                        data.validation.labels[:HELD_OUT_SENTENCES], data.label_names)
+        alpha = rounds.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
+        shop = Workshop(run, config, encoded, data.train.labels, clustering.labels_,
+                        data.validation.labels[:HELD_OUT_SENTENCES], data.label_names, alpha)
         yield from fit_all(shop, jobs, complete, places(config, len(jobs) - len(complete)))
 
         # 4. what they are worth
@@ -135,10 +183,15 @@ def fill(run, config, data, known, clustering, jobs, encoded):
         if data.tuning:
             yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
             save_predictions(run, monju.votes(data.tuning.texts), data.tuning.labels, "tuning")
-        run.write_json("metrics.json", evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
-                                                      repr(gates.make(config))))
+        metrics = evaluate.table(votes.decide_as(config), data.validation.labels, cost(run, jobs), repr(gates.make(config)))
+        if config.rounds > 1:
+            yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
+            metrics["rounds"] = curve or rounds.curve(run, config, votes, data.validation.labels, encoded[config.backbone_of(0)].held_out,
+                                                      alpha, monju.tokenizer.pad_token_id, monju.stack.device)
+        run.write_json("metrics.json", metrics)
         yield Stage("Drawing the map.")
         atlas.draw(run, monju, data.train, config.map_size)
+        rounds.clear(run)
         run.finish()
     except BaseException as error:
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
@@ -148,23 +201,56 @@ def fill(run, config, data, known, clustering, jobs, encoded):
 
 
 def plan(config, clusters, lengths):
-    """The run's jobs in their order: experts, baselines, equal-cost controls.
+    """The run's jobs in their order: experts (round by round), baselines, equal-cost controls.
 
-    Every expert has the same seed, so that all start from one head; member i of a baseline has its own.
+    Every expert has the same seed, so that all start from one head; member i of a baseline has its own. An equal-cost
+    control has the steps of an expert in all its rounds.
     """
     everything = np.arange(len(clusters))
 
-    def job(kind, name, rows, seed, steps=None):
-        steps = steps or max(1, round(config.epochs * -(-len(rows) // config.batch_size)))
-        return Job(kind, name, rows, seed, steps, round(steps * config.batch_size * lengths[rows].mean()))
+    def steps_of(rows):
+        return max(1, round(config.epochs * -(-len(rows) // config.batch_size)))
+
+    def job(kind, name, number, rows, seed, steps=None, start=None):
+        steps = steps or steps_of(rows)
+        return Job(kind, name, rows, seed, steps, round(steps * config.batch_size * lengths[rows].mean()),
+                   config.backbone_of(number), config.order_of(number), start)
 
     first = config.seed * 1000  # leaves every run seeds of its own
-    experts = [job("experts", name, everything[np.isin(clusters, subset)], first)
-               for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size))]
-    numbers = range(len(experts))
-    baseline = [job("baseline", f"seed{i}", everything, first + i) for i in numbers if config.baselines]
-    control = [job("equal-cost", f"seed{i}", everything, first + i, experts[i].steps) for i in numbers if config.equal_cost]
+    seen = {name: everything[np.isin(clusters, subset)]
+            for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size))}
+    steps = {name: rounds.parted(steps_of(rows), config.rounds) for name, rows in seen.items()}
+    places = [rounds.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
+    experts = [job(place, name, i, rows, first + 100 * number, steps[name][number], places[number - 1] if number else None)
+               for number, place in enumerate(places) for i, (name, rows) in enumerate(seen.items())]
+    baseline = [job("baseline", f"seed{i}", i, everything, first + i) for i in range(len(seen)) if config.baselines]
+    control = [job("equal-cost", f"seed{i}", i, everything, first + i, sum(steps[name])) for i, name in enumerate(seen) if config.equal_cost]
     return experts + baseline + control
+
+
+def prospect(config, jobs):
+    """What is about to be trained, and what it costs beside the baseline."""
+    experts = sum(job.tokens for job in jobs if job.kind not in ("baseline", "equal-cost"))
+    baseline = sum(job.tokens for job in jobs if job.kind == "baseline")
+    beside = f", {experts / baseline:.0%} of the baseline's {baseline:,}" if baseline else ""
+    return (f"C({config.k}, {config.subset_size}) = {len(expert_names(config))} experts, each on {config.subset_size} of {config.k} clusters: "
+            f"about {experts:,} tokens{beside}.")
+
+
+def adopt(run, jobs, signatures, siblings):
+    """Copy the models, with their history, that finished sibling runs have trained in exactly the same way."""
+    for path in siblings:
+        other = Run.open(path)
+        for job in jobs:
+            there = other.path / job.kind / job.name
+            if (run.path / job.kind / job.name).exists() or job.start or not there.is_dir() or not other.finished:
+                continue
+            if other.manifest.get("signatures", {}).get(job.key) == signatures[job.key]:
+                with run.folder(f"{job.kind}/{job.name}") as folder:
+                    shutil.copytree(there, folder, dirs_exist_ok=True)
+                for line in other.history():
+                    if line["model"] == job.key:
+                        run.append_history(line)
 
 
 @dataclass(frozen=True)
@@ -173,26 +259,32 @@ class Workshop:
 
     run: Run
     config: Config
-    tokenizer: object
-    tokens: list
+    encoded: dict  # backbone → Encoded
     labels: np.ndarray
-    held_out: list
+    clusters: np.ndarray
     held_out_labels: np.ndarray
     label_names: list[str]
+    alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
 
     def fit(self, job, device):
         """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
-        expert = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id, job.seed, device)
-        tokens = [self.tokens[row] for row in job.rows]
+        reads = self.encoded[job.backbone]
+        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
+        if job.start:
+            folders = [self.run.path / job.start / name for name in expert_names(self.config)]
+            rounds.branch(expert, folders, self.alpha[job.rows].mean(axis=0))
+        tokens = [reads.train[row] for row in job.rows]
+        held_out = reads.held_out[: len(self.held_out_labels)]
         next_check = 0
-        for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps):
+        for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps, order=job.order,
+                               clusters=self.clusters[job.rows]):
             accuracy = None
             if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
-                accuracy = float((expert.logits(self.held_out).argmax(axis=1) == self.held_out_labels).mean())
+                accuracy = float((expert.logits(held_out).argmax(axis=1) == self.held_out_labels).mean())
                 next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
             yield step, accuracy
         with self.run.folder(f"{job.kind}/{job.name}") as folder:  # after the last report: a whole folder has a whole history
-            expert.save(folder, self.tokenizer)
+            expert.save(folder, reads.tokenizer)
 
 
 def fit_all(shop, jobs, complete, devices):
@@ -203,15 +295,22 @@ def fit_all(shop, jobs, complete, devices):
     waiting = [job for job in jobs if job.key not in complete]
     total = sum(job.tokens for job in jobs)
     before = total - sum(job.tokens for job in waiting)
-    done = dict.fromkeys(range(len(waiting)), 0.0)
+    done = dict.fromkeys((job.key for job in waiting), 0.0)
     began = time.perf_counter()
-    for number, (step, accuracy) in workers.run_all(shop, waiting, devices):
-        job = waiting[number]
+    for job, (step, accuracy) in in_rounds(shop, waiting, devices):
         shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
-        done[number] = job.tokens * step.step / job.steps
+        done[job.key] = job.tokens * step.step / job.steps
         spent, now = time.perf_counter() - began, sum(done.values())
         yield Progress(job.key, step, accuracy, step.sentences / step.seconds, (before + now) / total,
                        spent / now * (total - before - now))
+
+
+def in_rounds(shop, jobs, devices):
+    """`workers.run_all` on jobs that may start from others, these first: yields (job, report)."""
+    for start in dict.fromkeys(job.start for job in jobs):
+        ready = [job for job in jobs if job.start == start]
+        for number, report in workers.run_all(shop, ready, devices[: len(ready)]):
+            yield ready[number], report
 
 
 def places(config, jobs):
@@ -234,10 +333,15 @@ def refuse_one_sided(config, clusters, data):
 
 
 def cost(run, jobs):
-    """What each model's training took, from its last line in history.jsonl."""
+    """What each model's training took in all its rounds, from their last lines in history.jsonl."""
     last = {line["model"]: line for line in run.history()}
-    return {job.key: {"sentences": len(job.rows), "tokens": last[job.key]["tokens"],
-                      "steps": last[job.key]["step"], "seconds": round(last[job.key]["seconds"], 1)} for job in jobs}
+    found = {}
+    for job in jobs:
+        lines = [last[other.key] for other in jobs if other.model == job.model]
+        found[job.model] = {"sentences": len(job.rows), "tokens": sum(line["tokens"] for line in lines),
+                            "steps": sum(line["step"] for line in lines),
+                            "seconds": round(sum(line["seconds"] for line in lines), 1)}
+    return found
 
 
 def facts(data):

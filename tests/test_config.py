@@ -83,7 +83,7 @@ def test_only_the_choices_can_be_chosen(field):
 
 def test_choices_that_are_parts_come_from_the_parts_table():
     assert config.choices(BY_NAME["embedder"]) == ("tfidf", "sbert", "backbone")
-    assert config.choices(BY_NAME["clusterer"]) == ("balanced", "kmeans", "gmm")
+    assert config.choices(BY_NAME["clusterer"]) == ("balanced", "kmeans", "gmm", "random", "domain")
     assert config.choices(BY_NAME["gate"]) == ("distance", "membership", "posterior")
     assert config.choices(BY_NAME["fusion"]) == ("logits", "probabilities", "product")
     assert config.choices(BY_NAME["k"]) is None

@@ -14,7 +14,8 @@ from monju import backbones, experts
 from monju.config import Config
 from monju.ensemble import Monju
 from monju.errors import MonjuError
-from monju.experts import Expert, endless_batches, linear_schedule, wants_bf16
+from monju.orders import Sentences, buckets
+from monju.experts import Expert, linear_schedule, wants_bf16
 
 CPU = torch.device("cpu")
 NAMES = ["negative", "positive"]
@@ -144,7 +145,7 @@ def test_the_learning_rate_rises_and_falls_to_zero():
 
 def test_an_epoch_holds_every_sentence_once_and_batches_are_of_like_length():
     lengths = np.array([3, 30, 4, 31, 3, 32, 4, 33, 5] * 10)
-    batches = list(islice(endless_batches(lengths, 4, np.random.default_rng(0)), 46))
+    batches = list(islice(buckets(Sentences(lengths), 4, np.random.default_rng(0)), 46))
     for epoch in (batches[:23], batches[23:]):
         assert sorted(row for batch in epoch for row in batch) == list(range(90))
     assert [sorted(map(int, batch)) for batch in batches[:23]] != [sorted(map(int, batch)) for batch in batches[23:]]

@@ -17,7 +17,7 @@ HOUSE = """
     __main__
     cli
     ui
-    report
+    report sweep
     figures
     jobs estimate
     terminal
@@ -25,7 +25,7 @@ HOUSE = """
     together
     compare distill
     training
-    combine merger workers
+    combine merger workers rounds
     evaluate atlas
     predictions recall
     merging
@@ -34,7 +34,7 @@ HOUSE = """
     run
     experts clustering
     gates fusion clusterers embedders projections sources vectors
-    stack
+    stack orders
     backbones dropout tables
     config
     hub

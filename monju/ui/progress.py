@@ -46,7 +46,7 @@ def standing(snapshot):
     lines = {}
     for line in snapshot["history"]:
         lines.setdefault(line["model"], []).append(line)
-    names = [(kind, number, model_key(kind, name)) for kind in DASHES
+    names = [(kind, number, model_key(kind, name)) for kind in snapshot["models"]
              for number, name in enumerate(snapshot["models"].get(kind, []))]
     return {name: {"kind": kind, "colour": number % COLOURS, "lines": lines.get(name, []),
                    "last": (lines.get(name) or [None])[-1]} for kind, number, name in names}
@@ -120,7 +120,7 @@ def curves(models, what, title, times, say):
         dots = "".join(f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="3"/>' for step, value in line) if len(line) < 15 else ""
         lines += (f'<g class="label-{model["colour"]}" data-model="{escape(name)}" data-points="{len(line)}">'
                   f'<title>{escape(name)}: {line[-1][1]:.3g}</title>'
-                  f'<path class="line" stroke-dasharray="{DASHES[model["kind"]]}" d="{path}"/>{dots}</g>')
+                  f'<path class="line" stroke-dasharray="{DASHES.get(model["kind"], "5 2 1 2")}" d="{path}"/>{dots}</g>')
         ends.append((y(line[-1][1]), x(line[-1][0]), name, model["colour"]))
     return (f'<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{grid}'
             f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{say("t_step")} {steps:,}</text>{lines}{_names(ends)}</svg></figure>')

@@ -82,6 +82,14 @@ TEXTS = {
     "fig_alpha_bin": ("{expert}, α {low}–{high}: {n} sentences", "{expert}、α {low}～{high}：{n} 文"),
     "fig_mean": ("mean {value}", "平均 {value}"),
     "fig_equal": ("equal weight {value}", "等重み {value}"),
+    "fig_rounds": ("Accuracy after each round", "ラウンドごとの正解率"),
+    "note_rounds": ("From the second round on, every expert starts from an average of all, so that none is out of fold any more. "
+                    "The experts’ average is one model.",
+                    "2 ラウンド目以降は全エキスパートの平均から学習を始めるため、どのクラスタも間接的に学習済みです。"
+                    "エキスパートの平均は 1 つのモデルです。"),
+    "fig_round": ("round", "ラウンド"),
+    "fig_merged": ("experts’ average", "エキスパートの平均"),
+    "fig_round_told": ("{model} after round {round}: {accuracy} % [{low}, {high}]", "{model}、ラウンド {round} の後：{accuracy} % [{low}, {high}]"),
     "save_as": ("Save “{title}” as {format}", "「{title}」を {format} で保存"),
     # sentences
     "turned_title": ("Sentences that Monju turned, against the baseline", "ベースラインと正誤が分かれた文"),
