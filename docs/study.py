@@ -8,16 +8,18 @@ docs/study.md between its marks, and the picture docs/study.svg. Nothing in it i
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from monju import sources
-from monju.compare import compare
-from monju.config import PRESETS, Config
-from monju.ensemble import Monju
-from monju.sweep import place, spread, sweep
-from monju.terminal import show
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
+from monju import sources  # noqa: E402
+from monju.compare import compare  # noqa: E402
+from monju.config import PRESETS, Config  # noqa: E402
+from monju.ensemble import Monju  # noqa: E402
+from monju.sweep import place, spread, sweep  # noqa: E402
+from monju.terminal import show  # noqa: E402
 
 HERE = Path(__file__).parent
 VARIANTS = {

@@ -1,4 +1,4 @@
-"""The command line: python -m monju train | evaluate | compare | predict | map | sweep | bench | app.
+"""The command line: python -m monju train | evaluate | compare | predict | distill | map | sweep | bench | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -78,6 +78,18 @@ def parser():
     for name in ("text_column", "label_column"):
         compare.add_argument(schema.flag(name), metavar="NAME")
     add_device_and_json(compare)
+
+    students = commands.add_parser("distill", help="teach one model what the ensemble of a finished run says")
+    students.set_defaults(command=run_distill)
+    students.add_argument("run", metavar="RUN", help="a finished run's folder; its students are kept there, and `compare` has them")
+    students.add_argument("--students", nargs="+", default=["same"], metavar="SIZE", help="same: the backbone; half: every second layer of it [same]")
+    students.add_argument("--targets", nargs="+", metavar="T", default=["out-of-fold", "in-sample", "hard-labels"],
+                          help="what they learn from [out-of-fold in-sample hard-labels]")
+    students.add_argument("--sample", type=int, metavar="N", help="training sentences to learn from (all)")
+    students.add_argument("--epochs", type=float, metavar="N", help="passes over them (the run's)")
+    students.add_argument("--temperature", type=float, metavar="T", help="softens the targets (chosen on sentences kept aside)")
+    students.add_argument("--mixing", type=float, metavar="L", help="weight of the teacher against the labels (chosen likewise)")
+    students.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
     chart = commands.add_parser("map", help="draw, or draw again, the map of a finished run's sentences")
     chart.set_defaults(command=run_map)
@@ -237,6 +249,13 @@ def run_predict(asked):
         print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
     else:
         tell(readings)
+
+
+def run_distill(asked):
+    from monju.distill import distill
+    from monju.terminal import show
+
+    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing, asked.device))
 
 
 def run_bench_predict(asked):

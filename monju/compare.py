@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from monju import combine, evaluate, merging
+from monju import combine, distill, evaluate, merging
 from monju.errors import MonjuError
 from monju.merger import Merger
 
@@ -32,7 +32,8 @@ def compare(monju, labels, texts=None, votes=None):
     found, left_out = answers(monju, votes, labels, texts)
     against = "baseline" if votes.members else "uniform"
     reference = next(logits for name, _, logits, _, _ in found if name == against).argmax(axis=1)
-    cost, sizes = monju.run.read_json("metrics.json").get("cost", {}), parameters(monju)
+    cost, sizes = monju.run.read_json("metrics.json").get("cost", {}), parameters(monju.run, votes)
+    cost |= monju.run.manifest.get("students", {})
     rows = []
     for name, kind, logits, passes, members in found:
         pair = evaluate.compare_pair(logits.argmax(axis=1), reference, labels)
@@ -67,6 +68,8 @@ def answers(monju, votes, labels, texts):
             found.append((name, "merge", answer(), 1, votes.experts))
         except MonjuError as error:
             left_out.append({"name": name, "kind": "merge", "reason": str(error)})
+    if texts is not None:
+        found += [(name, "student", logits, 1, [name]) for name, logits in distill.answers(monju, texts).items()]
     return found, left_out
 
 
@@ -87,14 +90,14 @@ def holm(rows, against):
         row["p_holm"] = float(p)
 
 
-def parameters(monju):
-    """How many numbers each model's own folder stores."""
+def parameters(run, votes):
+    """How many numbers the folder of each model that voted stores."""
     from safetensors import safe_open
 
     sizes = {}
-    for name in monju.experts + monju.members + monju.equal_cost:
-        kind = "experts" if name in monju.experts else "baseline" if name in monju.members else ""
-        [weights] = (monju.run.path / kind / name).glob("*.safetensors")
+    for name in votes.models + list(run.manifest.get("students", {})):
+        kind = "experts" if name in votes.experts else "baseline" if name in votes.members else "" if name in votes.equal_cost else "students"
+        [weights] = (run.path / kind / name).glob("*.safetensors")
         with safe_open(weights, "numpy") as file:
             sizes[name] = sum(int(np.prod(file.get_slice(key).get_shape())) for key in file.keys())
     return sizes

@@ -57,12 +57,13 @@ class Expert:
             dropout.install(model)
         return cls(model, padding, device)
 
-    def fit(self, config, tokens, labels, seed, steps=None, report_every=None, order="buckets", clusters=None):
+    def fit(self, config, tokens, labels, seed, steps=None, report_every=None, order="buckets", clusters=None,
+            loss_of=None):
         """Fine-tune on tokens (n lists of ids) and labels [n]; a generator of `Step`s that trains as it is read.
 
         The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches in an `order` of
         `orders.TABLE`, which may look at the sentences' clusters [n]. `steps` overrides the number that
-        `config.epochs` asks for.
+        `config.epochs` asks for; `loss_of` (logits [batch, labels], row numbers) → a loss in place of cross-entropy.
         """
         random = np.random.default_rng(seed)
         torch.manual_seed(seed)
@@ -89,7 +90,8 @@ class Expert:
             ids, mask = self._padded([tokens[row] for row in rows])
             target = torch.as_tensor(labels[rows], device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss = self.model(**words(ids), attention_mask=mask, labels=target).loss
+                answer = self.model(**words(ids), attention_mask=mask, labels=target)
+            loss = answer.loss if loss_of is None else loss_of(answer.logits.float(), rows)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()

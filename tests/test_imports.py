@@ -23,7 +23,8 @@ HOUSE = """
     terminal
     bench
     together
-    compare distill
+    compare
+    distill
     training
     combine merger workers rounds
     evaluate atlas

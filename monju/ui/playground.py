@@ -11,7 +11,7 @@ import gradio as gr
 
 from monju import fusion
 from monju.errors import MonjuError
-from monju.ui import batch, cards, history, sheet, words
+from monju.ui import batch, cards, history, sheet, singles, words
 from monju.ui.page import MODELS, QUIET, SETTINGS, named
 from monju.ui.words import I18N
 
@@ -48,6 +48,7 @@ def build(page, tab):
         details = gr.HTML(elem_id="details", apply_default_css=False)
         with gr.Row(elem_id="after"):
             link = gr.Button(I18N("link"), size="sm", elem_id="link", scale=0, min_width=200)
+        singles.build(shelf, chosen, sentence)
         rows, table = history.build()
         batch.build(shelf, chosen, [gate, sharpness, temperature, mix])
         about = gr.HTML(elem_id="about", apply_default_css=False)

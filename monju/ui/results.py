@@ -17,7 +17,7 @@ from monju import figures, report
 from monju.errors import MonjuError
 from monju.recall import recall
 from monju.run import write
-from monju.ui import cards, words
+from monju.ui import cards, comparison, words
 from monju.ui.page import QUIET
 from monju.ui.words import I18N
 
@@ -52,6 +52,8 @@ def build(page, tab):
         drawings = gr.HTML("", html_template='<div class="figures"></div>', elem_id="figures", apply_default_css=False,
                            head=f'<script src="gradio_api/file={PLOTLY}"></script>',
                            js_on_load=(ASSETS / "figures.js").read_text(encoding="utf-8"))
+        ask = gr.Button(I18N("compare_go"), size="sm", elem_id="compare", scale=0)
+        compared = gr.HTML(elem_id="comparison", apply_default_css=False)
         turned = gr.HTML(elem_id="turned", apply_default_css=False, js_on_load=OPEN)
 
     def draw(name, say):
@@ -84,7 +86,13 @@ def build(page, tab):
         except MonjuError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    page.follow(tab, draw, [], [table, drawings, turned, wanted])
+    def compare(name, request: gr.Request):
+        say = words.asked(request)
+        yield cards.page(f'<p class="note" role="status"><span class="spinner"></span>{say("compare_go")}…</p>', say)
+        yield comparison.drawn(shelf, name, say)
+
+    page.follow(tab, draw, [], [table, drawings, turned, wanted, compared])
+    ask.click(compare, chosen, compared, **QUIET)
     wanted.change(read, wanted, turned, **QUIET)
     turned.open(visit, None, [page.sentence, page.tabs, page.where], **QUIET)
     for kind, button in takes.items():
@@ -97,13 +105,13 @@ def show(shelf, name, say):
     try:
         found = report.Results.of(shelf.run(name))
     except MonjuError as error:
-        return cards.trouble(error, say), "", "", ""
+        return cards.trouble(error, say), "", "", "", ""
     inside = (f'<section><h2>{say("table_title")}</h2>{report.accuracy_table(found, say)}{report.told(found, say)}'
               f'<details><summary>{say("quality_title")}</summary>{report.quality_table(found, say)}</details></section>')
     waiting = f'<p class="note" role="status"><span class="spinner"></span>{say("turned_reading")}</p>'
     if found.predictions.baseline is None:
-        return cards.page(inside, say), drawn(found, say), framed(f'<p class="faint">{say("turned_none")}</p>', say), ""
-    return cards.page(inside, say), drawn(found, say), framed(waiting, say), name
+        return cards.page(inside, say), drawn(found, say), framed(f'<p class="faint">{say("turned_none")}</p>', say), "", ""
+    return cards.page(inside, say), drawn(found, say), framed(waiting, say), name, ""
 
 
 def drawn(found, say):

@@ -23,7 +23,7 @@ class Opened:
 
     def __init__(self, monju, stamp):
         self.monju, self.stamp = monju, stamp
-        self._votes, self._together = {}, Together(monju)
+        self._votes, self._together, self._merging = {}, Together(monju), threading.Lock()
 
     def read(self, text, **settings):
         """(the run under these gate and fusion settings, its Reading of a sentence). Raises MonjuError."""
@@ -70,6 +70,38 @@ class Opened:
         from monju import combine
 
         return combine.known(self.monju)
+
+    @cached_property
+    def comparison(self):
+        """Every way to decide on the stored held-out sentences, as `compare` has it; no model is asked. Raises MonjuError."""
+        from monju.compare import compare
+
+        votes, labels = self.held_out
+        return compare(self.monju, labels, votes=votes)
+
+    @cached_property
+    def merged(self):
+        """(its experts' Merger, {merge's name: weights}, {merge's name: why there is none})."""
+        from monju import merging
+        from monju.merger import Merger
+
+        merger, there, lacking = Merger(self.monju), {}, {}
+        for name, merge in merging.TABLE.items():
+            try:
+                weights = merge(merger)
+                there[name] = {part: weights[part] for part in merger.learned}
+            except MonjuError as error:
+                lacking[name] = str(error)
+        return merger, there, lacking
+
+    def singles(self, text):
+        """What each merge and each student says of one sentence: {name: logits [labels]}, and {name: why it is missing}."""
+        from monju import distill
+
+        with self._merging:  # a merger's model reads with one set of weights at a time
+            merger, there, lacking = self.merged
+            found = {name: merger.logits(weights, [text])[0] for name, weights in there.items()}
+        return found | {name: logits[0] for name, logits in distill.answers(self.monju, [text]).items()}, lacking
 
     def alpha(self, **settings):
         """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""

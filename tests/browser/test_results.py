@@ -190,3 +190,22 @@ def test_a_damaged_and_a_deleted_run_are_told_calmly(open_results, served, secon
         page.wait_for_selector("#results-table .results")
         page.wait_for_function(DRAWN)
     assert page.errors == []
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+def test_every_system_that_needs_no_model_stands_side_by_side(open_results, served, tiny_run, locale):
+    from monju.compare import compare
+    from monju.ensemble import Monju
+    from monju.predictions import load_predictions
+
+    votes, labels = load_predictions(Run.open(tiny_run))
+    found = {row["name"]: row for row in compare(Monju.load(tiny_run, "cpu"), labels, votes=votes)["rows"]}
+    page = open_results(served, locale)
+    page.click("#compare")
+    page.wait_for_selector("#comparison tr[data-system]", timeout=PATIENCE)
+    shown = page.eval_on_selector_all("#comparison tr[data-system]", "rows => rows.map(row => [row.dataset.system, row.innerText])")
+    assert {name for name, _ in shown} == set(found)
+    for name, text in shown:
+        assert f"{100 * found[name]['accuracy']:.2f}" in text
+        assert name == "baseline" or f"{100 * found[name]['difference']:+.2f}".replace("-0.00", "+0.00") in text
+    assert [found[name]["accuracy"] for name, _ in shown] == sorted((row["accuracy"] for row in found.values()), reverse=True)

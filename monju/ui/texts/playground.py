@@ -53,6 +53,9 @@ TEXTS = {
                "この文の α。帯は未学習の {n} 文の 90 % が入る範囲です。"),
     # the controls
     "gate": ("Gate", "ゲート"),
+    "singles_go": ("Ask the experts merged into one", "1 つに統合したモデルにも聞く"),
+    "singles_waiting": ("Merging the experts’ weights…", "エキスパートの重みを統合しています…"),
+    "singles_title": ("One model in place of all: merges and students", "1 つのモデルで答える：統合と蒸留"),
     "gate_distance": ("distance (the poster’s)", "距離（ポスターの式）"),
     "gate_membership": ("membership (c-BTM’s)", "所属度（c-BTM の式）"),
     "gate_posterior": ("posterior (Gaussian mixture)", "事後確率（混合ガウス）"),

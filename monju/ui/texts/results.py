@@ -107,6 +107,26 @@ TEXTS = {
                     "shown in their place.",
                     "ランは文を保存しません。いま「{data}」の文を読めないため、番号、ラベル、重みだけを表示します。"),
     "turned_none": ("This run has no baseline to turn a sentence against.", "このランには比べるベースラインがありません。"),
+    # the comparison
+    "compare_go": ("Compare every system", "すべての方式を比べる"),
+    "compare_title": ("Every system side by side", "すべての方式の比較"),
+    "compare_told": ("Against the baseline ensemble on {n} held-out sentences, the most accurate first. {rows} systems are tested at once: "
+                     "the last p is corrected for that (Holm).",
+                     "未学習の {n} 文でベースラインのアンサンブルと比べ、正解率の高い順に並べています。{rows} 方式を同時に検定するため、"
+                     "Holm 法で補正した p も示します。"),
+    "compare_name": ("System", "方式"), "compare_kind": ("Kind", "種類"), "compare_accuracy": ("Accuracy, %", "正解率（%）"),
+    "compare_difference": ("− baseline, points", "ベースラインとの差、ポイント"), "compare_p": ("p", "p"), "compare_holm": ("p, Holm", "p（Holm）"),
+    "compare_passes": ("Forward passes", "順伝播の回数"),
+    "compare_more": ("From the stored predictions: no model was asked. Merges into one model must read every sentence: "
+                     "<code>python -m monju compare {run} --data …</code>",
+                     "保存済みの予測だけから計算しました。1 つのモデルへの統合は全文を読み直す必要があります："
+                     "<code>python -m monju compare {run} --data …</code>"),
+    "compare_left": ("{n} left out, and why", "除いた {n} 方式とその理由"),
+    "kind_member": ("one model", "単独モデル"), "kind_ensemble": ("ensemble", "アンサンブル"), "kind_gate": ("gate", "ゲート"),
+    "kind_weights": ("one weight each", "固定の重み"), "kind_selection": ("selection", "選択"), "kind_control": ("control", "対照"),
+    "kind_merge": ("merge", "統合"), "kind_student": ("student", "生徒モデル"),
+    "system_uniform": ("equal weights", "等重み"), "system_oracle": ("oracle: the ceiling", "神託（上限）"),
+    "system_α permuted": ("α of other sentences", "他の文の α"),
     # to take away
     "take_csv": ("Table as CSV", "表を CSV で保存"),
     "take_latex": ("Table as LaTeX", "表を LaTeX で保存"),

@@ -1,0 +1,42 @@
+"""The comparison in the Results tab: every system that the run's stored predictions allow, against the baseline."""
+
+from html import escape
+
+from monju.errors import MonjuError
+from monju.report import interval, percent
+from monju.ui import cards, words
+
+
+def drawn(shelf, name, say):
+    """The comparison of a run as HTML; calm words where it cannot be made."""
+    try:
+        found = shelf.open(name).comparison
+    except MonjuError as error:
+        return cards.trouble(error, say)
+    head = "".join(f'<th scope="col">{say(f"compare_{key}")}</th>' for key in ("name", "kind", "accuracy", "difference", "p", "holm", "passes"))
+    best = sorted(found["rows"], key=lambda row: -row["accuracy"])
+    left = "".join(f"<li><b>{escape(named(row['name'], say))}</b>: {escape(row['reason'])}</li>" for row in found["left_out"])
+    return cards.page(
+        f'<section><p>{say("compare_told", n=f"""{found["n"]:,}""", rows=len(best) - 1)}</p>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{say("compare_title")}"><table class="results small">'
+        f'<thead><tr>{head}</tr></thead><tbody>{"".join(row(found, one, say) for one in best)}</tbody></table></div>'
+        f'<p class="faint">{say("compare_more", run=escape(name))}</p>'
+        + (f'<details><summary>{say("compare_left", n=len(found["left_out"]))}</summary><ul class="told-list">{left}</ul></details>' if left else "")
+        + "</section>", say)
+
+
+def row(found, one, say):
+    """One system; that which the others are measured against has no difference."""
+    itself = one["name"] == found["against"]
+    cells = [escape(say(f"kind_{one['kind']}")), f"{percent(one['accuracy'])} {interval(one['interval'])}",
+             "–" if itself else f"{percent(one['difference'], '+.2f')} {interval(one['difference_interval'], '+.2f')}",
+             "–" if itself else f"{one['p_value']:.2g}", "–" if itself else f"{one['p_holm']:.2g}", str(one["forward_passes"])]
+    kind = "ensemble" if one["name"] in ("monju", found["against"]) else "member"
+    return (f'<tr class="{kind}" data-system="{escape(one["name"])}"><th scope="row">{escape(named(one["name"], say))}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+
+
+def named(name, say):
+    """A system's name in the page's language, where it has one there."""
+    keys = (name.replace(" ", "_"), f"gate_{name}", f"system_{name}")
+    return next((say(key) for key in keys if key in words.TEXTS), name)

@@ -1,0 +1,87 @@
+"""Distillation: the loss and the targets against values worked out by hand, real students of a real run, and its refusals."""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from monju import distill, sources
+from monju.cli import main
+from monju.compare import compare
+from monju.ensemble import Monju
+from monju.errors import MonjuError
+from monju.run import Run
+
+
+def test_the_loss_is_the_papers():
+    student, teacher, labels = torch.tensor([[0.0, 2.0]]), torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+    # softened by T = 2: student (1, e)/(1 + e), teacher (e, 1)/(1 + e); KL = (e − 1)/(e + 1), each log ratio being ±1
+    e = np.e
+    soft, hard = (e - 1) / (e + 1), np.log(1 + e**2)
+    for mixing in (0.0, 0.25, 1.0):
+        assert distill.loss(student, teacher, labels, 2.0, mixing).item() == pytest.approx((1 - mixing) * hard + mixing * 4 * soft, rel=1e-6)
+    assert distill.loss(teacher, teacher, labels, 3.0, 1.0).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_out_of_fold_targets_ask_only_those_who_have_not_seen_the_sentence():
+    pairs = SimpleNamespace(subsets=[(0, 1), (1, 2), (2, 0)], clusters=["A", "B", "C"])
+    alpha = np.array([[0.2, 0.3, 0.5]] * 3)
+    assert distill.out_of_fold(pairs, alpha, np.array([0, 1, 2])).tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]  # A: BC, B: CA, C: AB
+    singles = SimpleNamespace(subsets=[(0,), (1,), (2,), (3,)], clusters=["A", "B", "C", "D"])
+    found = distill.out_of_fold(singles, np.array([[0.4, 0.3, 0.2, 0.1], [0, 1, 0, 0]]), np.array([0, 1]))
+    assert found == pytest.approx(np.array([[0, 0.5, 1 / 3, 1 / 6], [1 / 3, 0, 1 / 3, 1 / 3]]))  # the last: no weight left, so equal
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("taught") / "run"
+    shutil.copytree(tiny_run, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distill, "TEMPERATURES", (2.0,))
+        assert main(["distill", str(path), "--students", "same", "half", "--targets", "out-of-fold", "hard-labels", "--sample", "40",
+                     "--device", "cpu"]) == 0
+    return path
+
+
+def test_students_are_kept_in_the_sealed_run_and_stand_in_the_comparison(taught, movies):
+    run = Run.open(taught).check()
+    names = ["same-out-of-fold", "same-hard-labels", "half-out-of-fold", "half-hard-labels"]
+    assert list(run.manifest["students"]) == names
+    assert run.manifest["students"]["same-out-of-fold"]["temperature"] == 2.0 and run.manifest["students"]["same-out-of-fold"]["mixing"] in (0.5, 1.0)
+    layers = [AutoModelForSequenceClassification.from_pretrained(taught / "students" / name).config.num_hidden_layers for name in names]
+    assert layers == [6, 6, 3, 3]
+    data, monju = sources.load(str(movies)), Monju.load(taught, "cpu", controls=True)
+    rows = {row["name"]: row for row in compare(monju, data.validation.labels, data.validation.texts)["rows"]}
+    said = distill.answers(monju, data.validation.texts)
+    for name in names:
+        assert rows[name]["kind"] == "student" and rows[name]["forward_passes"] == 1 and rows[name]["train_tokens"] > 0
+        assert rows[name]["accuracy"] == (said[name].argmax(axis=1) == data.validation.labels).mean()
+    assert rows["half-hard-labels"]["parameters"] < rows["same-hard-labels"]["parameters"]
+    assert not np.array_equal(said["same-out-of-fold"], said["same-hard-labels"])
+
+
+def test_an_interrupted_distillation_leaves_the_run_as_it_was(tiny_run, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    before = (path / "run.json").read_bytes()
+    events = distill.distill(path, sample=40, temperature=2.0, mixing=0.5, device="cpu")
+    for event in events:
+        if isinstance(event, distill.Progress):
+            break
+    events.close()
+    assert (path / "run.json").read_bytes() == before and not list(path.glob("students/*"))
+    Run.open(path).check()
+
+
+@pytest.mark.parametrize("settings, why", [
+    ({"sizes": ["tiny"]}, "there is no student 'tiny'; the sizes are same, half"),
+    ({"temperature": 2.0}, "given together"), ({"temperature": 0.0, "mixing": 0.5}, "more than 0"),
+    ({"temperature": 1.0, "mixing": 1.5}, "between 0 and 1"), ({"sample": 1}, "--sample 1 is too small")])
+def test_what_cannot_be_is_refused(tiny_run, tmp_path, settings, why):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    with pytest.raises(MonjuError, match=why):
+        list(distill.distill(path, device="cpu", **settings))

@@ -1,0 +1,69 @@
+"""A backbone for each expert: each reads with its own tokenizer, gates and fusion do not care, merging says why not."""
+
+import numpy as np
+import pytest
+from transformers import DistilBertConfig, DistilBertModel
+
+from monju import backbones, sources
+from monju.compare import compare
+from monju.config import Config
+from monju.ensemble import Monju
+from monju.errors import MonjuError
+from monju.experts import Expert
+from monju.training import train
+
+
+@pytest.fixture(scope="module")
+def mixed(movies, tmp_path_factory):
+    """A run whose first expert is a MiniLM and whose second a tiny DistilBERT with words of its own."""
+    folder = tmp_path_factory.mktemp("tiny") / "distil"
+    texts = sources.load(str(movies)).train.texts
+    own = backbones.tokenizer("all-MiniLM-L6-v2").train_new_from_iterator(texts, 400)
+    DistilBertModel(DistilBertConfig(vocab_size=len(own), dim=32, n_layers=2, n_heads=2, hidden_dim=64, pad_token_id=own.pad_token_id)).save_pretrained(folder)
+    own.save_pretrained(folder)
+    out = tmp_path_factory.mktemp("mixed") / "run"
+    config = Config(data=str(movies), backbones=f"all-MiniLM-L6-v2,{folder}", k=2, subset_size=1, epochs=1, sample=60, max_tokens=32,
+                    precision="fp32", device="cpu", workers=1, tuning_size=20, finetuning="full")
+    for _ in train(config, out):
+        pass
+    return out, str(folder)
+
+
+def test_every_expert_answers_as_it_would_alone(mixed):
+    out, folder = mixed
+    monju = Monju.load(out, "cpu")
+    texts = ["a quiet triumph", "two hours of my life, gone", "it is what it is"]
+    votes = monju.votes(texts)
+    for name, kind, backbone in (("A", "experts", "all-MiniLM-L6-v2"), ("B", "experts", folder), ("seed1", "baseline", folder)):
+        tokenizer = backbones.tokenizer(backbone)
+        alone = Expert.load(out / kind / name, 2, tokenizer.pad_token_id, backbones.pick_device("cpu"))
+        assert votes.of([name])[:, 0] == pytest.approx(alone.logits(backbones.encode(tokenizer, texts, 32)), abs=1e-5)
+    assert len(monju.stacks) == 2 and np.allclose(monju.read(texts)[0].monju.logits, sum(
+        alpha * votes.of([name])[0, 0] for name, alpha in monju.read(texts)[0].alpha.items()), atol=1e-6)
+
+
+def test_they_are_compared_but_not_merged(mixed, movies):
+    out, _ = mixed
+    data = sources.load(str(movies))
+    found = compare(Monju.load(out, "cpu", controls=True), data.validation.labels, data.validation.texts)
+    assert {"monju", "baseline", "uniform"} <= {row["name"] for row in found["rows"]}
+    assert not [row for row in found["rows"] if row["kind"] == "merge"]
+    assert any(row["name"] == "TIES" and "different backbones" in row["reason"] for row in found["left_out"])
+
+
+def test_a_model_of_another_run_is_a_backbone_transfer(mixed, movies, tmp_path):
+    out, _ = mixed
+    config = Config(data=str(movies), backbone=str(out / "experts" / "A"), k=2, subset_size=1, epochs=0.1, sample=60, max_tokens=32,
+                    learning_rate=1e-9, baselines=False, precision="fp32", device="cpu", workers=1, embedder="tfidf")
+    for _ in train(config, tmp_path / "run"):
+        pass
+    text = ["a quiet triumph"]
+    before = Monju.load(out, "cpu").votes(text).of(["A"])[:, 0]
+    assert Monju.load(tmp_path / "run", "cpu").votes(text).of(["A"])[:, 0] == pytest.approx(before, abs=1e-3)
+
+
+def test_more_backbones_than_experts_and_rounds_of_unlike_ones_are_refused():
+    with pytest.raises(MonjuError, match="--backbones names 4 for 3 experts"):
+        Config(backbones="a,b,c,d")
+    with pytest.raises(MonjuError, match="different --backbones have no average"):
+        Config(backbones="a,b,c", rounds=2)
