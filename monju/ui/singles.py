@@ -14,7 +14,7 @@ from monju.ui.words import I18N
 def build(shelf, chosen, sentence):
     """The button and its answer; asked again only when one asks."""
     with gr.Row(elem_id="ask-singles-row"):
-        button = gr.Button(I18N("singles_go"), size="sm", elem_id="ask-singles", scale=0, min_width=200)
+        button = gr.Button(I18N("singles_go"), size="sm", elem_id="ask-singles", scale=0, min_width=300)
     answer = gr.HTML(elem_id="singles", apply_default_css=False)
 
     def ask(name, text, request: gr.Request):
