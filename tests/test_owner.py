@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import shutil
+import urllib.error
 import urllib.request
 import uuid
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from monju.jobs import Jobs
@@ -118,8 +121,6 @@ def test_a_visitor_is_an_address_that_he_cannot_write(host, forwarded, who):
 @pytest.fixture(scope="module")
 def closed(tiny_run, tmp_path_factory):
     """A page with a secret, on a folder with one run: its URL, its blocks, the folder."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("owned")
     shutil.copytree(tiny_run, folder / "mine")
     with pytest.MonkeyPatch.context() as patch:
@@ -157,13 +158,22 @@ def call(url, number, data, session=None, **headers):
     raise AssertionError("no answer")
 
 
-def plausible(component, folder, data):
+def visit(url, blocks):
+    """A page's session in which the training tab was opened: its lists of runs are filled."""
+    session = uuid.uuid4().hex
+    opens = next(number for number, function in blocks.fns.items() if function.targets and function.targets[0][1] == "select"
+                 and getattr(blocks.blocks.get(function.targets[0][0]), "elem_id", None) == "training")
+    assert call(url, opens, [""], session)["success"]
+    return session
+
+
+def plausible(component, uploaded, data):
     """What one would send to a function for one of its inputs, if one meant to change something."""
     name, label = component.elem_id or "", getattr(component.label, "key", "")
     if isinstance(component, gr.State):
         return {"data": str(data), "sample": 30}  # a state of one's own making: the server keeps its own
     if isinstance(component, gr.File):
-        return {"path": str(folder / "mine" / "run.json"), "meta": {"_type": "gradio.FileData"}}
+        return {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
     if isinstance(component, (gr.Number, gr.Slider)):
         return 1
     if isinstance(component, gr.Checkbox):
@@ -182,13 +192,14 @@ HOSTILE = ["../../x", "mine/../mine", "\0", "<script>alert(1)</script>", -1, 1e3
 @pytest.mark.parametrize("hostile", [False, True])
 def test_a_visitor_calls_every_function_and_changes_nothing(closed, movies, hostile):
     url, blocks, folder = closed
-    before, refused, called = state(folder), 0, 0
+    before, refused, called, session = state(folder), 0, 0, visit(url, blocks)
+    uploaded = httpx.post(f"{url}gradio_api/upload", files={"files": ("train.csv", (movies / "train.csv").read_bytes())}).json()[0]
     for number, function in blocks.fns.items():
-        data = [HOSTILE[(number + i) % len(HOSTILE)] if hostile else plausible(part, folder, movies)
+        data = [HOSTILE[(number + i) % len(HOSTILE)] if hostile else plausible(part, uploaded, movies)
                 for i, part in enumerate(function.inputs)]
         if function.fn is None:
             continue  # a script of the browser's
-        told = call(url, number, data)
+        told = call(url, number, data, session)
         called += 1
         refused += "Only the owner" in json.dumps(told)
         assert "Traceback" not in json.dumps(told)
@@ -203,13 +214,14 @@ def test_the_owners_page_is_let_through_and_refused_in_the_pages_language(closed
     numbers = {function.name: number for number, function in blocks.fns.items()}
     packs = next(number for number, function in blocks.fns.items() if [t[1] for t in function.targets] == ["click"]
                  and getattr(blocks.blocks[function.targets[0][0]], "elem_id", "") == "run-pack")
-    refused = call(url, packs, ["mine"], **{"accept-language": "ja"})
+    session, another = visit(url, blocks), visit(url, blocks)
+    refused = call(url, packs, ["mine"], session, **{"accept-language": "ja"})
     assert "オーナーだけが行えます" in json.dumps(refused, ensure_ascii=False) and not refused["success"]
-    assert not call(url, numbers["try_secret"], ["s3cre"], "the-owners-page")["success"]
-    assert not call(url, packs, ["mine"], "the-owners-page")["success"]
-    assert call(url, numbers["try_secret"], ["s3cret"], "the-owners-page")["success"]
-    assert call(url, packs, ["mine"], "the-owners-page")["success"]
-    assert not call(url, packs, ["mine"], "another-page")["success"]
+    assert not call(url, numbers["try_secret"], ["s3cre"], session)["success"]
+    assert not call(url, packs, ["mine"], session)["success"]
+    assert call(url, numbers["try_secret"], ["s3cret"], session)["success"]
+    assert call(url, packs, ["mine"], session)["success"]
+    assert not call(url, packs, ["mine"], another)["success"]
 
 
 def test_every_function_that_changes_something_is_the_owners(tiny_run, tmp_path):
