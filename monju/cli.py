@@ -133,6 +133,7 @@ def parser():
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
     app.add_argument("run", metavar="RUN", nargs="?", help="the run to open on (the one that ships)")
+    app.add_argument("--open-to-all", action="store_true", help="let whoever reaches the page train and delete runs")
     return top
 
 
@@ -312,7 +313,7 @@ def run_map(asked):
 def run_app(asked):
     from monju.ui import launch
 
-    launch(asked.run)
+    launch(asked.run, asked.open_to_all)
 
 
 def report(metrics, as_json):

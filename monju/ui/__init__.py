@@ -4,12 +4,16 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks its makers at once
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
 
 from monju.errors import MonjuError  # noqa: E402
 from monju.ui import clusters, playground, results, training  # noqa: E402
+from monju.ui.owner import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
+from monju.ui.rate import Rate, Turnstile  # noqa: E402
 from monju.ui.shelf import Shelf  # noqa: E402
 from monju.ui.words import I18N  # noqa: E402
 
@@ -19,6 +23,7 @@ FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Goth
 MONO = ("ui-monospace", "monospace")
 # in the order of the page; each has build(page, tab), its texts and its style sheet
 TABS = {"playground": playground, "clusters": clusters, "training": training, "results": results}
+ASKS = (60, 10)  # a visitor's: at once, and a second in the long run
 OPTIONS = {
     "ssr_mode": False,
     "footer_links": [],
@@ -32,8 +37,8 @@ OPTIONS = {
 }
 
 
-def build(shelf):
-    """The whole page on the runs of a shelf: a gr.Blocks, not yet launched."""
+def build(shelf, owner=None):
+    """The whole page on the runs of a shelf: a gr.Blocks, not yet launched. `owner` says who may train (as the environment)."""
     with gr.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
@@ -44,23 +49,26 @@ def build(shelf):
             gr.Markdown(I18N("idea"), elem_id="idea")
         where = gr.State(next(iter(TABS)))
         with gr.Tabs(elem_id="tabs") as tabs:
-            page = Page(blocks, shelf, chosen, tabs, where)
+            page = Page(blocks, shelf, chosen, tabs, where, owner or Owner())
             for name, part in TABS.items():
                 with gr.Tab(I18N(f"tab_{name}"), id=name, elem_id=name) as tab:
                     part.build(page, tab)
 
-    return blocks.queue(api_open=False, max_size=64)
+    return blocks.queue(api_open=False, max_size=64, default_concurrency_limit=4)
 
 
-def launch(run=None, **options):
-    """Serve the page on a run (the one that ships) until interrupted; host and port are Gradio's environment variables.
+def launch(run=None, open_to_all=False, **options):
+    """Serve the page on a run (the one that ships) until interrupted; host, port and root path are Gradio's environment
+    variables. On a public page with `open_to_all` whoever comes may train: see `owner` for who may otherwise.
 
     Raises MonjuError where the port is taken. `options` are passed on to gradio's launch.
     """
     shelf = Shelf(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
-    page = build(shelf)
+    public = is_public(options.get("server_name"), options.get("share"))
+    page = build(shelf, Owner(public=public, open_to_all=open_to_all))
     shelf.warm()
     try:
-        return page.launch(**{**OPTIONS, **options})
+        turnstile = Middleware(Turnstile, rate=Rate(*ASKS))
+        return page.launch(**{**OPTIONS, "app_kwargs": {"middleware": [turnstile]}, **options})
     except OSError as error:
         raise MonjuError(f"the page cannot be served ({error}): choose another port with GRADIO_SERVER_PORT") from None

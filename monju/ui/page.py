@@ -1,6 +1,7 @@
 """What the tabs share: the run on show, the tab one looks at, and how a tab follows both."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -21,6 +22,7 @@ class Page:
     chosen: gr.Dropdown
     tabs: gr.Tabs
     where: gr.State
+    owner: Any  # monju.ui.owner.Owner
     sentence: gr.Textbox | None = None
 
     def follow(self, tab, draw, inputs, outputs, **options):

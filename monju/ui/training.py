@@ -1,7 +1,7 @@
 """The training tab: a form drawn from the schema, the job that trains outside the page, the list of runs.
 
 Layout and wiring only: what is drawn is `progress`, what is done are `jobs`, `estimate` and `runs`. Every handler
-that changes something goes through `guarded`, the one place where a check of who may do so belongs.
+that changes something, computes at length or reads a named file goes through `owner.only`.
 """
 
 import dataclasses
@@ -115,7 +115,7 @@ def previewed(config, say):
 
 
 def guarded(act):
-    """A handler that changes something: errors become the page's calm words. Who may do so is to be asked here."""
+    """A handler whose errors become the page's calm words."""
     @functools.wraps(act)
     def handler(*values, request: gr.Request):
         say = words.asked(request)
@@ -137,11 +137,12 @@ def guarded(act):
 
 def build(page, tab):
     """Lay the tab out and wire it."""
-    shelf, jobs = page.shelf, Jobs(page.shelf.folder)
+    shelf, owner, jobs = page.shelf, page.owner, Jobs(page.shelf.folder)
     seen, planned, done = gr.State(""), gr.State(None), {**QUIET, "queue": False}
 
+    wire_door = owner.door(page.blocks)
     panel = gr.HTML(elem_id="job", apply_default_css=False)
-    with gr.Row():
+    with gr.Row(visible=owner.everyone) as steering:
         stop = gr.Button(I18N("t_stop"), visible=False, elem_id="stop")
         resume = gr.Button(I18N("t_resume"), visible=False, elem_id="resume")
         use = gr.Button(I18N("t_use"), variant="primary", visible=False, elem_id="use")
@@ -150,7 +151,7 @@ def build(page, tab):
         really_stop = gr.Button(I18N("t_really_stop"), variant="stop", elem_id="really-stop")
         go_on = gr.Button(I18N("t_no"))
 
-    with gr.Column(elem_id="training-form"):
+    with gr.Column(elem_id="training-form", visible=owner.everyone) as settings:
         with gr.Row():
             preset = gr.Radio([(I18N("t_laptop"), "laptop"), (I18N("t_poster"), "poster"), (I18N("t_custom"), "custom")],
                               value="laptop", label=I18N("t_preset"), elem_id="preset")
@@ -187,26 +188,32 @@ def build(page, tab):
         run = gr.Dropdown([], label=I18N("t_run"), elem_id="a-run")
         other = gr.Dropdown([], label=I18N("t_with"), elem_id="another-run")
     with gr.Row():
-        open_run, compare, delete, pack = (gr.Button(I18N(f"t_{what}"), size="sm", scale=0, elem_id=f"run-{what}", min_width=130)
-                                           for what in ("open", "compare", "delete", "pack"))
+        open_run, compare, delete, pack = (
+            gr.Button(I18N(f"t_{what}"), size="sm", scale=0, elem_id=f"run-{what}", min_width=130,
+                      visible=owner.everyone or what in ("open", "compare")) for what in ("open", "compare", "delete", "pack"))
         zipped = gr.DownloadButton(I18N("t_download"), visible=False, elem_id="run-download")
     with gr.Row(visible=False) as sure_delete:
         really_delete = gr.Button(I18N("t_really_delete"), variant="stop", elem_id="really-delete")
         keep = gr.Button(I18N("t_keep"))
     compared = gr.HTML(elem_id="compared", apply_default_css=False)
-    with gr.Row(equal_height=True):
+    with gr.Row(equal_height=True, visible=owner.everyone) as naming:
         new_name = gr.Textbox(label=I18N("t_new_name"), elem_id="new-name")
         rename = gr.Button(I18N("t_rename"), size="sm", scale=0, min_width=130, elem_id="rename")
-    with gr.Accordion(I18N("t_hub"), open=False):
+    with gr.Accordion(I18N("t_hub"), open=False, visible=owner.everyone) as sending:
         repository = gr.Textbox(label=I18N("t_repository"))
         token = gr.Textbox(label=I18N("t_token"), type="password")
         send = gr.Button(I18N("t_hub"))
         sent = gr.HTML(apply_default_css=False)
+    wire_door([steering, settings, delete, pack, naming, sending])
 
     # the job
 
+    def seen_by_all():
+        """The job as anyone may see it: the log, which may name files of this machine, only where everyone is the owner."""
+        return jobs.snapshot() | ({} if owner.everyone else {"log": []})
+
     def look_at_job(before, say):
-        snapshot = jobs.snapshot()
+        snapshot = seen_by_all()
         stamp = json.dumps([snapshot["name"], snapshot["status"], len(snapshot.get("history", [])), snapshot.get("now"),
                             snapshot.get("log"), say.language])
         if stamp == before:
@@ -246,6 +253,7 @@ def build(page, tab):
 
     tab.select(opened, seen, [page.where, *job_parts, *list_parts], **QUIET)
 
+    @owner.only
     @guarded
     def begin(say, name, config):
         if config is None:
@@ -253,11 +261,13 @@ def build(page, tab):
         jobs.start(Config.from_json(config), name)
         return ["", gr.update(visible=False), *look_at_job("", say)]
 
+    @owner.only
     @guarded
     def end(say):
         jobs.stop()
         return [gr.update(visible=False), *look_at_job("", say), *list_runs(say)]
 
+    @owner.only
     @guarded
     def go(say):
         jobs.resume(jobs.last() or "")
@@ -314,14 +324,16 @@ def build(page, tab):
     preset.input(choose_preset, [preset, name], [*form, preset, *follow], **done)
     load.click(load_json, [text, name], [*form, preset, *follow], **done)
 
-    def read(request: gr.Request, *values):
+    @owner.only
+    def read(request, *values):
         say = words.asked(request)
         try:
             return previewed(collected(values), say)
         except MonjuError as error:
             return progress.trouble(error, say)
 
-    def uploaded(file, preset, name, request: gr.Request, *values):
+    @owner.only
+    def uploaded(request, file, preset, name, *values):
         say = words.asked(request)
         if file is None:
             return [gr.skip()] * 8
@@ -340,7 +352,8 @@ def build(page, tab):
     look.click(read, form, data, api_visibility="private")
     upload.upload(uploaded, [upload, preset, name, *form], [fields["data"], data, preset, *follow], api_visibility="private")
 
-    def make_plan(name, request: gr.Request, *values):
+    @owner.only
+    def make_plan(request, name, *values):
         say = words.asked(request)
         yield progress.planning(say), gr.update(visible=False), None
         try:
@@ -364,6 +377,7 @@ def build(page, tab):
     def side_by_side(say, one, two):
         return progress.compared(metrics(one), metrics(two), say)
 
+    @owner.only
     @guarded
     def rename_run(say, old, new):
         if old == shelf.start:
@@ -371,6 +385,7 @@ def build(page, tab):
         jobs.rename(old, new)
         return ["", *list_runs(say)]
 
+    @owner.only
     @guarded
     def delete_run(say, name):
         if name == shelf.start:
@@ -379,10 +394,12 @@ def build(page, tab):
         drawn, *choices = list_runs(say)
         return [gr.update(visible=False), drawn, *(gr.update(**{**choice, "value": None}) for choice in choices), *look_at_job("", say)]
 
+    @owner.only
     @guarded
     def pack_run(say, name):
         return gr.update(value=str(shelved.pack(shelf.run(name).path)), visible=True)
 
+    @owner.only
     @guarded
     def send_run(say, name, repository, token):
         address = shelved.upload(shelf.run(name).path, repository, token)
@@ -405,7 +422,7 @@ def build(page, tab):
     def training() -> dict[str, Any]:
         """The job that trains now, or the last one: {name, status, reason, resumable, now {done, left, memory}, stages, log,
         models, clusters, history [{model, step, steps, loss, held_out_accuracy, …}]}."""
-        return jobs.snapshot()
+        return seen_by_all()
 
     gr.api(runs, api_name="runs")
     gr.api(training, api_name="training")

@@ -9,10 +9,10 @@ from html import escape
 
 import gradio as gr
 
-from monju.ui.texts import clusters, page, playground, results, training
+from monju.ui.texts import clusters, owner, page, playground, results, training
 
 # one file of texts a tab; a key belongs to one of them
-TEXTS = {**page.TEXTS, **playground.TEXTS, **clusters.TEXTS, **training.TEXTS, **results.TEXTS}
+TEXTS = {**page.TEXTS, **playground.TEXTS, **clusters.TEXTS, **training.TEXTS, **results.TEXTS, **owner.TEXTS}
 
 LANGUAGES = ("en", "ja")
 I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()} for i, language in enumerate(LANGUAGES)})

@@ -1,0 +1,150 @@
+"""Who the owner is, and the one check that stands inside every handler which changes something.
+
+    on one's own machine              everyone is the owner
+    MONJU_OWNER_SECRET                whoever gives the secret, until the page is closed
+    a Space with sign-in              its author; of an organisation, members with the role admin or write
+    ZeroGPU                           nobody: training does not belong there
+    public with none of these         nobody, unless --open-to-all (MONJU_OPEN=1) makes it everyone
+
+A visitor is known by the page's session, which only that page knows, and by the signed cookie of Hugging Face's
+sign-in. Both are looked at here, at the server: what the page hides is a courtesy.
+"""
+
+import functools
+import hmac
+import inspect
+import ipaddress
+import os
+from urllib.parse import urlsplit
+
+import gradio as gr
+
+from monju.ui import words
+from monju.ui.page import QUIET
+from monju.ui.rate import Rate, visitor
+from monju.ui.words import I18N
+
+ROLES = ("admin", "write")  # in the organisation that a Space belongs to
+MOST_SESSIONS = 1000  # in which the secret was given: the oldest must give it again
+
+
+class Owner:
+    """Who may change things, as the environment says: `everyone`, the holder of `secret`, `author` by sign-in, or nobody."""
+
+    def __init__(self, environment=os.environ, public=False, open_to_all=False):
+        self.zero = environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
+        self.secret = environment.get("MONJU_OWNER_SECRET", "").strip()
+        # outside a Space, Gradio's sign-in is a mock that lets anyone in
+        space = environment.get("SYSTEM") == "spaces" and environment.get("SPACE_ID")
+        self.author = environment.get("SPACE_AUTHOR_NAME", "") if space and environment.get("OAUTH_CLIENT_ID") else ""
+        named = self.secret or self.author
+        self.open = not self.zero and (open_to_all or environment.get("MONJU_OPEN") == "1")
+        self.everyone = self.open or not (self.zero or named or public or environment.get("SPACE_ID"))
+        self.reason = ("o_zero" if self.zero else "o_both" if self.secret and self.author else "o_secret" if self.secret
+                       else "o_login" if self.author else "o_closed")
+        self.hosts = {host.strip() for host in environment.get("SPACE_HOST", "").split(",")} - {""}
+        self._sessions = {}  # the pages in which the secret was given, the last one last
+        self._each, self._all = Rate(5, 5 / 60), Rate(30, 30 / 60)  # attempts
+
+    def is_(self, request, profile=None):
+        """Whether a request is the owner's. `profile` is what Hugging Face says of who has signed in, or None."""
+        if self.zero:
+            return False
+        return self.everyone or request.session_hash in self._sessions or bool(self.author) and wrote(profile, self.author)
+
+    def refusal(self, request, profile=None):
+        """Why a request may change nothing, as a key of the texts; None where it may."""
+        if not self.is_(request, profile):
+            return self.reason
+        # a page elsewhere can send a browser's cookies, or reach what runs on its machine, but not the page's session
+        if request.session_hash not in self._sessions and not self.open and foreign(request, self.hosts):
+            return "o_foreign"
+        return None
+
+    def only(self, act):
+        """The handler act(request, *values), for the owner alone: whoever else calls it, past the page too, is told why not."""
+        def check(request, profile):
+            if refusal := self.refusal(request, profile):
+                raise gr.Error(words.asked(request)(refusal), print_exception=False)
+
+        if inspect.isgeneratorfunction(act):
+            def wired(request: gr.Request, profile: gr.OAuthProfile | None, *values):
+                check(request, profile)
+                yield from act(request, *values)
+        else:
+            def wired(request: gr.Request, profile: gr.OAuthProfile | None, *values):
+                check(request, profile)
+                return act(request, *values)
+        wired.owners = True  # what the tests count
+        return wired
+
+    def enter(self, given, request):
+        """Take the request's page for the owner's if it gives the secret: a key of the texts that says what came of it."""
+        who = visitor(request.client.host, request.headers.get("x-forwarded-for")) or "here"
+        if not (self._each.allows(who) and self._all.allows("all")):
+            return "o_wait"
+        if not (self.secret and request.session_hash and hmac.compare_digest((given or "").encode(), self.secret.encode())):
+            return "o_wrong"
+        self._sessions[request.session_hash] = True
+        if len(self._sessions) > MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        return "o_welcome"
+
+    def door(self, blocks):
+        """Lay out what a visitor is told and the way in; returns wire(parts): these are shown to the owner alone."""
+        if self.everyone:
+            return lambda parts: None
+        with gr.Column(elem_id="door") as door:
+            gr.Markdown(I18N(self.reason), elem_id="why-closed")
+            with gr.Row(equal_height=True):
+                if self.author and not self.zero:
+                    gr.LoginButton(I18N("o_sign_in"), scale=0, min_width=260, elem_id="sign-in")
+                if self.secret and not self.zero:
+                    given = gr.Textbox(label=I18N("o_label"), type="password", elem_id="secret", max_lines=1)
+                    enter = gr.Button(I18N("o_enter"), variant="primary", scale=0, min_width=180, elem_id="enter")
+
+        def wire(parts):
+            def shown(owner):
+                return [gr.update(visible=not owner), *[gr.update(visible=owner)] * len(parts)]
+
+            def arrive(request: gr.Request, profile: gr.OAuthProfile | None):
+                return shown(self.is_(request, profile))
+
+            def try_secret(given, request: gr.Request):
+                say, told = words.asked(request), self.enter(given, request)
+                if told != "o_welcome":
+                    raise gr.Error(say(told), print_exception=False)
+                gr.Info(say(told), duration=6)
+                return ["", *shown(True)]
+
+            blocks.load(arrive, None, [door, *parts], **QUIET)
+            if self.secret and not self.zero:
+                gr.on([enter.click, given.submit], try_secret, given, [given, door, *parts], **QUIET)
+
+        return wire
+
+
+def wrote(profile, author):
+    """Whether a profile is the author's, or that of a member who may write in the organisation of that name."""
+    if not profile:
+        return False
+    names = [profile.get("preferred_username")]
+    names += [org.get("preferred_username") for org in profile.get("orgs") or [] if org.get("roleInOrg") in ROLES]
+    return author.lower() in [name.lower() for name in names if name]
+
+
+def foreign(request, hosts=()):
+    """Whether a browser sent the request from a page of another site."""
+    origin = request.headers.get("origin")
+    return bool(origin) and urlsplit(origin).netloc not in {
+        request.headers.get("host"), request.headers.get("x-forwarded-host"), *hosts}
+
+
+def is_public(server_name=None, share=False, environment=os.environ):
+    """Whether others than this machine's users can reach a page that is served so."""
+    host = server_name or environment.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        local = False
+    return bool(share) or environment.get("GRADIO_SHARE", "").lower() == "true" or not local
