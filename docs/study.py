@@ -17,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this fo
 from monju import sources  # noqa: E402
 from monju.compare import compare  # noqa: E402
 from monju.config import PRESETS, Config  # noqa: E402
+from monju.distill import SIZES, TARGETS, distill  # noqa: E402
 from monju.ensemble import Monju  # noqa: E402
+from monju.run import Run  # noqa: E402
 from monju.sweep import place, spread, sweep  # noqa: E402
 from monju.terminal import show  # noqa: E402
 
@@ -32,7 +34,7 @@ VARIANTS = {
     "a different order each": {"orders": "shuffled,short-to-long,easy-to-hard"},
     "branch, train, merge: 2 rounds": {"rounds": 2},
 }
-MERGES = "merge"
+READ = ("merge", "student")  # the kinds of rows for which every sentence must be read
 
 
 def main():
@@ -50,19 +52,23 @@ def main():
     for name, settings in VARIANTS.items():
         show(sweep(replace(base, **settings), {}, asked.out, asked.seeds))
         found["variants"][name] = json.loads((asked.out / "sweep.json").read_text())["rows"]
-    found["merges"] = merges(base, asked.out, asked.seeds)
+    for seed in range(asked.seeds):
+        path = place(asked.out, replace(base, seed=seed))
+        if len(Run.open(path).manifest.get("students", {})) < len(SIZES) * len(TARGETS):
+            show(distill(path, tuple(SIZES)))
+    found["one model"] = one_model(base, asked.out, asked.seeds)
     (HERE / "study.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write(found)
 
 
-def merges(base, out, seeds):
-    """The merges of the first variant's experts, which must read every sentence."""
+def one_model(base, out, seeds):
+    """The merges and the students of the first variant's experts."""
     tables = []
-    for seed in range(base.seed, base.seed + seeds):
+    for seed in range(seeds):
         monju = Monju.load(place(out, replace(base, seed=seed)), controls=True)
         labelled = sources.load_labelled(base.data, monju.labels, monju.label_names)
-        tables.append({row["name"]: row for row in compare(monju, labelled.labels, labelled.texts)["rows"] if row["kind"] == MERGES})
-    return [{"name": name, "kind": MERGES, "n": len(labelled.labels), "forward_passes": 1, "train_tokens": tables[0][name]["train_tokens"],
+        tables.append({row["name"]: row for row in compare(monju, labelled.labels, labelled.texts)["rows"] if row["kind"] in READ})
+    return [{"name": name, "kind": tables[0][name]["kind"], "n": len(labelled.labels), "forward_passes": 1, "train_tokens": tables[0][name]["train_tokens"],
              **{key: spread([table[name][key] for table in tables]) for key in ("accuracy", "nll", "ece", "difference")},
              "p_value": [table[name]["p_value"] for table in tables]} for name in tables[0]]
 
@@ -78,7 +84,7 @@ def write(found):
         mean = sum(row["accuracy"]["mean"] for row in members) / len(members)
         lines.append(f"| {name} | {monju['train_tokens'] / its['train_tokens']:.0%} | {100 * mean:.2f} | {told(row_of(rows, 'uniform'))} | "
                      f"{told(monju)} | {told(monju, 'difference')} | {', '.join(f'{p:.2g}' for p in monju['p_value'])} |")
-    ways = sorted([row for row in first + found["merges"] if row["kind"] not in ("member",)], key=lambda row: -row["accuracy"]["mean"])
+    ways = sorted([row for row in first + found["one model"] if row["kind"] not in ("member",)], key=lambda row: -row["accuracy"]["mean"])
     more = ["| system | kind | accuracy | − baseline, points | p of each seed | NLL | ECE | passes |", "|---|---|---|---|---|---|---|---|"]
     more += [f"| {row['name']} | {row['kind']} | {told(row)} | {told(row, 'difference')} | {', '.join(f'{p:.2g}' for p in row['p_value'])} | "
              f"{row['nll']['mean']:.3f} | {row['ece']['mean']:.3f} | {row['forward_passes']} |" for row in ways]

@@ -22,8 +22,8 @@ from monju.recall import recall
 from monju.run import Run
 from monju.training import Progress, Stage
 
-TEMPERATURES, MIXINGS = (1.0, 2.0, 4.0), (0.5, 1.0)  # of which the best pair is chosen on sentences kept aside
-TRIED_ON = 1000  # training sentences at most, for each try
+TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # of which the best pair is chosen on sentences kept aside
+TRIED_ON = 1000  # training sentences at most, read once for each try
 CHUNK = 512  # sentences read by the teacher between two reports
 
 
@@ -159,14 +159,15 @@ class School:
             student.model.config.num_hidden_layers = len(encoder.layer)
         return student
 
-    def fit(self, student, target, temperature, mixing, some=slice(None)):
-        """Train on (some of) the sentences: a generator of Steps."""
+    def fit(self, student, target, temperature, mixing, config=None, some=slice(None)):
+        """Train on (some of) the sentences, as the run's configuration has it or another: a generator of Steps."""
+        config = config or self.config
         labels, tokens = self.labels[some], self.tokens[some]
         if TARGETS[target] is None:
-            return student.fit(self.config, tokens, labels, self.config.seed)
+            return student.fit(config, tokens, labels, config.seed)
         teacher = torch.as_tensor(self.logits[target][some], dtype=torch.float32, device=self.device)
         truth = torch.as_tensor(labels, device=self.device)
-        return student.fit(self.config, tokens, labels, self.config.seed,
+        return student.fit(config, tokens, labels, config.seed,
                            loss_of=lambda logits, rows: loss(logits, teacher[rows], truth[rows], temperature, mixing))
 
     def choose(self, target, aside):
@@ -176,7 +177,7 @@ class School:
         for temperature in TEMPERATURES:
             for mixing in MIXINGS:
                 student = self.start("same")
-                for _ in self.fit(student, target, temperature, mixing, slice(TRIED_ON)):
+                for _ in self.fit(student, target, temperature, mixing, replace(self.config, epochs=1.0), slice(TRIED_ON)):
                     pass
                 tried[temperature, mixing] = float(student.losses(tokens, aside.labels).mean())
         return min(tried, key=tried.get)
