@@ -27,12 +27,11 @@ HERE = Path(__file__).parent
 VARIANTS = {
     "the poster's layout (k = 3, m = 2, balanced, sbert)": {},
     "one cluster an expert (m = 1)": {"subset_size": 1},
-    "k = 4, m = 3": {"k": 4, "subset_size": 3},
     "tf-idf vectors": {"embedder": "tfidf"},
     "Gaussian mixture": {"clusterer": "gmm"},
     "random subsets (control)": {"clusterer": "random"},
-    "a different order each": {"orders": "shuffled,short-to-long,easy-to-hard"},
     "branch, train, merge: 2 rounds": {"rounds": 2},
+    "a different order each": {"orders": "shuffled,short-to-long,easy-to-hard"},
 }
 READ = ("merge", "student")  # the kinds of rows for which every sentence must be read
 

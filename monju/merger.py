@@ -14,9 +14,10 @@ from monju.errors import MonjuError
 from monju.experts import Expert
 from monju.predictions import load_predictions
 from monju.recall import recall
+from monju.stack import Stack
 
 SCORED = 300  # sentences kept aside on which a soup is tasted
-INFORMANTS = 32  # sentences from which an expert's Fisher information is estimated
+INFORMANTS = 24  # sentences from which an expert's Fisher information is estimated
 
 
 class Merger:
@@ -58,7 +59,7 @@ class Merger:
         """A model with these weights reads texts [n] → logits [n, labels]."""
         model = self.models[0]  # lends its shape; its own weights are kept in `weights`
         model.load_state_dict(weights, strict=False)
-        return Expert(model, self.padding, self.device).logits(self.tokens(texts))
+        return Stack([(model, None)], self.padding, self.device).logits(self.tokens(texts))[0][:, 0]
 
     def per_sentence(self, texts, alpha):
         """Every sentence is read by a model of its own, the experts' weights averaged by its α [n, experts] → logits [n, labels]."""

@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 
 import monju
@@ -169,3 +170,23 @@ def test_a_broken_run_is_a_calm_page(open_page, tmp_path, locale, said):
     page = open_page(url, locale)
     assert said in page.inner_text("#panel") and "python -m monju train" in page.inner_text("#panel")
     assert "Traceback" not in page.inner_text("body")
+
+
+def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, tiny_run):
+    from monju import merging
+    from monju.ensemble import Monju
+    from monju.merger import Merger
+
+    sentence = "a quiet triumph"
+    page = open_page(served)
+    page.locator("#sentence textarea").fill(sentence)
+    answered(page, sentence)
+    page.click("#ask-singles")
+    page.wait_for_selector("#singles tr[data-single], #singles .faint", timeout=120_000)
+    merger = Merger(Monju.load(tiny_run, "cpu"))
+    soup = merger.logits(merging.TABLE["uniform soup"](merger), [sentence])[0]
+    shown = page.inner_text('#singles tr[data-single="uniform soup"]')
+    share = np.exp(soup - soup.max()) / np.exp(soup - soup.max()).sum()
+    assert ("negative", "positive")[soup.argmax()] in shown and f"{100 * share.max():.1f}" in shown
+    page.locator("#sentence textarea").fill("two hours of my life, gone")
+    page.wait_for_function("() => !document.querySelector('#singles tr')")  # it was of another sentence
