@@ -20,12 +20,11 @@ from scipy.special import softmax
 from monju.errors import MonjuError
 from monju.recall import recall
 from monju.ui import cards, words
-from monju.ui.page import MODELS, QUIET
+from monju.ui.page import LONGEST, MODELS, QUIET
 from monju.ui.words import I18N
 
 ASSETS = Path(__file__).parents[2] / "assets"
 PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
-LONGEST = 100_000  # characters of a sentence that are looked at
 KEPT = 12  # sentences that stay on the map
 GRID = 72  # points a side at which α's level lines are computed
 COLOURS = ("cluster", "label", "correct", "differ")

@@ -20,7 +20,7 @@ def drawn(shelf, name, say):
         f'<section><p>{say("compare_told", n=f"""{found["n"]:,}""", rows=len(best) - 1)}</p>'
         f'<div class="wide" tabindex="0" role="region" aria-label="{say("compare_title")}"><table class="results small">'
         f'<thead><tr>{head}</tr></thead><tbody>{"".join(row(found, one, say) for one in best)}</tbody></table></div>'
-        f'<p class="faint">{say("compare_more", run=escape(name))}</p>'
+        f'<p class="faint">{say("compare_more", run=name)}</p>'
         + (f'<details><summary>{say("compare_left", n=len(found["left_out"]))}</summary><ul class="told-list">{left}</ul></details>' if left else "")
         + "</section>", say)
 

@@ -12,12 +12,11 @@ import gradio as gr
 from monju import fusion
 from monju.errors import MonjuError
 from monju.ui import batch, cards, history, sheet, singles, words
-from monju.ui.page import MODELS, QUIET, SETTINGS, named
+from monju.ui.page import LONGEST, MODELS, QUIET, SETTINGS, named
 from monju.ui.words import I18N
 
 ASSETS = Path(__file__).parents[2] / "assets"
 EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
-LONGEST = 100_000  # characters that are looked at: the server does not enforce a text box's own limit
 # the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be had
 LINK = """(run, text, gate, sharpness, temperature, fusion) => {
   const asked = new URLSearchParams({run, text, gate, sharpness, temperature, fusion});

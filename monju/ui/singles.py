@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from monju.errors import MonjuError
 from monju.ui import cards, words
-from monju.ui.page import MODELS, QUIET
+from monju.ui.page import LONGEST, MODELS, QUIET
 from monju.ui.words import I18N
 
 
@@ -34,7 +34,7 @@ def drawn(shelf, name, text, say):
         opened = shelf.open(name)
         if not (text or "").strip():
             return ""
-        found, lacking = opened.singles(text[:100_000])
+        found, lacking = opened.singles(text[:LONGEST])
     except MonjuError as error:
         return cards.trouble(error, say)
     rows = ""
