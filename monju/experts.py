@@ -8,6 +8,7 @@ import json
 import time
 import warnings
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", categor
 
 @dataclass(frozen=True)
 class Step:
-    """How far one model's training is: the mean loss since the last report, and real tokens (no padding) so far."""
+    """How far one model's training is: the mean loss since the last report, and real tokens (no padding) so far.
+
+    `parts`: in how many pieces a batch is read, more than one where the GPU's memory did not do for it whole.
+    """
 
     step: int
     steps: int
@@ -30,6 +34,7 @@ class Step:
     loss: float
     learning_rate: float
     seconds: float
+    parts: int = 1
 
 
 class Expert:
@@ -58,13 +63,16 @@ class Expert:
         return cls(model, padding, device)
 
     def fit(self, config, tokens, labels, seed, steps=None, report_every=None, order="buckets", clusters=None,
-            loss_of=None):
+            loss_of=None, checkpoints=None):
         """Fine-tune on tokens (n lists of ids) and labels [n]; a generator of `Step`s that trains as it is read.
 
         The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches in an `order` of
         `orders.TABLE`, which may look at the sentences' clusters [n]. `steps` overrides the number that
         `config.epochs` asks for; `loss_of` (logits [batch, labels], row numbers) → a loss in place of cross-entropy.
+        With `checkpoints` it goes on after the last one's step, and keeps one after every epoch.
         """
+        tensors, known = checkpoints.load() if checkpoints else ({}, {"step": 0})
+        self.model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in self.trained}, strict=False)
         random = np.random.default_rng(seed)
         torch.manual_seed(seed)
         lengths = np.array([len(sentence) for sentence in tokens])
@@ -72,34 +80,58 @@ class Expert:
         steps = steps or max(1, round(config.epochs * per_epoch))
         report_every = report_every or max(1, steps // 200)
         words = Words(self.model, tokens, self.padding, self.device)
-        weights = words.instead_of_table([weight for weight in self.model.parameters() if weight.requires_grad])
+        weights = words.instead_of_table(list(self.trained.values()))
         optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_schedule(steps, config.warmup))
+        factor = linear_schedule(steps, config.warmup)
         bf16 = wants_bf16(config.precision, self.device)
         loss_sum = torch.zeros((), device=self.device)
-        seen = read = 0
+        seen, read, before, parts = (known.get(name, first) for name, first in (("seen", 0), ("read", 0), ("seconds", 0.0), ("parts", 1)))
+        lost = tensors.get("lost")
         began = time.perf_counter()
 
         def losses():
-            words.put_back()
-            return self.losses(tokens, labels)
+            nonlocal lost
+            if lost is None:
+                words.put_back()
+                lost = torch.from_numpy(self.losses(tokens, labels))
+            return lost.numpy()
 
-        batches = orders.TABLE[order](orders.Sentences(lengths, clusters, losses), config.batch_size, random)
-        for step, rows in zip(range(1, steps + 1), batches):
-            self.model.train()
+        def learn(rows, share):
+            """The gradient of `share` of the batch's loss, which is returned."""
             ids, mask = self._padded([tokens[row] for row in rows])
             target = torch.as_tensor(labels[rows], device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 answer = self.model(**words(ids), attention_mask=mask, labels=target)
-            loss = answer.loss if loss_of is None else loss_of(answer.logits.float(), rows)
+            loss = share * (answer.loss if loss_of is None else loss_of(answer.logits.float(), rows))
             loss.backward()
+            return loss.detach()
+
+        batches = orders.TABLE[order](orders.Sentences(lengths, clusters, losses), config.batch_size, random)
+        batches = islice(batches, known["step"], None)  # the order is drawn again up to there
+        if tensors:
+            loss_sum.copy_(tensors["loss_sum"])
+            restore(optimizer, tensors)
+        for step, rows in zip(range(known["step"] + 1, steps + 1), batches):
+            self.model.train()
+            while True:
+                try:
+                    loss = sum(learn(part, len(part) / len(rows)) for part in np.array_split(rows, min(parts, len(rows))))
+                    break
+                except torch.OutOfMemoryError:
+                    if parts >= len(rows):
+                        raise MonjuError("the GPU's memory does not do for one sentence: choose --finetuning lora, "
+                                         "a smaller --max-tokens or a smaller --backbone") from None
+                parts *= 2
+                optimizer.zero_grad()
+                torch.cuda.empty_cache()
+            now = config.learning_rate * factor(step - 1)
+            for group in optimizer.param_groups:
+                group["lr"] = now
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            now = rate.get_last_lr()[0]
             words.shrink *= 1 - now * config.weight_decay
-            rate.step()
-            loss_sum += loss.detach()
+            loss_sum += loss
             seen, read = seen + len(rows), read + int(lengths[rows].sum())
             if step % report_every == 0 or step == steps:
                 since = report_every if step % report_every == 0 else step % report_every
@@ -108,8 +140,18 @@ class Expert:
                     raise MonjuError(f"the loss became {mean} at step {step}: choose a smaller --learning-rate or --precision fp32")
                 loss_sum.zero_()
                 words.put_back()  # whoever looks at the model between two steps finds it whole
-                yield Step(step, steps, seen, read, mean, now, time.perf_counter() - began)
+                yield Step(step, steps, seen, read, mean, now, before + time.perf_counter() - began, parts)
+            if checkpoints and step % per_epoch == 0 and step < steps:
+                words.put_back()
+                checkpoints.save(step, {**self.trained, **state(optimizer), "loss_sum": loss_sum,
+                                        **({} if lost is None else {"lost": lost})},
+                                 seen=seen, read=read, seconds=before + time.perf_counter() - began, parts=parts)
         self.model.eval()
+
+    @property
+    def trained(self):
+        """The weights that training changes, by name."""
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
 
     def logits(self, tokens, batch=64):
         """tokens (n lists of ids) → float32 [n, labels], in full precision whatever the training used."""
@@ -203,6 +245,26 @@ class Words:
                 self.table.weight.mul_(self.shrink)
                 self.table.weight[self.used] = self.rows
         self.shrink = 1.0
+
+
+def state(optimizer):
+    """What a training goes on from, beside its weights: the optimiser's moments and the random state, by name."""
+    moments = {f"moment.{number}.{name}": tensor for number, kept in optimizer.state_dict()["state"].items() for name, tensor in kept.items()}
+    here = {"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {**moments, "random": torch.get_rng_state(), **here}
+
+
+def restore(optimizer, tensors):
+    """Put back what `state` took."""
+    moments = {}
+    for key, tensor in tensors.items():
+        if key.startswith("moment."):
+            _, number, name = key.split(".")
+            moments.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    torch.set_rng_state(tensors["random"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
 
 
 def with_adapter(model, config):

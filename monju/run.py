@@ -154,9 +154,9 @@ class Run:
                     continue
         return lines
 
-    def keep_history_of(self, models):
-        """Drop the lines of models that a resume will train again."""
-        kept = [line for line in self.history() if line["model"] in models]
+    def keep_history(self, reached):
+        """Drop the lines of what a resume will train again: those after the step that each model has reached, {model: step}."""
+        kept = [line for line in self.history() if line["step"] <= reached.get(line["model"], 0)]
         write(self.path / "history.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
 

@@ -5,11 +5,14 @@ It is a generator: it works while it is read and yields what a terminal or a pag
 It knows nothing of either.
 """
 
+import errno
 import hashlib
 import json
+import os
 import platform
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
@@ -17,13 +20,14 @@ import numpy as np
 import torch
 
 from monju import atlas, backbones, clusterers, evaluate, gates, locks, rounds, sources, workers
+from monju.checkpoints import Checkpoints
 from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
 from monju.errors import MonjuError
 from monju.experts import Expert, Step
 from monju.predictions import save_predictions
-from monju.run import Run, refuse_taken
+from monju.run import Run, command, refuse_taken
 
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve
 RECIPE = ("finetuning", "lora_rank", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision", "seed",
@@ -168,12 +172,17 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         curve = rounds.measured(run)
         complete = {job.key for job in jobs if told.get(job.key) == job.steps
                     and ((run.path / job.kind / job.name).exists() or curve and job.model != job.key)}
-        run.keep_history_of(complete)
         run.sweep()
+        run.keep_history({job.key: job.steps if job.key in complete else checkpoints(run, job).facts["step"] for job in jobs})
+        for job in jobs:
+            if checkpoints(run, job).damaged:
+                yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         alpha = rounds.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         shop = Workshop(run, config, encoded, data.train.labels, clustering.labels_,
                         data.validation.labels[:HELD_OUT_SENTENCES], data.label_names, alpha)
-        yield from fit_all(shop, jobs, complete, places(config, len(jobs) - len(complete)))
+        yield from fit_all(shop, jobs, complete, places(config, len(jobs)))
+
+        shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
         # 4. what they are worth
         yield Stage(f"Reading {len(data.validation.texts):,} held-out sentences with every model.")
@@ -194,10 +203,29 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         rounds.clear(run)
         run.finish()
     except BaseException as error:
+        told = failure(run, error)
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
-        if run.path.exists():
-            run.update(status=status, reason="" if status == "interrupted" else str(error))
-        raise
+        with suppress(OSError):  # on a full disk; the run then counts as one whose process died
+            if (run.path / "run.json").exists():
+                run.update(status=status, reason="" if status == "interrupted" else str(told))
+        if told is error:
+            raise
+        raise told from error
+
+
+def failure(run, error):
+    """The error, or, for what befalls a machine, the MonjuError that says it in one sentence with the way out."""
+    said, way = str(error), f"continue with `{command(run.path)} --resume`"
+    if isinstance(error, Exception) and not (run.path / "run.json").exists():
+        return MonjuError(f"the run folder {run.path} is gone, deleted or moved while it was being trained: train a new run")
+    if isinstance(error, MonjuError) or not isinstance(error, Exception):
+        return error
+    if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT)):
+        return MonjuError(f"the disk that holds {run.path} is full: make room, then {way}")
+    if isinstance(error, torch.OutOfMemoryError) or "CUDA out of memory" in said:
+        return MonjuError("the GPU's memory does not do for this model: choose --finetuning lora, a smaller --max-tokens or a smaller "
+                          f"--backbone; if something else filled it, {way}")
+    return error
 
 
 def plan(config, clusters, lengths):
@@ -275,9 +303,11 @@ class Workshop:
             rounds.branch(expert, folders, self.alpha[job.rows].mean(axis=0))
         tokens = [reads.train[row] for row in job.rows]
         held_out = reads.held_out[: len(self.held_out_labels)]
-        next_check = 0
+        keeps = checkpoints(self.run, job)
+        begins = keeps.facts["step"]
+        next_check = begins * HELD_OUT_CHECKS // job.steps + 1 if begins else 0
         for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps, order=job.order,
-                               clusters=self.clusters[job.rows]):
+                               clusters=self.clusters[job.rows], checkpoints=keeps):
             accuracy = None
             if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
                 accuracy = float((expert.logits(held_out).argmax(axis=1) == self.held_out_labels).mean())
@@ -292,25 +322,46 @@ def fit_all(shop, jobs, complete, devices):
     for job in jobs:
         if job.key in complete:
             yield Stage(f"{job.key} is complete.")
-    waiting = [job for job in jobs if job.key not in complete]
     total = sum(job.tokens for job in jobs)
-    before = total - sum(job.tokens for job in waiting)
-    done = dict.fromkeys((job.key for job in waiting), 0.0)
-    began = time.perf_counter()
-    for job, (step, accuracy) in in_rounds(shop, waiting, devices):
+    kept = {job.key: job.steps if job.key in complete else checkpoints(shop.run, job).facts["step"] for job in jobs}
+    done = {job.key: job.tokens * kept[job.key] / job.steps for job in jobs}
+    before, began = sum(done.values()), time.perf_counter()
+    parts, over = dict.fromkeys(done, 1), []
+    for job, (step, accuracy) in in_rounds(shop, jobs, complete, devices):
         shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
+        if step.parts > parts[job.key]:
+            parts[job.key] = step.parts
+            yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} parts, to the same result.")
         done[job.key] = job.tokens * step.step / job.steps
         spent, now = time.perf_counter() - began, sum(done.values())
-        yield Progress(job.key, step, accuracy, step.sentences / step.seconds, (before + now) / total,
-                       spent / now * (total - before - now))
+        yield Progress(job.key, step, accuracy, step.sentences / step.seconds, now / total, spent / (now - before) * (total - now))
+        # not before the model's folder is there with its whole history: until then a kill needs it
+        over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(shop.run, other)]
 
 
-def in_rounds(shop, jobs, devices):
-    """`workers.run_all` on jobs that may start from others, these first: yields (job, report)."""
+def in_rounds(shop, jobs, complete, devices):
+    """`workers.run_all` on the jobs that are not complete, those that others start from first: yields (job, report)."""
     for start in dict.fromkeys(job.start for job in jobs):
-        ready = [job for job in jobs if job.start == start]
-        for number, report in workers.run_all(shop, ready, devices[: len(ready)]):
-            yield ready[number], report
+        group = [job for job in jobs if job.start == start]
+        ready = [(job, threads) for job, threads in zip(group, workers.shares(len(group), min(len(group), len(devices))))
+                 if job.key not in complete]
+        if ready:
+            waiting, threads = zip(*ready)
+            for number, report in workers.run_all(shop, waiting, devices[: len(waiting)], threads):
+                yield waiting[number], report
+
+
+def checkpoints(run, job):
+    """Where a model in training keeps how far it is."""
+    return Checkpoints(run.path / "checkpoints" / job.key)
+
+
+def tidied(run, job):
+    """Whether the model's folder is there, so that its checkpoint could go."""
+    there = (run.path / job.kind / job.name).exists()
+    if there:
+        checkpoints(run, job).clear()
+    return there
 
 
 def places(config, jobs):

@@ -17,23 +17,36 @@ import torch
 from monju.errors import MonjuError
 
 
-def run_all(shop, jobs, devices):
+def shares(jobs, devices):
+    """How many cores each of so many jobs gets on so many devices: equal shares, but those left when there are fewer jobs than
+    devices share all. It follows from the whole plan: a sum's last bits depend on it, and a resumed run should not."""
+    cores, last = torch.get_num_threads(), jobs % devices
+    return [max(1, cores // (last if number >= jobs - last else devices)) for number in range(jobs)]
+
+
+def run_all(shop, jobs, devices, threads=None):
     """Run shop.fit(job, device) for every job, as many at a time as there are devices.
 
     `shop` is any object that can be sent to another process and whose `fit` is a generator; yields
     (job number, report) as reports come. With one device everything happens in this process.
+    `threads`: the cores of each job (as `shares`).
     A job's error is raised here; closing the generator ends the workers at once.
     """
+    jobs = list(jobs)
+    threads = threads or shares(len(jobs), len(devices))
     if len(devices) == 1:
-        for number, job in enumerate(jobs):
-            yield from zip(repeat(number), shop.fit(job, devices[0]))
+        before = torch.get_num_threads()
+        try:
+            for number, job in enumerate(jobs):
+                torch.set_num_threads(threads[number])
+                yield from zip(repeat(number), shop.fit(job, devices[0]))
+        finally:
+            torch.set_num_threads(before)
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
     todo, reports = context.Queue(), context.Queue()
-    jobs, cores = list(jobs), torch.get_num_threads()
-    last = len(jobs) % len(devices)  # jobs that are left when there are fewer than workers share all cores
     for number, job in enumerate(jobs):
-        todo.put((number, job, max(1, cores // (last if number >= len(jobs) - last else len(devices)))))
+        todo.put((number, job, threads[number]))
     for _ in devices:
         todo.put(None)
     workers = [context.Process(target=_work, args=(shop, device, todo, reports), daemon=True) for device in devices]

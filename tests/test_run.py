@@ -206,9 +206,11 @@ def test_history_forgives_a_last_line_cut_short(run):
     with open(run.path / "history.jsonl", "a") as file:
         file.write('{"model": "BC", "st')
     assert [line["model"] for line in run.history()] == ["AB", "BC"]
-    run.keep_history_of({"AB"})
     run.append_history({"model": "BC", "step": 2})
-    assert run.history() == [{"model": "AB", "step": 1}, {"model": "BC", "step": 2}]
+    run.keep_history({"AB": 5, "BC": 1})
+    assert run.history() == [{"model": "AB", "step": 1}, {"model": "BC", "step": 1}]
+    run.keep_history({"AB": 5})
+    assert run.history() == [{"model": "AB", "step": 1}]
 
 
 def test_digest_is_sha256(tmp_path):

@@ -73,11 +73,10 @@ def weights(folder):
 
 
 def same_run(one, other):
-    """Whether two runs hold the same weights, to the last bit or two of the fp16 in which they are kept, and give the same
-    accuracies: a process that has done other work before may add numbers up in another order."""
+    """Whether two runs hold the same weights, to the bit, and give the same accuracies."""
     ours, theirs = weights(one), weights(other)
     assert ours and ours.keys() == theirs.keys()
-    assert max(float((ours[key].float() - theirs[key].float()).abs().max()) for key in ours) < 1e-4
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
     assert list(accuracies(metrics(one))) == list(accuracies(metrics(other)))
 
 
@@ -187,7 +186,7 @@ def test_history_has_every_step_of_every_model(history):
     for lines in history.values():
         assert [line["step"] for line in lines] == list(range(1, lines[0]["steps"] + 1))
         for line in lines:
-            assert line.keys() == {"model", "step", "steps", "sentences", "tokens", "loss", "learning_rate", "seconds",
+            assert line.keys() == {"model", "step", "steps", "sentences", "tokens", "loss", "learning_rate", "seconds", "parts",
                                    "held_out_accuracy"}
             assert 0 < line["loss"] < 2 and 0 <= line["held_out_accuracy"] <= 1
         assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
@@ -317,15 +316,17 @@ def test_an_interrupted_run_is_not_read(interrupted, capsys):
 
 
 def test_killed_training_goes_on_where_it_was(interrupted, undisturbed, tmp_path, capsys):
-    """Resumed after Ctrl-C, killed in the middle of the second model, resumed again: the first model is kept as it is."""
+    """Resumed after Ctrl-C, killed in the second epoch of the second model, resumed again: the first model and the second
+    one's first epoch are kept, and what comes out is what an undisturbed training gives, to the bit."""
     out = shutil.copytree(interrupted[0], tmp_path / "run")
     process = start(["--out", str(out), "--resume"])
-    when(process, out, "B", 3)
+    when(process, out, "B", 13)
     process.kill()
     process.communicate(timeout=60)
     assert Run.open(out).manifest["status"] == "training"
     first = out / "experts" / "A" / "adapter_model.safetensors"
     before = (digest(first), first.stat().st_mtime_ns)
+    epoch = [line for line in Run.open(out).history() if line["model"] == "B"][:10]
     assert not (out / "experts" / "B").exists()
 
     assert main(["train", "--out", str(out), "--resume", "--json"]) == 0
@@ -334,8 +335,25 @@ def test_killed_training_goes_on_where_it_was(interrupted, undisturbed, tmp_path
     assert json.loads(captured.out) == metrics(out)
     assert before == (digest(first), first.stat().st_mtime_ns)
     same_run(out, undisturbed)
-    steps = Counter(line["model"] for line in Run.open(out).check().history())
+    lines = [line for line in Run.open(out).check().history() if line["model"] == "B"]
+    assert lines[:10] == epoch and [line["step"] for line in lines] == list(range(1, 21))
+    assert lines[-1]["seconds"] > lines[10]["seconds"] > epoch[-1]["seconds"]
+    assert not (out / "checkpoints").exists()
+    steps = Counter(line["model"] for line in Run.open(out).history())
     assert steps == Counter(line["model"] for line in Run.open(undisturbed).history()) == {"A": 20, "B": 20}
+
+
+def test_a_damaged_checkpoint_is_told_and_its_model_starts_again(interrupted, undisturbed, tmp_path, capsys):
+    out = shutil.copytree(interrupted[0], tmp_path / "run")
+    process = start(["--out", str(out), "--resume"])
+    when(process, out, "B", 13)
+    process.kill()
+    process.communicate(timeout=60)
+    [tensors] = (out / "checkpoints" / "B").glob("*.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"!")
+    assert main(["train", "--out", str(out), "--resume", "--json"]) == 0
+    assert "The checkpoint of B is damaged: B starts again." in capsys.readouterr().err
+    same_run(out, undisturbed)
 
 
 def test_a_finished_run_is_not_trained_again(undisturbed, tmp_path, capsys):
