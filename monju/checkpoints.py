@@ -28,8 +28,11 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{step}.safetensors"
         partial = file.with_suffix(".partial")
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
-        os.replace(partial, file)
+        try:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial)
+            os.replace(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)  # on a full disk it would leave no room even to say so
         write(self.folder / "checkpoint.json", json.dumps({"step": step, "tensors": file.name, "sha256": digest(file), **facts}))
         for other in self.folder.glob("*.safetensors"):
             if other != file:

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from monju import locks, runs
@@ -89,6 +90,9 @@ class Jobs:
             self.tell(name, begun=True, pid=process.pid, born=born(process.pid))
             write(self.place / "last", name)
             self._started.append(process)
+        except OSError as error:
+            raise MonjuError(f"the run {name} cannot be started in {self.folder} ({error.strerror}): make room there, "
+                             "or set MONJU_RUNS to another folder") from None
         finally:
             os.close(held)
 
@@ -296,7 +300,8 @@ def run(folder, name):
         wrote = 0.0
         for event in events:
             if isinstance(event, Stage):
-                jobs.tell(name, text=event.text)
+                with suppress(OSError):
+                    jobs.tell(name, text=event.text)
                 _say(event.text)
                 continue
             step = event.step
@@ -306,7 +311,8 @@ def run(folder, name):
                      f"{event.sentences_per_s:.0f} sentences/s")
             if time.monotonic() - wrote > 1:
                 wrote, (used, kind) = time.monotonic(), memory()
-                write(jobs.file(name, "now"), json.dumps({"done": event.done, "left": event.left, "memory": used, "of": kind}))
+                with suppress(OSError):  # a full disk is the run's own to tell
+                    write(jobs.file(name, "now"), json.dumps({"done": event.done, "left": event.left, "memory": used, "of": kind}))
         jobs.tell(name, end="finished")
         return 0
     except KeyboardInterrupt:
@@ -327,7 +333,8 @@ def run(folder, name):
 
 
 def _say(text):
-    print(time.strftime("%H:%M:%S"), text, flush=True)
+    with suppress(OSError):  # a full disk takes no log, and should not hide why
+        print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
 def _interrupt(number, frame):

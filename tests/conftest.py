@@ -10,6 +10,21 @@ from monju.config import Config
 from monju.training import train
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run the long versions too: hundreds of kills, thousands of hostile texts")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes many minutes; runs with --long alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long: run it with --long"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """The tests' cache of vectors is their own."""
