@@ -1,8 +1,12 @@
 """The page's entry, on a Space and at home: `python app.py [RUN]` builds the page and launches it."""
 
+import os
 import sys
 
-from monju.cli import main
+if os.environ.get("SPACES_ZERO_GPU"):
+    import spaces  # noqa: F401: before torch, whose idea of a GPU it changes
+
+from monju.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(["app", *sys.argv[1:]]))

@@ -313,6 +313,9 @@ def run(folder, name):
                 wrote, (used, kind) = time.monotonic(), memory()
                 with suppress(OSError):  # a full disk is the run's own to tell
                     write(jobs.file(name, "now"), json.dumps({"done": event.done, "left": event.left, "memory": used, "of": kind}))
+        for text in sent(out):
+            jobs.tell(name, text=text)
+            _say(text)
         jobs.tell(name, end="finished")
         return 0
     except KeyboardInterrupt:
@@ -330,6 +333,15 @@ def run(folder, name):
     finally:
         if events is not None:
             events.close()  # where it was told to stop between two events
+
+
+def sent(path, environment=os.environ):
+    """Send a finished run to the repository that MONJU_HUB names, if any: sentences on what came of it. The run is whole either way."""
+    if repository := environment.get("MONJU_HUB", "").strip():
+        try:
+            yield f"Sent to {runs.upload(path, repository, environment.get('HF_TOKEN'), inside=path.name)}."
+        except MonjuError as error:
+            yield f"Not sent: {error}"
 
 
 def _say(text):

@@ -21,6 +21,7 @@ from monju.errors import MonjuError
 from monju.evaluate import POSTER, TITLES, agreement, calibration, compare_gains, cost_share, ensembles, mean_agreement, trained_on, turned
 from monju.predictions import load_predictions
 from monju.run import Run, damaged
+from monju.tables import no_formula
 
 SIGNIFICANT = 0.05
 QUALITY = ("macro_f1", "nll", "brier", "ece")
@@ -108,7 +109,7 @@ def csv(metrics):
     out = io.StringIO()
     writer = csv_format.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows({name: no_formula(value) for name, value in row.items()} for row in table)
     return out.getvalue()
 
 

@@ -3,6 +3,7 @@
 Only a plain folder inside the runs' folder is ever touched, and no link is followed. Knows nothing of the page.
 """
 
+import glob
 import os
 import shutil
 import tempfile
@@ -118,8 +119,9 @@ def pack(path):
     return packed
 
 
-def upload(path, repository, token):
-    """Send a finished run to a private model repository on the hub; its address. The token is used and forgotten."""
+def upload(path, repository, token, inside=None):
+    """Send a finished run to a private model repository on the hub, there into the folder `inside` (none); its address.
+    The token is used and forgotten. Raises MonjuError where the hub does not take it."""
     from huggingface_hub import HfApi
 
     path = Path(path)
@@ -129,9 +131,37 @@ def upload(path, repository, token):
     try:
         hub = HfApi(token=token.strip())
         address = hub.create_repo(repository.strip(), private=True, exist_ok=True)
-        hub.upload_folder(repo_id=address.repo_id, folder_path=run.path, commit_message="A Monju run",
+        hub.upload_folder(repo_id=address.repo_id, folder_path=run.path, path_in_repo=inside, commit_message="A Monju run",
                           allow_patterns=[file.relative_to(path).as_posix() for file in files(path)])
     except Exception as error:  # the hub, the network and the rights fail each in their own way
         said = (str(error).strip() or type(error).__name__).splitlines()[0].replace(token.strip(), "…")
         raise MonjuError(f"the hub did not take {path.name}: {said}") from None
     return str(address)
+
+
+def download(folder, repository, token=None):
+    """Fetch the runs of a hub repository, a folder each, that are not here yet: their names. Only what a run's manifest lists
+    is kept, and only if it is whole. Raises MonjuError where the hub does not give them."""
+    from huggingface_hub import HfApi
+
+    folder, fetched = Path(folder), []
+    try:
+        hub = HfApi(token=token or None)
+        there = hub.list_repo_files(repository)
+        for name in sorted({file.removesuffix("/run.json") for file in there if file.count("/") == 1 and file.endswith("/run.json")}):
+            if os.path.lexists(target := place(folder, name)):
+                continue
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as aside:
+                hub.snapshot_download(repository, local_dir=aside, allow_patterns=[f"{glob.escape(name)}/*"])
+                run = Run.open(Path(aside) / name).check()
+                for file in files(run.path):
+                    if file.relative_to(run.path).as_posix() not in {*run.manifest["files"], "run.json", "README.md"}:
+                        file.unlink()
+                os.rename(run.path, target)
+            fetched.append(name)
+    except MonjuError:
+        raise
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MonjuError(f"the runs in {repository} could not be fetched: {said}") from None
+    return fetched

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from monju.errors import MonjuError
 
+MOST_ROWS, MOST_BYTES = 10_000_000, 4 << 30  # of a Parquet file, unpacked: a small one may hold any number
+
 
 @dataclass(frozen=True)
 class Table:
@@ -25,7 +27,11 @@ def read_parquet(path: Path) -> dict[str, list]:
     import pyarrow.parquet
 
     with open(path, "rb") as file:  # a file, not a path: pyarrow reads columns and addresses out of paths
-        return pyarrow.parquet.read_table(file).to_pydict()
+        parquet = pyarrow.parquet.ParquetFile(file)
+        told = parquet.metadata
+        if told.num_rows > MOST_ROWS or sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups)) > MOST_BYTES:
+            raise MonjuError(f"{path} unpacks to more than {MOST_ROWS:,} rows or {MOST_BYTES >> 30} GB: give a part of it")
+        return parquet.read().to_pydict()
 
 
 def read_jsonl(path: Path) -> dict[str, list]:
@@ -84,3 +90,8 @@ def read_table(path: Path) -> Table:
 
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def no_formula(value):
+    """A cell as a spreadsheet may have it: text that it would run as a formula starts with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@\t\r") else value

@@ -31,7 +31,7 @@ HOUSE = """
     predictions recall
     merging
     ensemble
-    runs
+    runs checkpoints
     run
     experts clustering
     gates fusion clusterers embedders projections sources vectors

@@ -1,6 +1,8 @@
 """The page: one file a tab, layout and wiring only. The only place that imports gradio."""
 
 import os
+import sys
+import threading
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks its makers at once
@@ -9,6 +11,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
+from monju import runs  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
 from monju.ui import clusters, playground, results, training  # noqa: E402
 from monju.ui.owner import Owner, is_public  # noqa: E402
@@ -57,6 +60,16 @@ def build(shelf, owner=None):
     return blocks.queue(api_open=False, max_size=64, default_concurrency_limit=4)
 
 
+def fetch(folder, repository):
+    """Bring the runs of a hub repository here, in the background: the page is up with what it has."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = runs.download(folder, repository, os.environ.get("HF_TOKEN"))
+        print(f"From {repository}: {', '.join(names) or 'no run that is not here already'}.", flush=True)
+    except (MonjuError, OSError) as error:
+        print(f"monju: {error}", file=sys.stderr, flush=True)
+
+
 def launch(run=None, open_to_all=False, **options):
     """Serve the page on a run (the one that ships) until interrupted; host, port and root path are Gradio's environment
     variables. On a public page with `open_to_all` whoever comes may train: see `owner` for who may otherwise.
@@ -64,6 +77,8 @@ def launch(run=None, open_to_all=False, **options):
     Raises MonjuError where the port is taken. `options` are passed on to gradio's launch.
     """
     shelf = Shelf(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
+    if repository := os.environ.get("MONJU_HUB", "").strip():
+        threading.Thread(target=fetch, args=(shelf.folder, repository), daemon=True).start()
     public = is_public(options.get("server_name"), options.get("share"))
     page = build(shelf, Owner(public=public, open_to_all=open_to_all))
     shelf.warm()

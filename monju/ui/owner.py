@@ -32,7 +32,7 @@ class Owner:
     """Who may change things, as the environment says: `everyone`, the holder of `secret`, `author` by sign-in, or nobody."""
 
     def __init__(self, environment=os.environ, public=False, open_to_all=False):
-        self.zero = environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
+        self.zero = environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
         self.secret = environment.get("MONJU_OWNER_SECRET", "").strip()
         # outside a Space, Gradio's sign-in is a mock that lets anyone in
         space = environment.get("SYSTEM") == "spaces" and environment.get("SPACE_ID")

@@ -8,6 +8,8 @@ from html import escape
 import pandas as pd
 from scipy.special import softmax
 
+from monju.tables import no_formula
+
 SHOWN = 160  # characters of a sentence in a table
 # the file is made by the browser out of the text that the server sends: nothing is left on the server's disk
 SAVE = """(csv, name) => {
@@ -36,12 +38,8 @@ def row(found, view):
 
 def to_csv(rows):
     """Rows → CSV text. A cell that a spreadsheet would run as a formula starts with an apostrophe."""
-    frame = pd.DataFrame([{safe(name): safe(value) for name, value in row.items()} for row in rows])
+    frame = pd.DataFrame([{no_formula(name): no_formula(value) for name, value in row.items()} for row in rows])
     return frame.to_csv(index=False)
-
-
-def safe(value):
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@\t\r") else value
 
 
 def table(rows, say):

@@ -13,6 +13,7 @@ from monju import fusion, gates
 from monju.errors import MonjuError
 from monju.run import Run
 from monju.together import Together
+from monju.ui import zero
 
 KEPT = 3  # opened runs that stay in memory, the last used
 REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again
@@ -37,6 +38,8 @@ class Opened:
 
     def votes(self, texts):
         """The Votes of texts [n]; those who ask at the same moment share a forward pass. Raises MonjuError."""
+        if zero.ON:  # a GPU is lent to one visitor's call
+            return zero.votes(self.monju, self.stamp, texts)
         return self._together.votes(texts)
 
     def close(self):
@@ -184,7 +187,7 @@ class Shelf:
 
                 if found is not None:
                     found.close()
-                found = Opened(Monju.load(path), stamp)
+                found = Opened(Monju.load(path, "cpu" if zero.ON else "auto"), stamp)
             self._opened[name] = found
             while len(self._opened) > KEPT:
                 self._opened.pop(next(iter(self._opened))).close()

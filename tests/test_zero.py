@@ -1,0 +1,66 @@
+"""ZeroGPU, with a stand-in for its library that runs the call as it does: in a fork, arguments and answer sent as bytes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SPACES = '''
+import multiprocessing, os, sys
+assert "torch" not in sys.modules, "spaces must come before torch"
+
+def GPU(task=None, *, duration=60):
+    def lend(task):
+        def call(*arguments):
+            if os.environ.get("NO_GPU"):
+                raise RuntimeError("You have exceeded your GPU quota")
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                return pool.apply(_run, (task.__module__, arguments))
+        originals[task.__module__] = task
+        return call
+    return lend(task) if task else lend
+
+originals = {}
+
+def _run(module, arguments):
+    answer = originals[module](*arguments)
+    assert os.getppid() == parent
+    return answer
+
+parent = os.getpid()
+'''
+CODE = """
+import app, os
+from monju.ui import zero
+from monju.ui.shelf import Shelf
+assert zero.ON
+opened = Shelf({run!r}).open("tiny")
+here = opened.monju.votes(["a fine film", "a dull film"])
+lent = opened.votes(["a fine film", "a dull film"])
+assert abs(here.logits - lent.logits).max() < 1e-5 and lent.models == here.models
+assert opened.monju.stack.apart and next(iter(opened.monju.models.values())).device.type == "cpu"
+try:
+    opened.votes([" "])
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+def ran(tmp_path, tiny_run, **environment):
+    (tmp_path / "spaces.py").write_text(SPACES)
+    return subprocess.run([sys.executable, "-c", CODE.format(run=str(tiny_run))], cwd=REPOSITORY, capture_output=True, text=True, timeout=240,
+                          env={**os.environ, "SPACES_ZERO_GPU": "true", "OMP_NUM_THREADS": "1",
+                               "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)]), **environment})
+
+
+def test_sentences_are_read_inside_the_lent_call(tmp_path, tiny_run):
+    found = ran(tmp_path, tiny_run)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert found.stdout.split() == ["MonjuError"]
+
+
+def test_without_a_gpu_to_be_had_the_cpu_answers(tmp_path, tiny_run):
+    found = ran(tmp_path, tiny_run, NO_GPU="1")
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert "exceeded your GPU quota" in found.stdout and "answered on the CPU" in found.stdout
