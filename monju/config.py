@@ -129,6 +129,8 @@ class Config:
     @classmethod
     def from_json(cls, values):
         """The configuration in a run.json or a form; an unknown setting is an error that names it."""
+        if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+            raise MonjuError("settings are a JSON object, names and values: {\"k\": 3, …}")
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

@@ -1,0 +1,133 @@
+"""Script in every place that shows text: a run learned from hostile sentences, labels that are markup, and hostile words typed."""
+
+import json
+import re
+
+import pytest
+
+from monju.config import Config
+from monju.training import train
+from monju.ui import gr, launch
+
+MARK = "window.taken=1"
+PAYLOADS = [
+    f"<script>{MARK}</script>", f"<img src=x onerror=\"{MARK}\">", f"<svg onload={MARK}>", f"<svg><script>{MARK}</script></svg>",
+    f"\"><img src=x onerror={MARK}>", f"'><img src=x onerror={MARK}>", f"</script><script>{MARK}</script>", f"</style><script>{MARK}</script>",
+    f"</title><script>{MARK}</script>", f"</textarea><script>{MARK}</script>", f"<a href=\"javascript:{MARK}\">click</a>",
+    f"[click](javascript:{MARK})", f"![x](x\" onerror=\"{MARK})", f"<iframe srcdoc=\"<script>parent.{MARK}</script>\"></iframe>",
+    f"<iframe src=\"javascript:parent.{MARK}\"></iframe>", f"<body onload={MARK}>", f"<input autofocus onfocus={MARK}>",
+    f"<details open ontoggle={MARK}>", f"<video><source onerror=\"{MARK}\"></video>", f"<math><mi xlink:href=\"data:x,<script>{MARK}</script>\">",
+    "<link rel=stylesheet href=http://evil.invalid/x.css>", "<img src=http://evil.invalid/x.png>", "<style>@import 'http://evil.invalid/y.css'</style>",
+    f"${{{MARK}}}", f"{{{{constructor.constructor('{MARK}')()}}}}", f"`+({MARK})+`", f"\\\"+({MARK})+\\\"", f"$\\href{{javascript:{MARK}}}{{x}}$",
+    f"&lt;img src=x onerror={MARK}&gt;", f"<b onmouseover={MARK} style=\"position:fixed;inset:0;z-index:9999\">over</b>"]
+LABELS = [f"<img src=x onerror='{MARK}'>bad", f"<script>{MARK}</script>good"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A page on a run whose sentences and label names are hostile, with the sentences at hand."""
+    folder = tmp_path_factory.mktemp("hostile")
+    lines = [{"text": f"{payload} a {'good' if i % 2 else 'bad'} film {i}", "label": i % 2} for i, payload in enumerate(PAYLOADS * 4)]
+    for name, rows in (("train", lines[:90]), ("validation", lines[90:])):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = Config(data=str(folder), label_names=LABELS, tuning_size=12, k=3, finetuning="lora", epochs=1, max_tokens=48, precision="fp32",
+                    device="cpu", workers=1, keep_overlap=True)
+    for _ in train(config, folder / "runs" / "hostile"):
+        pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONJU_RUNS", str(folder / "runs"))
+        _, url, _ = launch(folder / "runs" / "hostile", prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    yield url
+    gr.close_all()
+
+
+@pytest.fixture
+def watched(open_page, served):
+    """A page whose dialogs and outside requests are noted; at the end there must be none."""
+    pages = []
+
+    def go():
+        page = open_page(served)
+        page.dialogs = []
+        page.on("dialog", lambda dialog: (page.dialogs.append(dialog.message), dialog.dismiss()))
+        pages.append(page)
+        return page
+
+    yield go
+    for page in pages:
+        assert page.dialogs == [] and page.evaluate("window.taken") is None
+        assert [url for url in page.asked if not url.startswith((served, "data:", "blob:"))] == []
+
+
+def test_typed_listed_and_kept(watched):
+    """The sentence, its history, the table of many sentences, the link."""
+    page = watched()
+    for payload in PAYLOADS:
+        page.locator("#sentence textarea").fill(payload)
+        page.wait_for_function("text => document.querySelector('#panel .said')?.textContent == text", arg=payload)
+    page.locator("#history button").first.click()
+    page.wait_for_selector("#history td")
+    page.locator("#batch button").first.click()
+    page.locator("#batch-lines textarea").fill("\n".join(PAYLOADS))
+    page.get_by_role("button", name="Read them all").click()
+    page.wait_for_function(f"() => document.querySelector('#batch-status').innerText.includes('{len(PAYLOADS)} sentences read')")
+    shown = page.inner_text("#batch-table")
+    assert all(payload in shown for payload in PAYLOADS) and PAYLOADS[-1] in page.inner_text("#history")
+    assert LABELS[0] in page.inner_text("#panel") or LABELS[1] in page.inner_text("#panel")
+    page.mouse.move(300, 300)
+
+
+def test_the_data_sets_own_on_the_map(watched):
+    """Hover over points, neighbours of a sentence, search: sentences and labels of the data set."""
+    page = watched()
+    page.locator("#clusters-button").last.click()
+    page.wait_for_selector(".map-pin:not([hidden])")
+    page.wait_for_selector("#map-side .near li")
+    box = page.locator(".map-plot").bounding_box()
+    hovered = 0
+    for x in range(10):
+        for y in range(6):
+            page.mouse.move(box["x"] + box["width"] * (x + 0.5) / 10, box["y"] + box["height"] * (y + 0.5) / 6)
+            page.wait_for_timeout(60)
+            hovered += page.locator(".hovertext, .map-tip:not([hidden])").count()
+    assert hovered
+    for payload in PAYLOADS[:6]:
+        page.locator("#map-search textarea, #map-search input").first.fill(payload)
+        page.locator("#map-sentence textarea").fill(payload)
+        page.wait_for_function("text => document.querySelector('#map-side .said')?.textContent == text", arg=payload)
+    assert "<" in page.inner_text("#map-side .near")
+
+
+def test_results_and_report(watched, browser, tmp_path):
+    page = watched()
+    page.get_by_role("tab", name=re.compile("Results")).click()
+    page.wait_for_selector("#results-table .results")
+    page.wait_for_function("() => document.querySelectorAll('.figures figure .main-svg').length >= 4")
+    page.wait_for_timeout(1000)
+    with page.expect_download() as arriving:
+        page.click("#take-report")
+    (tmp_path / "report.html").write_bytes(arriving.value.path().read_bytes())
+    context = browser.new_context()
+    report, asked = context.new_page(), []
+    report.on("request", lambda request: asked.append(request.url))
+    report.goto((tmp_path / "report.html").as_uri())
+    report.wait_for_selector("#alpha .main-svg")
+    assert report.evaluate("window.taken") is None
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
+
+
+def test_the_training_tab_shows_data_names_and_errors(watched, served, tmp_path):
+    page = watched()
+    page.get_by_role("tab", name="Training").click()
+    page.wait_for_selector("#setting-data textarea, #setting-data input")
+    for payload in PAYLOADS[:8]:
+        page.locator("#setting-data textarea, #setting-data input").first.fill(payload)
+        page.locator("#run-name textarea, #run-name input").first.fill(payload)
+        page.wait_for_timeout(150)
+    (tmp_path / "evil.csv").write_text("text,label\n" + "".join(json.dumps(payload.replace('"', "'")) + f",{i % 2}\n" for i, payload in enumerate(PAYLOADS)))
+    page.locator("#training input[type=file]").first.set_input_files(tmp_path / "evil.csv")
+    page.wait_for_timeout(3000)
+    assert page.errors == []
+
+

@@ -1,0 +1,255 @@
+"""Hostile input: whatever is sent, the answer is a sentence, and nothing outside is touched."""
+
+import io
+import json
+import os
+import pickle
+import random
+import shutil
+import time
+import zipfile
+
+import httpx
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_owner import call, closed, state, visit  # noqa: F401: closed is a fixture
+
+from monju import runs, sources, tables
+from monju.config import Config
+from monju.ensemble import Monju, check_text
+from monju.errors import MonjuError
+from monju.jobs import Jobs
+from monju.run import Run
+from monju.ui.page import LONGEST
+from monju.ui.shelf import Shelf
+
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+TRAVERSALS = [part + name for part in ("../", "../../", "..\\", "/", "//", "/tmp/", "~/", "./../", "%2e%2e/", "....//", "C:\\", "\0/", ".\u2215../",
+                                       "mine/../../", "mine/", "file:///", "\\\\host\\", "..;/", "%c0%ae%c0%ae/", "\u202e../")
+              for name in ("x", "etc/passwd", ".", "..", "run.json")]
+TEXTS = ["", " ", "\0", "\ud800", "\x1b[31m", "😀" * 500, "a" * 100_000, "<script>alert(1)</script>", "{{7*7}}", "${7*7}", "%s%n%x", "' OR 1=1 --",
+         "../../etc/passwd", "\u202ereversed", "\ufeff\u200b", "٣" * 50, "\r\n\r\nHTTP/1.1 200 OK", "NaN", "null", "=HYPERLINK(\"x\")", "𒀱" * 99,
+         "a\u0300" * 3000, "\n" * 1000, "-1e309", "[[[[", "a" * 513 + " " + "b" * 513, "\x7f\x80\x9f", "&lt;b&gt;", "\\u0000", "🪷 " * 3000]
+
+
+def refused(work, *arguments):
+    """Whether it was refused in one sentence; any other exception is the test's failure."""
+    try:
+        work(*arguments)
+    except MonjuError as error:
+        assert "\n" not in str(error).strip() and len(str(error)) < 2000
+        return True
+    return False
+
+
+# ---- the parts themselves ---------------------------------------------------------------------------------------
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                           lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12)
+
+
+@FUZZ
+@given(st.text() | st.sampled_from(TRAVERSALS) | json_values)
+def test_a_name_is_a_plain_folder_or_refused(tmp_path_factory, name):
+    folder = tmp_path_factory.getbasetemp() / "names"
+    folder.mkdir(exist_ok=True)
+    for work in (lambda: runs.place(folder, name), lambda: Shelf(folder / "first", folder).path(name)):
+        try:
+            found = work()
+        except MonjuError:
+            continue
+        assert os.path.dirname(os.path.abspath(found)) == str(folder.resolve())
+
+
+@FUZZ
+@given(st.text() | json_values)
+def test_a_sentence_is_cleaned_or_refused(text):
+    if not refused(check_text, text):
+        assert check_text(text).strip() and "\0" not in check_text(text)
+
+
+@FUZZ
+@given(st.dictionaries(st.sampled_from([*Config().to_json()]) | st.text(), json_values, max_size=6) | json_values)
+def test_settings_are_taken_or_refused(values):
+    refused(Config.from_json, values)
+
+
+@FUZZ
+@given(st.binary(max_size=400) | st.text(max_size=400).map(lambda text: text.encode("utf-8", "surrogatepass")), st.sampled_from([*tables.READERS]))
+def test_any_bytes_are_a_table_or_refused(tmp_path_factory, content, kind):
+    file = tmp_path_factory.getbasetemp() / f"fuzz{kind}"
+    file.write_bytes(content)
+    refused(sources.load, str(file))
+
+
+@FUZZ
+@given(st.lists(st.lists(st.text(max_size=30), min_size=1, max_size=4), min_size=1, max_size=12), st.sampled_from([",", "\t", "\n", '"']))
+def test_ragged_rows_are_a_table_or_refused(tmp_path_factory, rows, between):
+    file = tmp_path_factory.getbasetemp() / "ragged.csv"
+    file.write_text("text,label\n" + "\n".join(between.join(row) for row in rows), encoding="utf-8", errors="replace")
+    refused(sources.load, str(file))
+
+
+@FUZZ
+@given(st.lists(st.fixed_dictionaries({"text": json_values, "label": json_values}), min_size=1, max_size=8))
+def test_odd_cells_are_a_table_or_refused(tmp_path_factory, rows):
+    file = tmp_path_factory.getbasetemp() / "cells.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    refused(sources.load, str(file))
+
+
+# ---- files that lie ---------------------------------------------------------------------------------------------
+
+
+class Spy:
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
+def zipped():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("../../evil", "x")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", [*tables.READERS])
+@pytest.mark.parametrize("content", [zipped(), pickle.dumps(Spy()), b"\x89PNG\r\n\x1a\n" + bytes(100), b"PAR1" + bytes(40) + b"PAR1",
+                                     "text,label\nschön,1\n".encode("utf-16"), "text,label\nschön,1\nschlecht,0\n".encode("latin-1"),
+                                     b"text,label\n\0\0\0,1\n", b"\xff\xfe\xfd"], ids=range(8))
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, monkeypatch, kind, content):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"file{kind}").write_bytes(content)
+    assert refused(sources.load, str(tmp_path / f"file{kind}"))
+    assert {path.name for path in tmp_path.iterdir()} == {f"file{kind}"}
+
+
+@pytest.mark.parametrize("bomb", ["rows", "bytes"])
+def test_a_small_parquet_that_unpacks_to_much_is_refused(tmp_path, bomb, monkeypatch):
+    """One value over and over takes a few bytes, however often."""
+    file = tmp_path / "bomb.parquet"
+    if bomb == "rows":
+        once = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1_000_000, pyarrow.int32()), ["x"])
+        table = pyarrow.table({"text": pyarrow.chunked_array([once] * 11), "label": pyarrow.chunked_array([once] * 11)})
+        pyarrow.parquet.write_table(table, file, compression="zstd")
+    else:
+        with pyarrow.parquet.ParquetWriter(file, pyarrow.schema([("text", pyarrow.binary())]), compression="zstd", use_dictionary=False) as out:
+            out.write_table(pyarrow.table({"text": pyarrow.array([bytes(1 << 27)], pyarrow.binary())}))
+        monkeypatch.setattr(tables, "MOST_BYTES", 1 << 26)  # of the 4 GB there are: writing them takes half a minute
+    assert file.stat().st_size < 3_000_000
+    with pytest.raises(MonjuError, match="unpacks to more than"):
+        sources.load(str(file))
+
+
+@pytest.mark.parametrize("lines", [20_000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def test_a_long_file_is_read(tmp_path, lines):
+    file = tmp_path / "long.csv"
+    with open(file, "w") as out:
+        out.write("text,label\n")
+        out.writelines(f"sentence number {i} is {'good' if i % 2 else 'bad'},{i % 2}\n" for i in range(lines))
+    found = sources.load(str(file), sample=100)
+    assert len(found.train.texts) == 100 and len(found.validation.texts) > 100
+
+
+def test_a_huge_sentence_is_cut_where_the_run_cuts(tiny_run):
+    monju = Monju.load(tiny_run)
+    began = time.monotonic()
+    [reading] = monju.read(["word " * 200_000])
+    assert reading.monju.name in ("negative", "positive") and time.monotonic() - began < 30  # bounded at all
+
+
+# ---- nothing outside --------------------------------------------------------------------------------------------
+
+
+def test_no_name_and_no_link_reaches_outside(tiny_run, tmp_path):
+    outside, folder = tmp_path / "outside", tmp_path / "runs"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("secret")
+    shutil.copytree(tiny_run, folder / "mine")
+    (folder / "mine" / "link.txt").symlink_to(outside / "secret.txt")
+    (folder / "mine" / "linked").symlink_to(outside)
+    (folder / "linked-run").symlink_to(tiny_run)
+    before, jobs = state(outside), Jobs(folder)
+    for name in [*TRAVERSALS, "linked-run"]:
+        for work in (lambda: jobs.rename("mine", name), lambda: jobs.rename(name, "taken"), lambda: jobs.delete(name),
+                     lambda: jobs.resume(name), lambda: Shelf(folder / "mine").run(name)):
+            refused(work)
+        if not (folder / "mine").exists():  # a name that is plain after all: it stayed in the folder
+            [moved] = [path for path in folder.iterdir() if not path.is_symlink() and path.name != ".jobs"]
+            moved.rename(folder / "mine")
+    assert len(TRAVERSALS) == 100
+    assert state(outside) == before and {path.name for path in folder.iterdir()} <= {"mine", "linked-run", ".jobs"}
+    assert {path.name for path in tmp_path.iterdir()} == {"outside", "runs"} and Run.open(tiny_run).check()
+    with zipfile.ZipFile(packed := runs.pack(folder / "mine")) as archive:
+        assert not [name for name in archive.namelist() if "link" in name or ".." in name or name.startswith("/")]
+    shutil.rmtree(packed.parent)
+
+
+# ---- damaged runs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [40, pytest.param(1000, marks=pytest.mark.long)])
+def test_a_run_damaged_anywhere_is_refused_in_a_sentence(tiny_run, tmp_path, times):
+    chance = random.Random(times)
+    copy = shutil.copytree(tiny_run, tmp_path / "runs" / "tiny")
+    files = [file for file in sorted(copy.rglob("*")) if file.is_file() and file.name != "README.md"]
+    shelf = Shelf(copy)
+    for _ in range(times):
+        file = chance.choice(files)
+        whole = file.read_bytes()
+        way = chance.choice(("cut", "flip", "delete", "zeros", "other"))
+        if way == "cut":
+            file.write_bytes(whole[: chance.randrange(len(whole))])
+        elif way == "flip":
+            place = chance.randrange(len(whole))
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << chance.randrange(8)]) + whole[place + 1:])
+        elif way == "delete":
+            file.unlink()
+        elif way == "zeros":
+            file.write_bytes(bytes(len(whole)))
+        else:
+            file.write_bytes(chance.choice(files).read_bytes() if file.exists() else b"")
+        same = file.exists() and file.read_bytes() == whole
+        assert refused(Monju.load, copy) is not same, (file.name, way)
+        assert refused(shelf.open, "tiny") is not same
+        for page in (shelf.names, lambda: runs.listed(copy.parent)):
+            page()
+        file.write_bytes(whole)
+    assert not refused(Run.open(copy).check)
+
+
+# ---- over HTTP --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [60, pytest.param(10_000, marks=pytest.mark.long)])
+def test_hostile_texts_over_http_are_answered(closed, many, capfd):  # noqa: F811
+    """To every function that takes a text, in turn: no error of the server, no traceback."""
+    url, blocks, _ = closed
+    takes_text = [number for number, function in blocks.fns.items() if function.fn is not None and function.inputs
+                  and any(part.__class__.__name__ == "Textbox" for part in function.inputs)]
+    session, chance = visit(url, blocks), random.Random(many)
+    assert len(takes_text) > 5
+    with httpx.Client(timeout=60) as client:
+        for number in range(many):
+            text = TEXTS[number % len(TEXTS)] if number % 2 else "".join(chr(chance.randrange(1, 0xD7FF)) for _ in range(chance.randrange(200)))
+            function = blocks.fns[takes_text[number % len(takes_text)]]
+            data = [text if part.__class__.__name__ == "Textbox" else getattr(part, "value", None) for part in function.inputs]
+            body = json.dumps({"data": data, "fn_index": takes_text[number % len(takes_text)], "session_hash": session})
+            answer = client.post(f"{url}gradio_api/queue/join", content=body.encode("utf-8", "replace"), headers={"content-type": "application/json"})
+            assert answer.status_code < 500, (answer.status_code, answer.text[:200])
+            with client.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": session}) as stream:
+                assert stream.status_code == 200
+                for line in stream.iter_lines():
+                    if '"process_completed"' in line or '"unexpected_error"' in line:
+                        break
+        broken = client.post(f"{url}gradio_api/queue/join", content=b"{" * 1000, headers={"content-type": "application/json"})
+        assert broken.status_code < 500
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert call(url, takes_text[0], ["a fine film"] + [getattr(part, "value", None) for part in blocks.fns[takes_text[0]].inputs[1:]])
+
+
+def test_a_sentence_of_a_hundred_thousand_characters_is_answered(tiny_run):
+    assert Shelf(tiny_run).open("tiny").read("a" * LONGEST)[1].monju.name in ("negative", "positive")
