@@ -9,7 +9,7 @@ from monju.config import Config
 from monju.training import train
 from monju.ui import gr, launch
 
-MARK = "window.taken=1"
+MARK = "window.__taken=1"
 PAYLOADS = [
     f"<script>{MARK}</script>", f"<img src=x onerror=\"{MARK}\">", f"<svg onload={MARK}>", f"<svg><script>{MARK}</script></svg>",
     f"\"><img src=x onerror={MARK}>", f"'><img src=x onerror={MARK}>", f"</script><script>{MARK}</script>", f"</style><script>{MARK}</script>",
@@ -55,7 +55,7 @@ def watched(open_page, served):
 
     yield go
     for page in pages:
-        assert page.dialogs == [] and page.evaluate("window.taken") is None
+        assert page.dialogs == [] and page.evaluate("window.__taken") is None
         assert [url for url in page.asked if not url.startswith((served, "data:", "blob:"))] == []
 
 
@@ -112,7 +112,7 @@ def test_results_and_report(watched, browser, tmp_path):
     report.on("request", lambda request: asked.append(request.url))
     report.goto((tmp_path / "report.html").as_uri())
     report.wait_for_selector("#alpha .main-svg")
-    assert report.evaluate("window.taken") is None
+    assert report.evaluate("window.__taken") is None
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
 
