@@ -2,12 +2,12 @@
 
 Starts the page in a process of its own on loopback and asks as browsers do, over Gradio's queue:
 
-1. a crowd: every visitor sends another sentence each second, and his page looks for a job every two, while a training runs;
+1. a crowd: every visitor sends another sentence each second, while a training runs;
 2. a flood beyond that, from many addresses and from one, and how long ordinary service takes to return;
 3. page opens, each a new session that leaves again: memory and file handles of the page's process.
 
-Every visitor has an address of his own in X-Forwarded-For, as behind a proxy, so that the page's own limits count. A
-sentence's time runs from the moment it was due, so that an answer that comes late makes the next one late too.
+Every visitor has an address of his own in X-Forwarded-For, as behind a proxy, so that the page's own limits count. In
+the crowd a sentence's time runs from the moment it was due, so that an answer that comes late makes the next one late too.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import time
 import urllib.request
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import socket
 
@@ -40,12 +40,11 @@ WORDS = ("is fine, I suppose", "could be worse", "is odd but never dull", "is ne
          "is a small miracle", "asks a lot and gives a little", "is a mess, and I liked it", "has wit and warmth to spare")
 PATIENCE = 60  # seconds for one answer
 SOON = 2  # seconds in which an ordinary visitor wants his answer
-FLOOD_SECONDS = 10
 
 
 def sentence():
-    """A made-up sentence that nobody has asked before."""
-    return f"{random.choice(SUBJECTS)} {random.choice(WORDS)}, and number {random.randrange(10**9)} {random.choice(WORDS)}."
+    """A made-up sentence of about ten words, hardly ever the same."""
+    return " but ".join(f"{random.choice(SUBJECTS)} {random.choice(WORDS)}" for _ in range(2)) + random.choice("!.?…") * random.randint(1, 3)
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------
@@ -97,7 +96,6 @@ class Functions:
 
     read: tuple  # a sentence was typed
     come: tuple  # the page was opened
-    tick: tuple  # is there news of a job?
 
     @classmethod
     def of(cls, url):
@@ -111,7 +109,7 @@ class Functions:
                          if any(what == event and target in (None, who) for who, what in one["targets"]) and one["inputs"])
             return found["id"], [parts[number]["props"].get("value") for number in found["inputs"]]
 
-        return cls(function(typed, "change"), function(None, "load"), function(None, "tick"))
+        return cls(function(typed, "change"), function(None, "load"))
 
 
 @dataclass
@@ -154,24 +152,17 @@ class Visitor:
         return came, time.monotonic() - due
 
     async def stay(self, seconds):
-        """A sentence each second and a look for a job every two, as an open page does: what `ask` says of each sentence."""
+        """A sentence each second: what `ask` says of each."""
         begin, found = time.monotonic() + random.random(), []
-        watching = asyncio.create_task(self.watch())
-        try:
-            for second in range(seconds):
-                await asyncio.sleep(max(0, begin + second - time.monotonic()))
-                found.append(await self.ask(begin + second))
-        finally:
-            watching.cancel()
+        for second in range(seconds):
+            await asyncio.sleep(max(0, begin + second - time.monotonic()))
+            found.append(await self.ask(begin + second))
         return found
 
-    async def watch(self):
-        number, given = self.functions.tick
-        body, session = {"data": given, "fn_index": number}, uuid.uuid4().hex
-        while True:
-            await asyncio.sleep(2)
-            await self.client.post("gradio_api/run/predict", json={**body, "session_hash": session},
-                                   headers={"x-forwarded-for": self.address})
+    async def later(self, seconds):
+        """A sentence out of a session of its own, whatever became of those before it."""
+        await asyncio.sleep(seconds)
+        return await replace(self, session=uuid.uuid4().hex).ask()
 
     async def open(self):
         """Open the page, take what comes with it, and leave again."""
@@ -221,13 +212,13 @@ async def ordinary(url, functions, process, visitors, seconds):
         return {**summary(found), "load_average": round(os.getloadavg()[0], 1), "before": before, "after": state(process)}
 
 
-async def flooded(url, functions, process, visitors):
-    """So many visitors for ten seconds, then one address that sends as many at once, then an ordinary visitor, until he
-    is answered soon."""
+async def flooded(url, functions, process, visitors, seconds=10):
+    """So many visitors for some seconds, who wait for nothing, then one address that sends as many at once, then an ordinary
+    visitor, until he is answered soon."""
     client, people = crowd(url, functions, visitors)
     async with client:
         before = state(process)
-        many = sum(await asyncio.gather(*(person.stay(FLOOD_SECONDS) for person in people)), [])
+        many = await asyncio.gather(*(person.later(second + random.random()) for person in people for second in range(seconds)))
         one = await asyncio.gather(*(Visitor(client, functions, "8.8.8.8").ask() for _ in people))
         ended, back = time.monotonic(), None
         while back is None and time.monotonic() < ended + PATIENCE:
