@@ -288,7 +288,7 @@ def run(folder, name):
     signal.signal(signal.SIGINT, _interrupt)  # a page started in the background would hand down that it is ignored
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.nice(5)  # those who use the page come first
+    _stand_back()
     jobs = Jobs(folder)
     events = None
     try:
@@ -347,6 +347,15 @@ def sent(path, environment=os.environ):
 def _say(text):
     with suppress(OSError):  # a full disk takes no log, and should not hide why
         print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def _stand_back():
+    """Those who use the page come first. Linux weighs sessions before it weighs their processes: ours is a session of its own."""
+    os.nice(19)
+    try:
+        Path("/proc/self/autogroup").write_text("19")
+    except OSError:
+        pass  # not there, or not ours to say
 
 
 def _interrupt(number, frame):

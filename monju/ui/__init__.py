@@ -13,6 +13,7 @@ from starlette.middleware import Middleware  # noqa: E402
 
 from monju import runs  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
+from monju.together import LARGEST  # noqa: E402
 from monju.ui import clusters, playground, results, training  # noqa: E402
 from monju.ui.owner import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
@@ -32,6 +33,7 @@ OPTIONS = {
     "footer_links": [],
     "enable_monitoring": False,
     "run_history": False,
+    "max_threads": 2 * LARGEST,  # those who wait for a shared forward pass leave threads to the others
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),

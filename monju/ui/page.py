@@ -5,11 +5,12 @@ from typing import Any
 
 import gradio as gr
 
+from monju.together import LARGEST
 from monju.ui import words
 from monju.ui.shelf import Shelf
 
 LONGEST = 100_000  # characters of a sentence that are looked at: the server does not enforce a text box's own limit
-MODELS = {"concurrency_id": "models", "concurrency_limit": 16}  # those who wait at the same moment share a forward pass
+MODELS = {"concurrency_id": "models", "concurrency_limit": LARGEST}  # those who wait at the same moment share a forward pass
 SETTINGS = ("gate", "sharpness", "temperature", "fusion")  # what can be turned without training, in the controls' order
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 

@@ -245,7 +245,10 @@ def build(page, tab):
         return [progress.listed(found, say), gr.update(choices=names), gr.update(choices=names)]
 
     job_parts, list_parts = [seen, panel, stop, resume, use], [table, run, other]
-    gr.Timer(2).tick(ticked, seen, [*job_parts, *list_parts], **done)
+    timer = gr.Timer(2, active=False)
+    timer.tick(ticked, seen, [*job_parts, *list_parts], **done)
+    # a page that does not show the tab asks nothing: a crowd at the playground would pay for drawing curves unseen
+    page.where.change(lambda where: gr.Timer(active=where == tab.id), page.where, timer, **done)
 
     def opened(before, request: gr.Request):
         say = words.asked(request)

@@ -1,0 +1,283 @@
+"""What the page bears: `python docs/load.py [--visitors 50 --seconds 120 --flood 400 --opens 1000 --no-training --json]`.
+
+Starts the page in a process of its own on loopback and asks as browsers do, over Gradio's queue:
+
+1. a crowd: every visitor sends another sentence each second, while a training runs;
+2. a flood beyond that, from many addresses and from one, and how long ordinary service takes to return;
+3. page opens, each a new session that leaves again: memory and file handles of the page's process.
+
+Every visitor has an address of his own in X-Forwarded-For, as behind a proxy, so that the page's own limits count. In
+the crowd a sentence's time runs from the moment it was due, so that an answer that comes late makes the next one late too.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from socket import socket
+
+import httpx
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # the package beside this folder, installed or not
+from monju.config import PRESETS, Config  # noqa: E402
+from monju.jobs import Jobs  # noqa: E402
+
+SUBJECTS = ("the story", "the acting", "the ending", "this film", "the music", "her performance", "every scene", "the script")
+WORDS = ("is fine, I suppose", "could be worse", "is odd but never dull", "is nearly good", "tries hard", "drags on and on",
+         "is a small miracle", "asks a lot and gives a little", "is a mess, and I liked it", "has wit and warmth to spare")
+PATIENCE = 60  # seconds for one answer
+SOON = 2  # seconds in which an ordinary visitor wants his answer
+
+
+def sentence():
+    """A made-up sentence of about ten words, hardly ever the same."""
+    return " but ".join(f"{random.choice(SUBJECTS)} {random.choice(WORDS)}" for _ in range(2)) + random.choice("!.?…") * random.randint(1, 3)
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def page(folder, run=ROOT / "trained" / "sst2-minilm", patience=120, **environment):
+    """The page on a run in a process of its own, its runs in `folder`: (its URL, its psutil.Process), when it answers."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, log = f"http://127.0.0.1:{port}/", Path(folder) / "page.log"
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "MONJU_RUNS": str(folder), "GRADIO_SERVER_NAME": "127.0.0.1",
+                   "GRADIO_SERVER_PORT": str(port), **environment}
+    with open(log, "wb") as file:
+        process = subprocess.Popen([sys.executable, "app.py", str(run)], cwd=ROOT, env=environment, stdout=file, stderr=file)
+    try:
+        until = time.monotonic() + patience
+        while not answers(url):
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"the page does not start:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.1)
+        yield url, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def state(process):
+    """What the page's process holds: memory in MiB, file handles."""
+    return {"mib": round(process.memory_info().rss / 2**20), "handles": process.num_fds()}
+
+
+@dataclass
+class Functions:
+    """The page's functions that a visitor's browser calls: their numbers, and what each is given (the page's own values)."""
+
+    read: tuple  # a sentence was typed
+    come: tuple  # the page was opened
+
+    @classmethod
+    def of(cls, url):
+        with urllib.request.urlopen(f"{url}config", timeout=60) as answer:
+            config = json.load(answer)
+        parts = {part["id"]: part for part in config["components"]}
+        typed = next(number for number, part in parts.items() if part["props"].get("elem_id") == "sentence")
+
+        def function(target, event):
+            found = next(one for one in config["dependencies"]
+                         if any(what == event and target in (None, who) for who, what in one["targets"]) and one["inputs"])
+            return found["id"], [parts[number]["props"].get("value") for number in found["inputs"]]
+
+        return cls(function(typed, "change"), function(None, "load"))
+
+
+@dataclass
+class Visitor:
+    """Somebody's open page: an address and a session."""
+
+    client: httpx.AsyncClient
+    functions: Functions
+    address: str
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    async def call(self, function, first=None):
+        """Call a function as the page does → 200 where it was answered well, 503 where it is busy, else what went wrong."""
+        number, given = function
+        body = {"data": given if first is None else [first, *given[1:]], "fn_index": number, "session_hash": self.session}
+        headers = {"x-forwarded-for": self.address}
+        joined = await self.client.post("gradio_api/queue/join", json=body, headers=headers)
+        if joined.status_code != 200:
+            return joined.status_code
+        stream = self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}, headers=headers)
+        done = False
+        async with stream as told:
+            async for line in told.aiter_lines():
+                message = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if message.get("msg") == "process_completed":
+                    done = 200 if message["success"] else str(message["output"])
+                elif message.get("msg") == "close_stream":
+                    break
+                elif message.get("msg") == "unexpected_error":
+                    return str(message)
+        return done or "no answer"
+
+    async def ask(self, due=None):
+        """Send a sentence of one's own: (what came of it, seconds since it was due)."""
+        due = due or time.monotonic()
+        try:
+            came = await asyncio.wait_for(self.call(self.functions.read, sentence()), PATIENCE)
+        except (httpx.HTTPError, asyncio.TimeoutError) as error:
+            came = repr(error)
+        return came, time.monotonic() - due
+
+    async def stay(self, seconds):
+        """A sentence each second: what `ask` says of each."""
+        begin, found = time.monotonic() + random.random(), []
+        for second in range(seconds):
+            await asyncio.sleep(max(0, begin + second - time.monotonic()))
+            found.append(await self.ask(begin + second))
+        return found
+
+    async def later(self, seconds):
+        """A sentence out of a session of its own, whatever became of those before it."""
+        await asyncio.sleep(seconds)
+        return await replace(self, session=uuid.uuid4().hex).ask()
+
+    async def open(self):
+        """Open the page, take what comes with it, and leave again."""
+        (await self.client.get("", headers={"x-forwarded-for": self.address})).raise_for_status()
+        alive = asyncio.create_task(self.hold())
+        came = await self.call(self.functions.come)
+        alive.cancel()
+        await asyncio.gather(alive, return_exceptions=True)
+        return came
+
+    async def hold(self):
+        """The stream by which the page knows that somebody is there."""
+        async with self.client.stream("GET", f"gradio_api/heartbeat/{self.session}") as beats:
+            async for _ in beats.aiter_raw():
+                pass
+
+
+def crowd(url, functions, visitors):
+    """Visitors with an address each, and the client that they share."""
+    client = httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=httpx.Limits(max_connections=None, max_keepalive_connections=200))
+    return client, [Visitor(client, functions, f"9.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}")
+                    for number in range(256, 256 + visitors)]
+
+
+# ---- the three measurements -------------------------------------------------------------------------------------
+
+
+def summary(found):
+    """Of what `ask` said: how many, answered, told to try again, errors, and the times of those answered and refused."""
+    errors = [came for came, _ in found if came not in (200, 503)]
+    report = {"n": len(found), "errors": len(errors), "error": str(errors[0])[:200] if errors else ""}
+    for name, code in (("answered", 200), ("busy", 503)):
+        times = [seconds for came, seconds in found if came == code]
+        report[name] = len(times)
+        if times:
+            report |= {f"{name}_{title}_s": round(float(np.percentile(times, part)), 3)
+                       for title, part in (("median", 50), ("p95", 95), ("max", 100))}
+    return report
+
+
+async def ordinary(url, functions, process, visitors, seconds):
+    """So many visitors, a sentence a second each."""
+    client, people = crowd(url, functions, visitors)
+    async with client:
+        before = state(process)
+        found = sum(await asyncio.gather(*(person.stay(seconds) for person in people)), [])
+        return {**summary(found), "load_average": round(os.getloadavg()[0], 1), "before": before, "after": state(process)}
+
+
+async def flooded(url, functions, process, visitors, seconds=10):
+    """So many visitors for some seconds, who wait for nothing, then one address that sends as many at once, then an ordinary
+    visitor, until he is answered soon."""
+    client, people = crowd(url, functions, visitors)
+    async with client:
+        before = state(process)
+        many = await asyncio.gather(*(person.later(second + random.random()) for person in people for second in range(seconds)))
+        one = await asyncio.gather(*(Visitor(client, functions, "8.8.8.8").ask() for _ in people))
+        ended, back = time.monotonic(), None
+        while back is None and time.monotonic() < ended + PATIENCE:
+            came, seconds = await Visitor(client, functions, "8.8.4.4").ask()
+            back = time.monotonic() - ended if came == 200 and seconds < SOON else None
+            await asyncio.sleep(0.2)
+    return {"many": summary(many), "one_address": summary(one), "ordinary_again_s": back and round(back, 2),
+            "before": before, "after": state(process)}
+
+
+async def opened(url, functions, process, opens, parts=4):
+    """So many page opens, four at a time: what the process holds before, and after each quarter."""
+    client, people = crowd(url, functions, opens)
+    async with client:
+        await people[0].open()
+        states, errors, began = [state(process)], 0, time.monotonic()
+        for quarter in np.array_split(people, parts):
+            for four in range(0, len(quarter), 4):
+                errors += sum(came != 200 for came in await asyncio.gather(*(one.open() for one in quarter[four:four + 4])))
+            await asyncio.sleep(1)  # connections that were left are closed
+            states.append(state(process))
+    return {"n": opens, "errors": errors, "seconds": round(time.monotonic() - began), "states": states}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--visitors", type=int, default=50, help="who send a sentence a second each (50)")
+    arguments.add_argument("--seconds", type=int, default=120, help="how long they do (120)")
+    arguments.add_argument("--flood", type=int, default=400, help="visitors of the flood, for ten seconds; 0 leaves it out (400)")
+    arguments.add_argument("--opens", type=int, default=1000, help="page opens; 0 leaves them out (1000)")
+    arguments.add_argument("--training", action=argparse.BooleanOptionalAction, default=True,
+                           help="train a run meanwhile, in a process of its own, as the page does")
+    arguments.add_argument("--json", action="store_true", help="print JSON alone")
+    asked = arguments.parse_args()
+    report = {"cores": os.cpu_count(), "training": asked.training}
+    with tempfile.TemporaryDirectory() as folder, page(folder) as (url, process):
+        functions, jobs = Functions.of(url), Jobs(folder)
+        report["warm"] = asyncio.run(ordinary(url, functions, process, asked.visitors, 10))
+        if asked.training:
+            jobs.start(Config(**{**PRESETS["laptop"], "workers": 1}), "load")
+            while "now" not in (seen := jobs.snapshot()) or not seen["now"]:  # the first steps are taken
+                if seen["status"] not in ("training", "stopping"):
+                    raise SystemExit(f"the training does not start: {seen}")
+                time.sleep(1)
+        try:
+            report["crowd"] = asyncio.run(ordinary(url, functions, process, asked.visitors, asked.seconds))
+            report["crowd"]["trained_to_its_end"] = jobs.running() if asked.training else None
+        finally:
+            jobs.stop()
+        if asked.flood:
+            report["flood"] = asyncio.run(flooded(url, functions, process, asked.flood))
+        if asked.opens:
+            report["opens"] = asyncio.run(opened(url, functions, process, asked.opens))
+    if asked.json:
+        print(json.dumps(report))
+        return
+    for part, found in report.items():
+        print(part, *(f"\n  {name}: {value}" for name, value in found.items()) if isinstance(found, dict) else [found])
+
+
+if __name__ == "__main__":
+    main()
