@@ -1,5 +1,6 @@
 """Hostile input: whatever is sent, the answer is a sentence, and nothing outside is touched."""
 
+import csv
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from monju.ensemble import Monju, check_text
 from monju.errors import MonjuError
 from monju.jobs import Jobs
 from monju.run import Run
+from monju.ui import sheet
 from monju.ui.page import LONGEST
 from monju.ui.shelf import Shelf
 
@@ -159,6 +161,14 @@ def test_a_huge_sentence_is_cut_where_the_run_cuts(tiny_run):
     began = time.monotonic()
     [reading] = monju.read(["word " * 200_000])
     assert reading.monju.name in ("negative", "positive") and time.monotonic() - began < 30  # bounded at all
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+x", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
+def test_no_cell_of_a_csv_is_a_formula(cell):
+    """Neither where a sentence stands nor in a heading made of a label's name."""
+    [heads, row] = list(csv.reader(io.StringIO(sheet.to_csv([{"text": cell, cell: 0.5}]))))
+    assert row == ["'" + cell, "0.5"] and heads == ["text", "'" + cell]
+    assert tables.no_formula(-0.1) == -0.1 and tables.no_formula("a film") == "a film"
 
 
 # ---- nothing outside --------------------------------------------------------------------------------------------
