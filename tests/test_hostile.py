@@ -166,7 +166,7 @@ def test_a_huge_sentence_is_cut_where_the_run_cuts(tiny_run):
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+x", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
 def test_no_cell_of_a_csv_is_a_formula(cell):
     """Neither where a sentence stands nor in a heading made of a label's name."""
-    [heads, row] = list(csv.reader(io.StringIO(sheet.to_csv([{"text": cell, cell: 0.5}]))))
+    [heads, row] = list(csv.reader(io.StringIO(sheet.to_csv([{"text": cell, cell: 0.5}]), newline="")))
     assert row == ["'" + cell, "0.5"] and heads == ["text", "'" + cell]
     assert tables.no_formula(-0.1) == -0.1 and tables.no_formula("a film") == "a film"
 

@@ -39,7 +39,7 @@ def row(found, view):
 def to_csv(rows):
     """Rows → CSV text. A cell that a spreadsheet would run as a formula starts with an apostrophe."""
     frame = pd.DataFrame([{no_formula(name): no_formula(value) for name, value in row.items()} for row in rows])
-    return frame.to_csv(index=False)
+    return frame.to_csv(index=False, lineterminator="\r\n")  # what a spreadsheet writes; a lone carriage return in a cell is quoted then
 
 
 def table(rows, say):
