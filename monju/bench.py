@@ -37,10 +37,10 @@ WORDS = ("film story the a of and is it with heart slow dull bright cast scene n
 # ---- predict ----------------------------------------------------------------------------------------------------
 
 
-def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
+def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", bf16=False, tell=lambda text: None):
     """Time one sentence and all sentences through the run's models and through each peer → the report as a dictionary."""
     began = time.perf_counter()
-    monju = Monju.load(run or SHIPPED, device)
+    monju = Monju.load(run or SHIPPED, device, bf16=bf16)
     loaded = time.perf_counter() - began
     texts, source = sentences(monju, data)
     if together:

@@ -70,6 +70,7 @@ def parser():
     predict.add_argument("run", metavar="RUN", help="a finished run's folder")
     predict.add_argument("texts", metavar="TEXT", nargs="+", help="a sentence; - reads one a line from standard input")
     add_device_and_json(predict)
+    add_bf16(predict)
 
     compare = commands.add_parser("compare", help="every ensemble, gate and merge that the run allows, side by side")
     compare.set_defaults(command=run_compare)
@@ -120,6 +121,7 @@ def parser():
     reading.add_argument("--passes", type=int, default=1, metavar="N", help="how often all sentences are timed together [1]")
     reading.add_argument("--sentences", type=int, metavar="N", help="how many sentences are read together (all)")
     add_device_and_json(reading)
+    add_bf16(reading)
     training = kinds.add_parser("train", help="three experts against transformers' Trainer, ordinary and tuned",
                                 argument_default=argparse.SUPPRESS)
     training.set_defaults(command=run_bench_train)
@@ -153,6 +155,10 @@ def add_settings(command, without=()):
                 number = int if "int" in kind else float if "float" in kind else str
                 options = {"type": number, "choices": schema.choices(field), "metavar": "N" if number is not str else None}
             group.add_argument(schema.flag(field.name), help=text.replace("%", "%%"), **options)
+
+
+def add_bf16(command):
+    command.add_argument("--bf16", action="store_true", help="read many sentences at once in bf16: faster, and now and then a label turns")
 
 
 def add_device_and_json(command):
@@ -245,7 +251,7 @@ def run_predict(asked):
     from monju.terminal import tell
 
     texts = [line for text in asked.texts for line in (typed() if text == "-" else [text])]
-    readings = Monju.load(asked.run, asked.device).read(texts)
+    readings = Monju.load(asked.run, asked.device, bf16=asked.bf16).read(texts)
     if asked.json:
         print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
     else:
@@ -265,7 +271,7 @@ def run_bench_predict(asked):
 
     if min(asked.rounds, asked.passes, asked.sentences or 1) < 1 or asked.sentences == 0:
         raise MonjuError("--rounds, --passes and --sentences must be at least 1")
-    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, tell_progress)
+    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, asked.bf16, tell_progress)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
 
 

@@ -120,14 +120,14 @@ class Monju:
     'positive'
     """
 
-    def __init__(self, run, clustering, tokenizers, models, members, equal_cost=()):
+    def __init__(self, run, clustering, tokenizers, models, members, equal_cost=(), bf16=False):
         self.run, self.config, self.clustering, self.tokenizers, self.models = run, run.config, clustering, tokenizers, models
         self.labels, self.label_names = run.manifest["data"]["labels"], run.manifest["data"]["label_names"]
         self.subsets = gates.subsets(self.config.k, self.config.subset_size)
         self.clusters = clusterers.names(self.config.k)
         self.experts = expert_names(self.config)
         self.members, self.equal_cost = list(members), list(equal_cost)
-        self.way = None
+        self.way, self.bf16 = None, bf16
 
     @property
     def tokenizer(self):
@@ -148,7 +148,7 @@ class Monju:
             guest = self.clustering.embedder.encoder() if not found and backbones.hub_name(backbone) == embeds else None
             tokenizer = self.tokenizers[backbone]
             found.append((places, tokenizer, Stack([(expert.model, expert.low_rank) for expert in asked], tokenizer.pad_token_id,
-                                                   asked[0].device, guest)))
+                                                   asked[0].device, guest, self.bf16)))
         return found
 
     @property
@@ -157,15 +157,16 @@ class Monju:
         return self.stacks[0][2]
 
     @classmethod
-    def load(cls, path, device="auto", controls=False):
-        """Open a finished run. `controls` also loads the equal-cost models, which no verdict needs.
+    def load(cls, path, device="auto", controls=False, bf16=False):
+        """Open a finished run. `controls` also loads the equal-cost models, which no verdict needs; with `bf16` many
+        sentences at once are read in that precision (see `Stack`).
 
         Raises MonjuError for a folder that is no run, unfinished, damaged or not wholly there.
         """
-        return cls.of(Run.open(path).check(), device, controls)
+        return cls.of(Run.open(path).check(), device, controls, bf16)
 
     @classmethod
-    def of(cls, run, device="auto", controls=False):
+    def of(cls, run, device="auto", controls=False, bf16=False):
         """As `load`, for a run whose models are there but which is not sealed yet."""
         device = backbones.pick_device(device)
         config, models = replace(run.config, device=device.type), run.manifest["models"]  # here, not where it was trained
@@ -178,7 +179,7 @@ class Monju:
                   for kind, members in names.items() for number, name in enumerate(members)}
         clustering = Clustering.load(run.path / "clustering", config)
         opened = cls(run, clustering, tokenizers, loaded, names["baseline"],
-                     [model_key("equal-cost", name) for name in names["equal-cost"]])
+                     [model_key("equal-cost", name) for name in names["equal-cost"]], bf16)
         opened.stacks  # now, not when the first sentence comes
         return opened
 

@@ -81,6 +81,13 @@ def test_adapters_of_one_backbone_share_its_products_and_answer_as_merged(ensemb
     assert beside == "meanwhile"
 
 
+def test_bf16_changes_many_sentences_a_little_and_one_not_at_all(ensemble, tiny_run):
+    rough, texts = monju.ensemble.Monju.load(tiny_run, device="cpu", bf16=True), TEXTS * 20
+    np.testing.assert_array_equal(rough.votes(TEXTS[:1]).logits, ensemble.votes(TEXTS[:1]).logits)
+    one, other = rough.votes(texts).logits, ensemble.votes(texts).logits
+    assert 0 < np.abs(one - other).max() < 0.05
+
+
 def test_an_adapter_of_another_backbone_stays_apart(ensemble):
     members = [(expert.model, expert.low_rank) for expert in ensemble.models.values()][:3]
     model, low_rank = members[1]
