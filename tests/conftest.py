@@ -1,7 +1,9 @@
 """What the tests share: real sentences, and one tiny real run, trained once a session."""
 
+import asyncio
 import csv
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -29,6 +31,13 @@ def pytest_collection_modifyitems(config, items):
 def own_cache(tmp_path_factory):
     """The tests' cache of vectors is their own."""
     os.environ["MONJU_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def finish():
+    """Runs a coroutine in a thread of its own: Playwright keeps the main thread's event loop running."""
+    with ThreadPoolExecutor(1) as thread:
+        yield lambda coroutine: thread.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The page under a small crowd, a small flood and many openers; docs/load.py has the large ones. No time is asserted."""
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -13,28 +12,28 @@ FEW = 8  # file handles that come and go: connections, a file being read
 
 
 @pytest.fixture(scope="module")
-def served(tiny_run, tmp_path_factory):
+def served(tiny_run, tmp_path_factory, finish):
     """A page on a tiny run in a process of its own: its URL, its functions, its process."""
     with load.page(tmp_path_factory.mktemp("served"), tiny_run) as (url, process):
         functions = load.Functions.of(url)
-        asyncio.run(load.ordinary(url, functions, process, 2, 1))  # the run is opened
+        finish(load.ordinary(url, functions, process, 2, 1))  # the run is opened
         yield url, functions, process
 
 
-def test_every_visitor_of_a_crowd_is_answered(served):
-    found = asyncio.run(load.ordinary(*served, visitors=10, seconds=5))
+def test_every_visitor_of_a_crowd_is_answered(served, finish):
+    found = finish(load.ordinary(*served, visitors=10, seconds=5))
     assert found["answered"] == found["n"] == 50 and not found["errors"]
     assert found["after"]["handles"] <= found["before"]["handles"] + FEW
 
 
-def test_a_flood_is_answered_or_told_to_wait_and_ordinary_service_returns(served):
-    found = asyncio.run(load.flooded(*served, visitors=70, seconds=1))
+def test_a_flood_is_answered_or_told_to_wait_and_ordinary_service_returns(served, finish):
+    found = finish(load.flooded(*served, visitors=70, seconds=1))
     assert not found["many"]["errors"] and not found["one_address"]["errors"]
     assert found["one_address"]["busy"] > 0 and found["ordinary_again_s"] is not None
     assert found["after"]["handles"] <= found["before"]["handles"] + FEW
 
 
-def test_page_opens_leave_no_file_handle_behind(served):
-    found = asyncio.run(load.opened(*served, opens=50))
+def test_page_opens_leave_no_file_handle_behind(served, finish):
+    found = finish(load.opened(*served, opens=50))
     assert not found["errors"] and len(found["states"]) == 5
     assert found["states"][-1]["handles"] <= found["states"][0]["handles"] + FEW

@@ -1,6 +1,5 @@
 """The page with no network and nothing kept from before: no connection but to this machine is even tried."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -29,7 +28,7 @@ open(os.environ["MONJU_WATCH"], "a").close()
 '''
 
 
-def test_started_with_an_empty_cache_it_answers_and_tries_no_connection(tmp_path):
+def test_started_with_an_empty_cache_it_answers_and_tries_no_connection(tmp_path, finish):
     (tmp_path / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
     tried, home = tmp_path / "tried", tmp_path / "home"
     empty = {"HOME": home, "HF_HOME": home / "hf", "MONJU_CACHE": home / "monju", "XDG_CACHE_HOME": home / "cache", "MONJU_WATCH": tried,
@@ -41,7 +40,7 @@ def test_started_with_an_empty_cache_it_answers_and_tries_no_connection(tmp_path
             async with httpx.AsyncClient(base_url=url, timeout=load.PATIENCE) as client:
                 return [await load.Visitor(client, functions, "8.8.8.8").open(), await load.Visitor(client, functions, "8.8.8.8").ask()]
 
-        opened, (asked, _) = asyncio.run(visit())
+        opened, (asked, _) = finish(visit())
         assert opened == asked == 200
     assert tried.read_text() == ""
 
