@@ -22,13 +22,14 @@ import numpy as np
 import torch
 import transformers
 
-from monju import backbones, sources, workers
+from monju import backbones, learning, sources, workers
 from monju.ensemble import Monju
 from monju.errors import MonjuError
 from monju.experts import Expert, wants_bf16
 from monju.orders import Sentences, buckets
 
 SHIPPED = Path(__file__).resolve().parents[1] / "trained" / "sst2-minilm"
+STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
 BATCH = 32  # of the peers: what the pipelines were fastest with
 WORDS = ("film story the a of and is it with heart slow dull bright cast scene never quite funny sad long plot "
          "director music charm waste time").split()
@@ -213,7 +214,7 @@ def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
     tokenizer = backbones.tokenizer(config.backbone)
     tokens = backbones.encode(tokenizer, texts, config.max_tokens)
     bench = Bench(config, tokens, np.asarray(labels), [str(label) for label in sorted(set(labels.tolist()))], tokenizer,
-                  steps or 20, device.type)
+                  steps or STEPS, device.type)
     if seconds and not steps:
         trial = in_a_process(bench.trainer, False)
         bench = replace(bench, steps=max(5, round(seconds / trial["seconds"] * bench.steps)))
@@ -253,15 +254,15 @@ class Bench:
             devices = [torch.device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
         else:
             devices = [torch.device("cpu")] * min(3, self.config.workers or torch.get_num_threads())
-        first, last, reached, memory = None, None, {}, {}
+        reached, memory, busy = {}, {}, [0.0] * len(devices)
         for number, (step, peak) in workers.run_all(self, range(3), devices):
-            last = time.perf_counter()
-            first = min(first or last, last - step.seconds)
             reached[number], memory[number] = step, peak
+        for number in range(3):  # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
+            busy[busy.index(min(busy))] += reached[number].seconds
         padded = 3 * sum(len(rows) * max(len(self.tokens[row]) for row in rows) for rows in islice(self.batches(), self.steps))
         return {"sentences": sum(step.sentences for step in reached.values()), "tokens": sum(step.tokens for step in reached.values()),
-                "padded": padded, "seconds": last - first, "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
-                "flops": self.flops(self.config.precision, padded)}
+                "padded": padded, "seconds": max(busy), "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
+                "flops": self.flops(padded)}
 
     def fit(self, job, device):
         """One expert, for `workers`: (Step, peak memory in bytes)."""
@@ -299,7 +300,7 @@ class Bench:
         padded = round(seen["padded"] * share)
         return {"sentences": self.steps * self.config.batch_size, "tokens": round(seen["tokens"] * share), "padded": padded,
                 "seconds": done.metrics["train_runtime"], "memory": peak_memory(self.device), "bf16": bf16,
-                "flops": self.flops("bf16" if bf16 else "fp32", padded)}
+                "flops": self.flops(padded, whole=True)}
 
     def batches(self):
         """The batches of ours, in their order."""
@@ -309,15 +310,17 @@ class Bench:
     def bf16(self):
         return wants_bf16(self.config.precision, torch.device(self.device))
 
-    def flops(self, precision, padded):
-        """Floating-point operations of forward and backward over so many tokens, counted on one batch of usual length."""
+    def flops(self, padded, whole=False):
+        """Floating-point operations of forward and backward over so many tokens, counted on one batch of usual length: those of
+        our forward pass, or of the whole model's."""
         from torch.utils.flop_counter import FlopCounterMode
 
         length = max(2, round(float(np.mean([len(sentence) for sentence in self.tokens]))))
         expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, torch.device("cpu"))
         ids = torch.ones(self.config.batch_size, length, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
-            expert.model(input_ids=ids, attention_mask=ids, labels=torch.zeros(len(ids), dtype=torch.long)).loss.backward()
+            logits = expert.model(input_ids=ids).logits if whole else learning.forward(expert.model)({"input_ids": ids}, None)
+            logits.sum().backward()
         return counter.get_total_flops() * padded / ids.numel()
 
     def matmul_rates(self):

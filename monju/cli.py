@@ -126,7 +126,7 @@ def parser():
                                 argument_default=argparse.SUPPRESS)
     training.set_defaults(command=run_bench_train)
     length = training.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, metavar="N", help="steps of each model [20]")
+    length.add_argument("--steps", type=int, metavar="N", help="steps of each model [100]")
     length.add_argument("--seconds", type=float, metavar="S", help="about so long with the ordinary Trainer, instead of --steps")
     training.add_argument("--rounds", type=int, metavar="N", help="how often each is timed, in turn; the median counts [1]")
     training.add_argument("--json", action="store_true", help="print JSON")

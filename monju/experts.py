@@ -13,8 +13,9 @@ from itertools import islice
 import numpy as np
 import torch
 import transformers
+from torch.nn.functional import cross_entropy
 
-from monju import backbones, dropout, orders
+from monju import backbones, dropout, learning, orders
 from monju.errors import MonjuError
 
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # between peft and transformers
@@ -79,13 +80,14 @@ class Expert:
         per_epoch = -(-len(tokens) // config.batch_size)
         steps = steps or max(1, round(config.epochs * per_epoch))
         report_every = report_every or max(1, steps // 200)
-        words = Words(self.model, tokens, self.padding, self.device)
+        words, answer = Words(self.model, tokens, self.padding, self.device), learning.forward(self.model)
         weights = words.instead_of_table(list(self.trained.values()))
         optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         factor = linear_schedule(steps, config.warmup)
         bf16 = wants_bf16(config.precision, self.device)
         loss_sum = torch.zeros((), device=self.device)
         seen, read, before, parts = (known.get(name, first) for name, first in (("seen", 0), ("read", 0), ("seconds", 0.0), ("parts", 1)))
+        loss_of = loss_of or (lambda logits, rows: cross_entropy(logits, torch.as_tensor(labels[rows], device=logits.device)))
         lost = tensors.get("lost")
         began = time.perf_counter()
 
@@ -99,10 +101,9 @@ class Expert:
         def learn(rows, share):
             """The gradient of `share` of the batch's loss, which is returned."""
             ids, mask = self._padded([tokens[row] for row in rows])
-            target = torch.as_tensor(labels[rows], device=self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                answer = self.model(**words(ids), attention_mask=mask, labels=target)
-            loss = share * (answer.loss if loss_of is None else loss_of(answer.logits.float(), rows))
+                logits = answer(words(ids), None if np.ptp(lengths[rows]) == 0 else mask)
+            loss = share * loss_of(logits.float(), rows)
             loss.backward()
             return loss.detach()
 
@@ -166,7 +167,7 @@ class Expert:
     def losses(self, tokens, labels):
         """−log p of the right label of each sentence: tokens (n lists of ids), labels [n] → [n]."""
         logits = torch.from_numpy(self.logits(tokens))
-        return torch.nn.functional.cross_entropy(logits, torch.as_tensor(labels), reduction="none").numpy()
+        return cross_entropy(logits, torch.as_tensor(labels), reduction="none").numpy()
 
     def save(self, folder, tokenizer):
         """Write a folder that plain transformers (a full model) or peft (an adapter) loads.
@@ -271,8 +272,9 @@ def with_adapter(model, config):
     """The model frozen, with low-rank adapters on every linear layer of its encoder and a trainable head."""
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(model, LoraConfig(
-        task_type="SEQ_CLS", r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear"))
+    head = [name for name, part in model.named_children() if name != model.base_model_prefix and any(True for _ in part.parameters())]
+    return get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=config.lora_rank, lora_alpha=2 * config.lora_rank,
+                                            target_modules="all-linear", modules_to_save=head, exclude_modules=rf"({'|'.join(head)})(\..*)?"))
 
 
 def factors(adapted, device):

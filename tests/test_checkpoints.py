@@ -103,10 +103,10 @@ def test_a_gpu_without_room_reads_a_batch_in_parts(tokens, monkeypatch):
                 module.p = 0.0
 
         def refuse(module, args, kwargs):
-            if len(kwargs["attention_mask"]) > most:
+            if len(kwargs["inputs_embeds"]) > most:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
 
-        expert.model.register_forward_pre_hook(refuse, with_kwargs=True)
+        expert.model.bert.embeddings.register_forward_pre_hook(refuse, with_kwargs=True)
         return expert, list(expert.fit(config, tokens, LABELS, 7, steps=6))
 
     (whole, told), (parted, other) = trained(4), trained(2)

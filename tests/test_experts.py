@@ -64,6 +64,18 @@ def test_an_adapter_trains_little_and_starts_as_its_backbone(tokenizer):
     np.testing.assert_allclose(expert.logits(tokens), bare, atol=1e-6)
 
 
+@pytest.mark.parametrize("family, head", [("bert", {"classifier"}), ("roberta", {"classifier"}), ("distilbert", {"pre_classifier", "classifier"}),
+                                          ("modernbert", {"head", "classifier"}), ("deberta-v2", {"pooler", "classifier"})])
+def test_beside_an_adapter_the_whole_head_is_trained(family, head):
+    sizes = {"dim": 24, "n_layers": 2, "n_heads": 4, "hidden_dim": 48} if family == "distilbert" else {
+        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    model = transformers.AutoModelForSequenceClassification.from_config(
+        transformers.AutoConfig.for_model(family, vocab_size=50, num_labels=3, pad_token_id=0, **sizes))
+    adapted = experts.with_adapter(model, ADAPTER)
+    whole = {name for name, weight in adapted.named_parameters() if weight.requires_grad and "lora_" not in name}
+    assert {name.split(".")[2] for name in whole} == head
+
+
 def test_a_model_knows_its_labels_by_name():
     config = fresh(PLAIN, 0, ["bad", "so so", "good"]).model.config
     assert config.num_labels == 3 and config.id2label == {0: "bad", 1: "so so", 2: "good"}
