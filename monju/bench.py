@@ -249,11 +249,8 @@ class Bench:
     device: str
 
     def ours(self):
-        """Three experts, as many at a time as there are cores or GPUs."""
-        if self.device == "cuda":
-            devices = [torch.device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
-        else:
-            devices = [torch.device("cpu")] * min(3, self.config.workers or torch.get_num_threads())
+        """Three experts, as many at a time as `train` would."""
+        devices = workers.places(torch.device(self.device), 3, self.config.workers)
         reached, memory, busy = {}, {}, [0.0] * len(devices)
         for number, (step, peak) in workers.run_all(self, range(3), devices):
             reached[number], memory[number] = step, peak

@@ -81,7 +81,7 @@ def measure(config):
            "clusters": dict(zip(clusterers.names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 
-    places = training.places(config, len(jobs))
+    places = workers.places(device, len(jobs), config.workers)
     read = min(training.HELD_OUT_SENTENCES, len(data.validation.texts))
     encoded = {name: replace(one, held_out=one.held_out[:read]) for name, one in encoded.items()}
     trial = Trial(config, encoded, data.train.labels, clusters, data.label_names)

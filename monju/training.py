@@ -180,7 +180,7 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         alpha = rounds.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         shop = Workshop(run, config, encoded, data.train.labels, clustering.labels_,
                         data.validation.labels[:HELD_OUT_SENTENCES], data.label_names, alpha)
-        yield from fit_all(shop, jobs, complete, places(config, len(jobs)))
+        yield from fit_all(shop, jobs, complete)
 
         shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
@@ -317,7 +317,7 @@ class Workshop:
             expert.save(folder, reads.tokenizer)
 
 
-def fit_all(shop, jobs, complete, devices):
+def fit_all(shop, jobs, complete):
     """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress."""
     for job in jobs:
         if job.key in complete:
@@ -327,7 +327,7 @@ def fit_all(shop, jobs, complete, devices):
     done = {job.key: job.tokens * kept[job.key] / job.steps for job in jobs}
     before, began = sum(done.values()), time.perf_counter()
     parts, over = dict.fromkeys(done, 1), []
-    for job, (step, accuracy) in in_rounds(shop, jobs, complete, devices):
+    for job, (step, accuracy) in in_rounds(shop, jobs, complete):
         shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
         if step.parts > parts[job.key]:
             parts[job.key] = step.parts
@@ -339,15 +339,14 @@ def fit_all(shop, jobs, complete, devices):
         over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(shop.run, other)]
 
 
-def in_rounds(shop, jobs, complete, devices):
+def in_rounds(shop, jobs, complete):
     """`workers.run_all` on the jobs that are not complete, those that others start from first: yields (job, report)."""
     for start in dict.fromkeys(job.start for job in jobs):
         group = [job for job in jobs if job.start == start]
-        ready = [(job, threads) for job, threads in zip(group, workers.shares(len(group), min(len(group), len(devices))))
-                 if job.key not in complete]
-        if ready:
-            waiting, threads = zip(*ready)
-            for number, report in workers.run_all(shop, waiting, devices[: len(waiting)], threads):
+        places = workers.places(backbones.pick_device(shop.config.device), len(group), shop.config.workers)
+        waiting = [job for job in group if job.key not in complete]
+        if waiting:
+            for number, report in workers.run_all(shop, waiting, places[: len(waiting)], workers.cores_each(places)):
                 yield waiting[number], report
 
 
@@ -362,16 +361,6 @@ def tidied(run, job):
     if there:
         checkpoints(run, job).clear()
     return there
-
-
-def places(config, jobs):
-    """Where the models train, a device each at the same time: every GPU, or on the CPU one a core; --workers bounds it."""
-    device = backbones.pick_device(config.device)
-    if device.type == "cuda":
-        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    else:
-        devices = ["cpu"] * torch.get_num_threads()
-    return [torch.device(name) for name in devices[: min(config.workers or len(devices), max(1, jobs))]]
 
 
 def refuse_one_sided(config, clusters, data):

@@ -1,7 +1,7 @@
 """Workers: several models trained at the same time, one process each.
 
 A small encoder cannot keep two cores busy with one sentence batch (its threads mostly wait for
-each other), but two models, a core each, can; several GPUs take a model each in the same way.
+each other), but as many models as cores can; several GPUs take a model each in the same way.
 Knows nothing of what is trained: it runs generators elsewhere and passes on what they yield.
 """
 
@@ -17,11 +17,22 @@ import torch
 from monju.errors import MonjuError
 
 
-def shares(jobs, devices):
-    """How many cores each of so many jobs gets on so many devices: equal shares, but those left when there are fewer jobs than
-    devices share all. It follows from the whole plan: a sum's last bits depend on it, and a resumed run should not."""
-    cores, last = torch.get_num_threads(), jobs % devices
-    return [max(1, cores // (last if number >= jobs - last else devices)) for number in range(jobs)]
+def places(device, jobs, most=None):
+    """Where so many jobs run, a device each at the same time (at most `most`): one a GPU; on the CPU one a core, and a few more
+    where the last jobs would otherwise leave most cores idle: three on two cores run at once, sharing them."""
+    if device.type == "cuda":
+        found = [torch.device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
+    else:
+        cores = torch.get_num_threads()
+        turns, left = divmod(jobs, cores)
+        found = [device] * (-(-jobs // turns) if turns and 0 < left <= cores / 2 else cores)
+    return found[: min(most or len(found), max(1, jobs))]
+
+
+def cores_each(places):
+    """How many cores a job gets on so many devices. It follows from the whole plan: a sum's last bits depend on it, and a
+    resumed run should not."""
+    return max(1, torch.get_num_threads() // len(places))
 
 
 def run_all(shop, jobs, devices, threads=None):
@@ -29,16 +40,16 @@ def run_all(shop, jobs, devices, threads=None):
 
     `shop` is any object that can be sent to another process and whose `fit` is a generator; yields
     (job number, report) as reports come. With one device everything happens in this process.
-    `threads`: the cores of each job (as `shares`).
+    `threads`: the cores of each job (`cores_each` of the devices).
     A job's error is raised here; closing the generator ends the workers at once.
     """
     jobs = list(jobs)
-    threads = threads or shares(len(jobs), len(devices))
+    threads = threads or cores_each(devices)
     if len(devices) == 1:
         before = torch.get_num_threads()
         try:
+            torch.set_num_threads(threads)
             for number, job in enumerate(jobs):
-                torch.set_num_threads(threads[number])
                 yield from zip(repeat(number), shop.fit(job, devices[0]))
         finally:
             torch.set_num_threads(before)
@@ -46,10 +57,10 @@ def run_all(shop, jobs, devices, threads=None):
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
     todo, reports = context.Queue(), context.Queue()
     for number, job in enumerate(jobs):
-        todo.put((number, job, threads[number]))
+        todo.put((number, job))
     for _ in devices:
         todo.put(None)
-    workers = [context.Process(target=_work, args=(shop, device, todo, reports), daemon=True) for device in devices]
+    workers = [context.Process(target=_work, args=(shop, device, threads, todo, reports), daemon=True) for device in devices]
     try:
         for worker in workers:
             worker.start()
@@ -74,14 +85,14 @@ def run_all(shop, jobs, devices, threads=None):
             worker.join()
 
 
-def _work(shop, device, todo, reports):
+def _work(shop, device, threads, todo, reports):
     """A worker's life: take a job, fit it, report; until there is none left, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
     try:
         while (item := todo.get()) is not None:
-            number, job, threads = item
-            torch.set_num_threads(threads)
+            number, job = item
             for report in shop.fit(job, device):
                 reports.put((number, report))
     except MonjuError as error:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from monju import backbones, gates, sources, training
+from monju import backbones, gates, sources, training, workers
 from monju.cli import main
 from monju.clustering import Clustering
 from monju.config import Config
@@ -367,7 +367,7 @@ def test_a_finished_run_is_not_trained_again(undisturbed, tmp_path, capsys):
 
 
 def test_two_models_at_a_time_are_the_same_models(undisturbed, movies, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "places", lambda config, jobs: [torch.device("cpu")] * 2)
+    monkeypatch.setattr(workers, "places", lambda device, jobs, most: [device] * most)
     finish(Config(data=str(movies), **{**SHORT, "workers": 2}), tmp_path / "run")
     same_run(tmp_path / "run", undisturbed)
 
@@ -418,7 +418,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
     run.update(status="training")
     kept = []
 
-    def look(shop, jobs, complete, devices):
+    def look(shop, jobs, complete):
         kept.extend(complete)
         raise MonjuError("seen enough")
 

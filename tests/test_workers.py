@@ -1,8 +1,11 @@
-"""Who trains with how many cores."""
+"""Who trains where, with how many cores."""
 
+import pytest
 import torch
 
 from monju import workers
+
+CPU = torch.device("cpu")
 
 
 class Shop:
@@ -12,13 +15,24 @@ class Shop:
         yield job, torch.get_num_threads()
 
 
-def test_jobs_share_the_cores_and_the_last_alone_has_them_all():
+@pytest.fixture
+def cores():
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        told = dict(report for _, report in workers.run_all(Shop(), ["AB", "BC", "CA"], [torch.device("cpu")] * 2))
-        even = dict(report for _, report in workers.run_all(Shop(), ["AB", "BC"], [torch.device("cpu")] * 2))
-    finally:
-        torch.set_num_threads(before)
-    assert told == {"AB": 1, "BC": 1, "CA": 2}
-    assert even == {"AB": 1, "BC": 1}
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("number, jobs, places", [
+    (2, 6, 2), (2, 3, 3), (2, 2, 2), (2, 1, 1), (2, 5, 3),  # two cores: three at once rather than two and then one
+    (4, 6, 6), (4, 7, 4), (4, 9, 5), (16, 6, 6), (1, 6, 1), (8, 15, 8)])
+def test_as_many_at_once_as_leave_few_cores_idle(cores, number, jobs, places):
+    cores(number)
+    assert workers.places(CPU, jobs) == [CPU] * places
+    assert len(workers.places(CPU, jobs, most=2)) == min(2, places)
+
+
+def test_jobs_share_the_cores(cores):
+    cores(2)
+    for jobs, each in ((["AB", "BC", "CA"], 1), (["AB", "BC"], 1), (["AB"], 2)):
+        told = dict(report for _, report in workers.run_all(Shop(), jobs, workers.places(CPU, len(jobs))))
+        assert told == dict.fromkeys(jobs, each)
