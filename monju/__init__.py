@@ -10,8 +10,8 @@ Importing the package costs nothing: torch is imported by the first `load`.
 __version__ = "0.1.0"
 
 
-def load(path, device="auto"):
-    """Open the finished run at `path`; see `monju.ensemble.Monju`."""
+def load(path, device="auto", bf16=False):
+    """Open the finished run at `path`, to read in full precision or in bf16; see `monju.ensemble.Monju`."""
     from monju.ensemble import Monju
 
-    return Monju.load(path, device=device)
+    return Monju.load(path, device=device, bf16=bf16)

@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import get_context
@@ -38,10 +39,11 @@ WORDS = ("film story the a of and is it with heart slow dull bright cast scene n
 # ---- predict ----------------------------------------------------------------------------------------------------
 
 
-def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", bf16=False, tell=lambda text: None):
-    """Time one sentence and all sentences through the run's models and through each peer → the report as a dictionary."""
+def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
+    """Time one sentence and all sentences through the run's models, in full precision and in bf16, and through each peer → the
+    report as a dictionary."""
     began = time.perf_counter()
-    monju = Monju.load(run or SHIPPED, device, bf16=bf16)
+    monju = Monju.load(run or SHIPPED, device)
     loaded = time.perf_counter() - began
     texts, source = sentences(monju, data)
     if together:
@@ -49,16 +51,20 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     experts = [monju.models[name] for name in monju.experts + monju.members]
     with tempfile.TemporaryDirectory() as folder:
         contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}
+        if wants_bf16("auto", monju.stack.device):
+            contenders["ours_bf16"] = Ours(in_bf16(monju))
+        else:
+            left_out["ours_bf16"] = "not measured: this machine does not compute in bf16"
         if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]:
-            left_out = dict.fromkeys(("onnx", "onnx_int8"), f"not measured: install {' and '.join(missing)}")
+            left_out |= dict.fromkeys(("onnx", "onnx_int8"), f"not measured: install {' and '.join(missing)}")
         elif monju.stack.device.type == "cuda":
-            left_out = dict.fromkeys(("onnx", "onnx_int8"), "not measured: sessions on the CPU are no peer of a GPU")
+            left_out |= dict.fromkeys(("onnx", "onnx_int8"), "not measured: sessions on the CPU are no peer of a GPU")
         else:
             tell("Exporting the models to ONNX.")
             files = export(experts, Path(folder))
             contenders |= {"onnx": Sessions(monju, files), "onnx_int8": Sessions(monju, quantized(files))}
         for why in sorted(set(left_out.values())):
-            tell(f"ONNX Runtime {why}.")
+            tell(f"{' and '.join(name for name, said in left_out.items() if said == why)} {why}.")
         one, batch, said = {name: [] for name in contenders}, {name: [] for name in contenders}, {}
         tell(f"One sentence at a time: {rounds} rounds.")
         for name, ask in contenders.items():
@@ -76,10 +82,21 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     for name in contenders:  # labels that differ from ours, of every model on every sentence
         report[name]["flipped_labels"] = int((said[name].argmax(-1) != said["ours"].argmax(-1)).sum())
     ours = report.pop("ours") | {"load_s": loaded, "models": len(experts), "forward_passes_per_sentence": len(monju.stack.groups)}
-    return {"ours": ours, "peers": report | {name: {"left_out": why} for name, why in left_out.items()},
-            "ratio": {name: found["median_ms"] / ours["median_ms"] for name, found in report.items()},
-            "ratio_batch": {name: ours["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()},
+    rough = {"ours_bf16": report.pop("ours_bf16")} if "ours_bf16" in report else {}
+    ratios = {}
+    for suffix, we in {"": ours, **{"_bf16": each for each in rough.values()}}.items():
+        ratios["ratio" + suffix] = {name: found["median_ms"] / we["median_ms"] for name, found in report.items()}
+        ratios["ratio_batch" + suffix] = {name: we["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()}
+    peers = report | {name: {"left_out": why} for name, why in left_out.items() if name != "ours_bf16"}
+    return {"ours": ours, **(rough or {"ours_bf16": {"left_out": left_out["ours_bf16"]}}), "peers": peers, **ratios,
             "sentences": len(texts), "source": source, "rounds": rounds, "machine": machine(monju.stack.device)}
+
+
+def in_bf16(monju):
+    """The same loaded run, reading in bf16."""
+    other = copy(monju)
+    other.bf16 = True
+    return other
 
 
 class Ours:

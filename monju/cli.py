@@ -70,7 +70,8 @@ def parser():
     predict.add_argument("run", metavar="RUN", help="a finished run's folder")
     predict.add_argument("texts", metavar="TEXT", nargs="+", help="a sentence; - reads one a line from standard input")
     add_device_and_json(predict)
-    add_bf16(predict)
+    predict.add_argument("--bf16", action="store_true", help="read in bf16: faster where the machine computes in it, the same labels, "
+                         "logits to about 0.1")
 
     compare = commands.add_parser("compare", help="every ensemble, gate and merge that the run allows, side by side")
     compare.set_defaults(command=run_compare)
@@ -121,7 +122,6 @@ def parser():
     reading.add_argument("--passes", type=int, default=1, metavar="N", help="how often all sentences are timed together [1]")
     reading.add_argument("--sentences", type=int, metavar="N", help="how many sentences are read together (all)")
     add_device_and_json(reading)
-    add_bf16(reading)
     training = kinds.add_parser("train", help="three experts against transformers' Trainer, ordinary and tuned",
                                 argument_default=argparse.SUPPRESS)
     training.set_defaults(command=run_bench_train)
@@ -155,10 +155,6 @@ def add_settings(command, without=()):
                 number = int if "int" in kind else float if "float" in kind else str
                 options = {"type": number, "choices": schema.choices(field), "metavar": "N" if number is not str else None}
             group.add_argument(schema.flag(field.name), help=text.replace("%", "%%"), **options)
-
-
-def add_bf16(command):
-    command.add_argument("--bf16", action="store_true", help="read many sentences at once in bf16: faster, and now and then a label turns")
 
 
 def add_device_and_json(command):
@@ -271,7 +267,7 @@ def run_bench_predict(asked):
 
     if min(asked.rounds, asked.passes, asked.sentences or 1) < 1 or asked.sentences == 0:
         raise MonjuError("--rounds, --passes and --sentences must be at least 1")
-    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, asked.bf16, tell_progress)
+    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, tell_progress)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
 
 

@@ -55,6 +55,8 @@ class Expert:
                                           id2label=dict(enumerate(label_names)),
                                           label2id={name: number for number, name in enumerate(label_names)},
                                           attn_implementation=attention)
+        for weight in model.parameters():  # as read they lie anywhere, and the last bits of products depend on where: torch aligns its own
+            weight.data = weight.data.clone()
         # what is saved must point to where anyone finds the backbone, not to this machine's copy
         model.name_or_path = model.config._name_or_path = backbones.hub_name(config.backbone)
         if config.finetuning == "lora":

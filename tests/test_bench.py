@@ -27,6 +27,8 @@ def test_predict_reports_every_contender(tiny_run, movies):
     found = json.loads(command("predict", tiny_run, "--data", movies, "--rounds", 2, "--sentences", 8, "--json"))
     assert {"median_ms", "p95_ms", "sentences_per_s", "load_s"} <= found["ours"].keys()
     assert list(found["peers"]) == ["pipelines", "onnx", "onnx_int8"] and found["sentences"] == 8
+    rough = found["ours_bf16"]
+    assert "left_out" in rough or rough["flipped_labels"] == 0 and found["ratio_bf16"].keys() == found["ratio"].keys()
     for name, peer in found["peers"].items():
         if "left_out" in peer:
             assert importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnxscript") is None

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from scipy.special import softmax
 import monju
 from monju import fusion, gates
 from monju.config import Config
-from monju.ensemble import Monju, Votes, check_text, expert_names, model_key
+from monju.ensemble import Monju, Predictions, Votes, check_text, expert_names, model_key, near_a_tie
 from monju.errors import MonjuError
 from monju.run import Run
 
+SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]
 
 
@@ -154,3 +156,26 @@ def test_an_unfinished_run_is_not_loaded(tmp_path):
     Run.create(tmp_path / "run", Config(), data={"fingerprint": "0"}, models={"experts": []})
     with pytest.raises(MonjuError, match="not finished"):
         monju.load(tmp_path / "run")
+
+
+def test_near_a_tie_is_where_any_answer_could_turn():
+    sure, torn = [[3.0, -3.0]] * 3, [[3.0, -3.0], [0.05, -0.05], [3.0, -3.0]]
+    fields = {"clusters": ["A"], "subsets": [], "experts": ["AB"], "members": ["seed0", "seed1"], "equal_cost": [], "vectors": None,
+              "distances": None, "posterior": None, "alpha": None, "uniform": None, "equal_cost_ensemble": None,
+              "logits": np.array([sure, torn, sure, sure]), "monju": np.array([[3, -3], [3, -3], [0.0, 0.1], [3, -3]]),
+              "baseline": np.array([[3, -3], [3, -3], [3, -3], [-0.1, 0.0]])}
+    assert near_a_tie(Predictions(**fields)).tolist() == [False, True, True, True]
+    assert near_a_tie(Predictions(**fields | {"baseline": None})).tolist() == [False, True, True, False]
+
+
+def test_in_bf16_labels_are_those_of_full_precision():
+    """The run that ships: the tiny one is near a tie everywhere."""
+    full, rough = (monju.load(SHIPPED, device="cpu", bf16=bf16) for bf16 in (False, True))
+    texts = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8")) + TEXTS
+    one, other = full.predict(texts), rough.predict(texts)
+    for name in ("logits", "monju", "baseline"):
+        assert (one[name].argmax(axis=-1) == other[name].argmax(axis=-1)).all()
+    near = near_a_tie(rough.decide(rough._votes(texts, rough.rough)))
+    assert 0 < near.sum() < len(texts)
+    np.testing.assert_allclose(other.logits[near], one.logits[near], atol=1e-5)  # read again
+    assert (np.abs(other.logits - one.logits)[~near].max(axis=(1, 2)) > 1e-4).all()

@@ -195,7 +195,7 @@ def test_a_broken_run_is_told_calmly_and_tried_again(tmp_path, tiny_run):
 
 def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
     opened_runs, load = [], Monju.load
-    monkeypatch.setattr(Monju, "load", lambda path, *asked: opened_runs.append(path) or load(path, *asked))
+    monkeypatch.setattr(Monju, "load", lambda path, *asked, **options: opened_runs.append(path) or load(path, *asked, **options))
     shelf = Shelf(tiny_run)
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(lambda _: id(shelf.monju(shelf.start)), range(4)))) == 1

@@ -15,6 +15,7 @@ from monju.run import Run
 from monju.together import Together
 from monju.ui import zero
 
+BF16 = os.environ.get("MONJU_BF16") == "1"  # sentences are read in bf16
 KEPT = 3  # opened runs that stay in memory, the last used
 REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again
 
@@ -187,7 +188,7 @@ class Shelf:
 
                 if found is not None:
                     found.close()
-                found = Opened(Monju.load(path, "cpu" if zero.ON else "auto"), stamp)
+                found = Opened(Monju.load(path, "cpu" if zero.ON else "auto", bf16=BF16), stamp)
             self._opened[name] = found
             while len(self._opened) > KEPT:
                 self._opened.pop(next(iter(self._opened))).close()
