@@ -36,7 +36,7 @@ HOUSE = """
     experts clustering
     gates fusion clusterers embedders projections sources vectors
     stack orders
-    backbones dropout tables
+    backbones dropout learning tables
     config
     hub
     errors locks
