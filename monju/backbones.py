@@ -86,9 +86,9 @@ def length_batches(lengths, size):
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def pad(tokens, padding):
-    """Lists of token ids → input ids and attention mask, int64 tensors [n, longest]."""
-    longest = max(map(len, tokens))
+def pad(tokens, padding, multiple=1):
+    """Lists of token ids → input ids and attention mask, int64 tensors [n, longest], the longest rounded up to a `multiple`."""
+    longest = -(-max(map(len, tokens)) // multiple) * multiple
     ids = torch.full((len(tokens), longest), padding)
     mask = torch.zeros((len(tokens), longest), dtype=torch.long)
     for row, sentence in enumerate(tokens):

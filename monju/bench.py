@@ -26,7 +26,7 @@ import transformers
 from monju import backbones, learning, sources, workers
 from monju.ensemble import Monju
 from monju.errors import MonjuError
-from monju.experts import Expert, wants_bf16
+from monju.experts import FEW_SHAPES, Expert, wants_bf16
 from monju.orders import Sentences, buckets
 
 SHIPPED = Path(__file__).resolve().parents[1] / "trained" / "sst2-minilm"
@@ -275,7 +275,9 @@ class Bench:
             reached[number], memory[number] = step, peak
         for number in range(3):  # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
             busy[busy.index(min(busy))] += reached[number].seconds
-        padded = 3 * sum(len(rows) * max(len(self.tokens[row]) for row in rows) for rows in islice(self.batches(), self.steps))
+        multiple = FEW_SHAPES if self.config.compile else 1
+        padded = 3 * sum(len(rows) * -(-max(len(self.tokens[row]) for row in rows) // multiple) * multiple
+                         for rows in islice(self.batches(), self.steps))
         return {"sentences": sum(step.sentences for step in reached.values()), "tokens": sum(step.tokens for step in reached.values()),
                 "padded": padded, "seconds": max(busy), "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
                 "flops": self.flops(padded)}

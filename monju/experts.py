@@ -21,6 +21,9 @@ from monju.errors import MonjuError
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # between peft and transformers
 
 
+FEW_SHAPES = 8  # lengths are rounded up to it where every shape costs a compilation
+
+
 @dataclass(frozen=True)
 class Step:
     """How far one model's training is: the mean loss since the last report, and real tokens (no padding) so far.
@@ -82,7 +85,7 @@ class Expert:
         per_epoch = -(-len(tokens) // config.batch_size)
         steps = steps or max(1, round(config.epochs * per_epoch))
         report_every = report_every or max(1, steps // 200)
-        words, answer = Words(self.model, tokens, self.padding, self.device), learning.forward(self.model)
+        words, answer = Words(self.model, tokens, self.padding, self.device), learning.forward(self.model, config.compile)
         weights = words.instead_of_table(list(self.trained.values()))
         optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         factor = linear_schedule(steps, config.warmup)
@@ -102,9 +105,14 @@ class Expert:
 
         def learn(rows, share):
             """The gradient of `share` of the batch's loss, which is returned."""
-            ids, mask = self._padded([tokens[row] for row in rows])
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                logits = answer(words(ids), None if np.ptp(lengths[rows]) == 0 else mask)
+            ids, mask = self._padded([tokens[row] for row in rows], FEW_SHAPES if config.compile else 1)
+            mask = mask if config.compile or np.ptp(lengths[rows]) else None
+            try:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    logits = answer(words(ids), mask)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                raise MonjuError(f"torch.compile does not work on this machine ({str(error).strip().splitlines()[0]}): "
+                                 "leave --compile out") from error
             loss = share * loss_of(logits.float(), rows)
             loss.backward()
             return loss.detach()
@@ -208,8 +216,8 @@ class Expert:
             raise MonjuError(f"the model in {folder} is not this run's: restore the folder or train the run again")
         return cls(model.eval(), padding, device)
 
-    def _padded(self, tokens):
-        return (part.to(self.device) for part in backbones.pad(tokens, self.padding))
+    def _padded(self, tokens, multiple=1):
+        return (part.to(self.device) for part in backbones.pad(tokens, self.padding, multiple))
 
 
 class Words:

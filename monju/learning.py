@@ -5,6 +5,7 @@ loss and the same gradients as the whole model's, with a seventh less arithmetic
 Knows nothing of optimisers, batches or experts.
 """
 
+import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -18,9 +19,17 @@ def is_known(model, kinds=("ForSequenceClassification",)):
     return type(model).__name__ in {family + kind for family in FAMILIES for kind in kinds} and not getattr(model.config, "is_decoder", False)
 
 
-def forward(model):
+def forward(model, compiled=False):
     """A function (inputs: what the model is given for the token ids, mask [n, length] or None where nothing is padded) → logits
-    [n, labels], for training. `model` may carry an adapter; other architectures are asked as they are."""
+    [n, labels], for training. `model` may carry an adapter; other architectures are asked as they are.
+
+    `compiled`: by torch.compile, which joins small kernels and, on a GPU, replays them as one CUDA graph for each shape.
+    """
+    ask = bare_forward(model)
+    return torch.compile(ask, mode="reduce-overhead", dynamic=True) if compiled else ask
+
+
+def bare_forward(model):
     bare = model.get_base_model() if hasattr(model, "peft_config") else model
     if not is_known(bare):
         return lambda inputs, mask: model(**inputs, attention_mask=mask).logits
@@ -52,9 +61,9 @@ def heads(x, number):
     return x.unflatten(-1, (number, -1)).transpose(1, 2)
 
 
-def attend(attention, query, key, value, seen):
-    """softmax(Q Kᵀ / √d) V, some of the weights dropped while training."""
-    if query.is_cuda:
+def attend(attention, query, key, value, seen, fused=None):
+    """softmax(Q Kᵀ / √d) V, some of the weights dropped while training; `fused` in one kernel (on a GPU)."""
+    if query.is_cuda if fused is None else fused:
         return scaled_dot_product_attention(query, key, value, seen, attention.dropout.p if attention.training else 0.0)
     # on sentences of a dozen tokens the CPU's fused kernel has a backward ten times slower
     scores = query @ key.transpose(2, 3) * attention.scaling

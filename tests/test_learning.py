@@ -57,6 +57,18 @@ def test_logits_and_gradients_are_the_whole_models(family, adapter, padded):
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
+@pytest.mark.long
+def test_compiled_it_is_the_same():
+    model = made("bert")
+    compiled, mask = learning.forward(model, compiled=True), (SENTENCES != 1).long()
+    for length in (6, 5):  # another shape is no other program
+        given = {"input_ids": SENTENCES[:, :length]}, mask[:, :length]
+        one, other = (gradients(model, ask(*given)) for ask in (learning.forward(model), compiled))
+        assert one.keys() == other.keys()
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=1e-4, msg=name)
+
+
 def test_the_last_layer_is_worked_out_for_the_first_token_alone():
     """The work, counted: of each linear layer's rows, six tokens of three sentences, the last layer's but one a sentence."""
     model, rows = made("bert"), {}
@@ -69,6 +81,23 @@ def test_the_last_layer_is_worked_out_for_the_first_token_alone():
         last + "attention.self.query": 3, last + "attention.self.key": 18, last + "attention.self.value": 18,
         last + "attention.output.dense": 3, last + "intermediate.dense": 3, last + "output.dense": 3}
     assert rows["bert.encoder.layer.1.output.dense"] == 18
+
+
+@pytest.mark.parametrize("wanted", [6, 1])
+@pytest.mark.parametrize("padded", [True, False])
+def test_attention_in_one_kernel_is_the_same(padded, wanted):
+    """What a GPU takes, here on the CPU: values and gradients."""
+    torch.manual_seed(0)
+    attention = made("bert").bert.encoder.layer[0].attention.self
+    seen, found = (SENTENCES != 1)[:, None, None] if padded else None, []
+    query, key, value = torch.randn(3, 4, wanted, 6), torch.randn(3, 4, 6, 6), torch.randn(3, 4, 6, 6)
+    for fused in (True, False):
+        given = [each.clone().requires_grad_() for each in (query, key, value)]
+        mixed = learning.attend(attention, *given, seen, fused)
+        mixed.square().sum().backward()
+        found.append([mixed, *(each.grad for each in given)])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
 
 
 def test_a_decoder_is_no_encoder_of_that_kind():

@@ -42,6 +42,7 @@ SETTINGS = {
     "map_size": ("Sentences on the map", "地図に載せる文数", "クラスタの地図に載せる学習文の数（最大 10,000）"),
     "seed": ("Seed", "乱数シード", "サンプル、クラスタ、初期値、順序の乱数シード"),
     "precision": ("Arithmetic", "演算精度", "学習中の演算。auto は可能なら bf16"),
+    "compile": ("Compile the models", "モデルをコンパイル", "学習前に torch.compile で変換（GPU での長い学習向け。CPU では効果なし）"),
     "workers": ("Models at a time", "同時学習数", "同時に学習するモデル数（空欄ならコアまたは GPU ごとに 1 つ）"),
     "device": ("Device", "装置", "学習する装置。auto は GPU があれば GPU"),
 }
