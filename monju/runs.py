@@ -107,12 +107,12 @@ def files(path):
     return sorted(file for file in found if file.is_file() and not file.is_symlink())
 
 
-def pack(path):
-    """The run as a zip in a new temporary folder: its path. Whoever asked removes the folder."""
+def pack(path, within=None):
+    """The run as a zip in a new folder within `within` (where temporary files lie): its path. Whoever asked removes the folder."""
     path = Path(path)
     if not (path / "run.json").is_file() or path.is_symlink():
         raise MonjuError(f"there is no run {path.name} here: choose one from the list")
-    packed = Path(tempfile.mkdtemp(prefix="monju-")) / f"{path.name}.zip"
+    packed = Path(tempfile.mkdtemp(prefix="monju-", dir=within)) / f"{path.name}.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in files(path):
             archive.write(file, Path(path.name) / file.relative_to(path))
