@@ -51,7 +51,7 @@ def sentence():
 
 
 @contextmanager
-def page(folder, run=ROOT / "trained" / "sst2-minilm", patience=120, **environment):
+def page(folder, run=ROOT / "trained" / "sst2-minilm", patience=300, **environment):
     """The page on a run in a process of its own, its runs in `folder`: (its URL, its psutil.Process), when it answers."""
     with socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -5,12 +5,12 @@ object a line), so that whoever asks can go on answering others. Knows nothing o
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass, replace
-from os import environ, pathsep
 from pathlib import Path
 
 from monju.errors import MonjuError
@@ -129,13 +129,13 @@ class Peak:
 
 def estimate(config):
     """`measure` in a process of its own: the same dictionaries. Raises MonjuError as it does; closing the generator ends it."""
-    there = {**environ, "OMP_WAIT_POLICY": "PASSIVE",
-             "PYTHONPATH": pathsep.join(filter(None, [str(Path(__file__).parents[1]), environ.get("PYTHONPATH")]))}
+    there = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE",
+             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
     process = subprocess.Popen([sys.executable, "-m", "monju.estimate"], env=there, text=True, encoding="utf-8",
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        process.stdin.write(json.dumps(config.to_json()))
-        process.stdin.close()
+        process.stdin.write(json.dumps(config.to_json()) + "\n")  # left open: its end is ours, and that process's too
+        process.stdin.flush()
         for line in process.stdout:
             found = json.loads(line)
             if "error" in found:
@@ -146,6 +146,7 @@ def estimate(config):
     finally:
         process.kill()  # its workers end with it
         process.wait()
+        process.stdin.close()
         process.stdout.close()
 
 
@@ -155,10 +156,19 @@ def main():
 
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
     try:
-        for found in measure(Config.from_json(json.loads(sys.stdin.read()))):
+        asked = sys.stdin.readline()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        for found in measure(Config.from_json(json.loads(asked))):
             print(json.dumps(found), file=out, flush=True)
     except MonjuError as error:
         print(json.dumps({"error": str(error)}), file=out, flush=True)
+
+
+def _end_with_parent():
+    """Our stdin ends when the process that asked does; whatever works for us ends with us."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -198,6 +198,8 @@ class Expert:
         adapter = folder / "adapter_config.json"
         try:
             if adapter.exists():
+                if not (folder / "adapter_model.safetensors").is_file():  # peft would look for a pickle
+                    raise OSError("adapter_model.safetensors is missing")
                 from peft import PeftModel
 
                 base = json.loads(adapter.read_text())["base_model_name_or_path"]
@@ -206,7 +208,7 @@ class Expert:
                 low_rank = factors(adapted, device)
                 return cls(adapted.merge_and_unload().eval(), padding, device, low_rank)
             model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+                folder, trust_remote_code=False, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
         except MonjuError:
             raise
         except Exception as error:  # each library has its own for a broken file

@@ -107,12 +107,12 @@ def files(path):
     return sorted(file for file in found if file.is_file() and not file.is_symlink())
 
 
-def pack(path):
-    """The run as a zip in a new temporary folder: its path. Whoever asked removes the folder."""
+def pack(path, within=None):
+    """The run as a zip in a new folder within `within` (where temporary files lie): its path. Whoever asked removes the folder."""
     path = Path(path)
     if not (path / "run.json").is_file() or path.is_symlink():
         raise MonjuError(f"there is no run {path.name} here: choose one from the list")
-    packed = Path(tempfile.mkdtemp(prefix="monju-")) / f"{path.name}.zip"
+    packed = Path(tempfile.mkdtemp(prefix="monju-", dir=within)) / f"{path.name}.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in files(path):
             archive.write(file, Path(path.name) / file.relative_to(path))
@@ -141,27 +141,37 @@ def upload(path, repository, token, inside=None):
 
 def download(folder, repository, token=None):
     """Fetch the runs of a hub repository, a folder each, that are not here yet: their names. Only what a run's manifest lists
-    is kept, and only if it is whole. Raises MonjuError where the hub does not give them."""
+    is kept, and only if it is whole. Raises MonjuError where the hub does not give them, or, once all the others are here, for
+    one that cannot be taken."""
     from huggingface_hub import HfApi
 
-    folder, fetched = Path(folder), []
+    folder, fetched, refused = Path(folder), [], None
     try:
         hub = HfApi(token=token or None)
         there = hub.list_repo_files(repository)
         for name in sorted({file.removesuffix("/run.json") for file in there if file.count("/") == 1 and file.endswith("/run.json")}):
-            if os.path.lexists(target := place(folder, name)):
-                continue
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as aside:
-                hub.snapshot_download(repository, local_dir=aside, allow_patterns=[f"{glob.escape(name)}/*"])
-                run = Run.open(Path(aside) / name).check()
-                for file in files(run.path):
-                    if file.relative_to(run.path).as_posix() not in {*run.manifest["files"], "run.json", "README.md"}:
-                        file.unlink()
-                os.rename(run.path, target)
-            fetched.append(name)
+            try:
+                if not os.path.lexists(target := place(folder, name)):
+                    _take(hub, repository, name, target)
+                    fetched.append(name)
+            except MonjuError as error:
+                refused = refused or error
+        if refused:
+            raise refused
     except MonjuError:
         raise
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MonjuError(f"the runs in {repository} could not be fetched: {said}") from None
     return fetched
+
+
+def _take(hub, repository, name, target):
+    """Fetch one run of a repository, look at it aside, and put it in its place."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as aside:
+        hub.snapshot_download(repository, local_dir=aside, allow_patterns=[f"{glob.escape(name)}/*"])
+        run = Run.open(Path(aside) / name).check()
+        for file in files(run.path):
+            if file.relative_to(run.path).as_posix() not in {*run.manifest["files"], "run.json", "README.md"}:
+                file.unlink()
+        os.rename(run.path, target)

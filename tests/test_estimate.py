@@ -1,10 +1,17 @@
 """The estimate: real steps in a process of its own."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.estimate import estimate
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def test_what_would_be_trained_and_what_it_takes(movies):
@@ -25,3 +32,10 @@ def test_what_cannot_be_trained_is_told(movies):
         list(estimate(Config(data=str(movies), sample=10, k=26, subset_size=1)))
     with pytest.raises(MonjuError, match="no source"):
         next(estimate(Config(data="nowhere.csv")))
+
+
+def test_it_ends_with_the_process_that_asked(movies):
+    """Whose end is the end of its standard input."""
+    asked = json.dumps(Config(data=str(movies), finetuning="lora", max_tokens=32, device="cpu", workers=1).to_json())
+    ran = subprocess.run([sys.executable, "-m", "monju.estimate"], cwd=REPOSITORY, input=asked + "\n", capture_output=True, text=True)
+    assert ran.returncode == 1 and "seconds" not in ran.stdout

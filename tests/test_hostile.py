@@ -14,8 +14,10 @@ import httpx
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from test_owner import call, closed, state, visit  # noqa: F401: closed is a fixture
 
 from monju import runs, sources, tables
@@ -24,7 +26,7 @@ from monju.ensemble import Monju, check_text
 from monju.errors import MonjuError
 from monju.jobs import Jobs
 from monju.run import Run
-from monju.ui import sheet
+from monju.ui import batch, sheet
 from monju.ui.page import LONGEST
 from monju.ui.shelf import Shelf
 
@@ -129,6 +131,26 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, monkeypatch,
     assert {path.name for path in tmp_path.iterdir()} == {f"file{kind}"}
 
 
+@pytest.mark.parametrize("brought", ["a pickle", "code"])
+def test_a_run_that_brings_a_pickle_or_code_is_refused_and_runs_neither(tiny_run, tmp_path, monkeypatch, brought):
+    """Sealed as its author would: every digest is right."""
+    monkeypatch.chdir(tmp_path)
+    copy = shutil.copytree(tiny_run, tmp_path / "runs" / "tiny")
+    expert = copy / "experts" / "AB"
+    if brought == "a pickle":
+        torch.save(load_file(expert / "adapter_model.safetensors"), expert / "adapter_model.bin")  # harmless, and a pickle all the same
+        (expert / "adapter_model.safetensors").unlink()
+    else:
+        shutil.rmtree(expert)
+        expert.mkdir()
+        classes = {name: f"spy.{name}" for name in ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")}
+        (expert / "config.json").write_text(json.dumps({"model_type": "spy", "auto_map": classes}))
+        (expert / "spy.py").write_text("import os\nos.mkdir('unpickled')\n")
+    Run.open(copy).finish()
+    assert not refused(Run.open(copy).check) and refused(Monju.load, copy)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
 @pytest.mark.parametrize("bomb", ["rows", "bytes"])
 def test_a_small_parquet_that_unpacks_to_much_is_refused(tmp_path, bomb, monkeypatch):
     """One value over and over takes a few bytes, however often."""
@@ -154,6 +176,13 @@ def test_a_long_file_is_read(tmp_path, lines):
         out.writelines(f"sentence number {i} is {'good' if i % 2 else 'bad'},{i % 2}\n" for i in range(lines))
     found = sources.load(str(file), sample=100)
     assert len(found.train.texts) == 100 and len(found.validation.texts) > 100
+
+
+def test_a_file_of_far_too_many_sentences_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch.sources, "load_texts", None)
+    (file := tmp_path / "long.csv").write_bytes(b"a\n" * (batch.MOST_BYTES // 2 + 1))
+    with pytest.raises(MonjuError, match="larger than 8 MB"):
+        batch.sentences("", str(file), lambda key, error: error)
 
 
 def test_a_huge_sentence_is_cut_where_the_run_cuts(tiny_run):
@@ -259,6 +288,29 @@ def test_hostile_texts_over_http_are_answered(closed, many, capfd):  # noqa: F81
         assert broken.status_code < 500
     assert "Traceback" not in "".join(capfd.readouterr())
     assert call(url, takes_text[0], ["a fine film"] + [getattr(part, "value", None) for part in blocks.fns[takes_text[0]].inputs[1:]])
+
+
+@pytest.mark.parametrize("many", [40, pytest.param(1000, marks=pytest.mark.long)])
+def test_any_values_to_any_function_over_http_are_answered(closed, many):  # noqa: F811
+    url, blocks, folder = closed
+    session, before = visit(url, blocks), state(folder)
+    functions = {number: len(function.inputs) for number, function in blocks.fns.items() if function.fn is not None}
+
+    @settings(FUZZ, max_examples=many)
+    @given(st.sampled_from([*functions]).flatmap(lambda number: st.tuples(
+        st.just(number), st.lists(json_values, min_size=functions[number], max_size=functions[number]) | json_values)))
+    def ask(asked):
+        number, data = asked
+        body = json.dumps({"data": data, "fn_index": number, "session_hash": session})
+        answer = client.post(f"{url}gradio_api/queue/join", content=body, headers={"content-type": "application/json"})
+        assert answer.status_code < 500, (answer.status_code, answer.text[:200])
+        if answer.status_code == 200:
+            with client.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": session}) as stream:
+                assert any('"process_completed"' in line or '"unexpected_error"' in line for line in stream.iter_lines())
+
+    with httpx.Client(timeout=300) as client:
+        ask()
+    assert state(folder) == before
 
 
 def test_a_sentence_of_a_hundred_thousand_characters_is_answered(tiny_run):

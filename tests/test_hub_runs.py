@@ -66,6 +66,15 @@ def test_a_repository_cannot_write_outside(hub, tmp_path, name, tiny_run):
     assert not list(there.iterdir()) and {path.name for path in tmp_path.iterdir()} <= {"there", "home"}
 
 
+@pytest.mark.parametrize("name", ["tiny/../../evil", "tiny/../evil", "tiny//evil", "tiny/experts/../../../evil"])
+def test_nor_can_a_file_of_a_run(hub, tmp_path, name, tiny_run):
+    (there := tmp_path / "there").mkdir()
+    hub.files = {f"tiny/{file.relative_to(tiny_run).as_posix()}": file.read_bytes() for file in runs.files(tiny_run)}
+    hub.files[name] = b"evil"
+    python(hub, FETCH.format(str(there)), tmp_path)
+    assert not [*tmp_path.rglob("evil")] and not Path("/evil").exists()
+
+
 def test_a_damaged_run_is_not_kept(hub, tmp_path, tiny_run):
     (there := tmp_path / "there").mkdir()
     hub.files = {f"tiny/{file.relative_to(tiny_run).as_posix()}": file.read_bytes() for file in runs.files(tiny_run)}

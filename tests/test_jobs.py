@@ -17,7 +17,7 @@ from monju.jobs import Jobs
 from monju.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PATIENCE = 90  # seconds, for a busy machine
+PATIENCE = 300  # seconds, for a busy machine: a trainer stands back behind all others
 
 
 def config(movies, **settings):

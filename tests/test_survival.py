@@ -14,7 +14,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from monju.checkpoints import Checkpoints
@@ -22,7 +21,7 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.jobs import Jobs
 from monju.run import Run
-from test_jobs import config, jobs, stepping, until  # noqa: F401: jobs is a fixture
+from test_jobs import config, jobs, processes, stepping, until  # noqa: F401: jobs is a fixture
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "finetuning": "lora", "epochs": 4, "batch_size": 4, "learning_rate": 1e-3,
             "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8, "embedder": "tfidf"}
@@ -138,29 +137,24 @@ def test_of_many_parallel_starts_one_trains_and_the_rest_are_refused_politely(mo
             process.stdout.close()
 
 
-@pytest.mark.parametrize("stops", [2, pytest.param(20, marks=pytest.mark.long)])
-def test_stopped_again_and_again_it_ends_in_time_and_returns_its_memory(jobs, movies, stops):  # noqa: F811
+@pytest.mark.parametrize("stops, within, seconds", [(2, 2, 60), pytest.param(20, 20, 5, marks=pytest.mark.long)])
+def test_stopped_again_and_again_it_ends_in_time_and_returns_its_memory(jobs, movies, stops, within, seconds):  # noqa: F811
+    """At random moments, from the first imports on. Five seconds are promised on a machine that has time for us: the short
+    version, which runs beside anything, asks only that it ends."""
     chance = random.Random(stops)
     jobs.start(config(movies, epochs=400, workers=2), "try")
+    stepping(jobs)
     for number in range(stops):
-        stepping(jobs)
-        time.sleep(chance.uniform(0, 2))
-        family = [process for process in psutil.process_iter() if _group(process) == jobs.begun("try")["pid"]]
-        assert family
+        time.sleep(chance.uniform(0, within))
+        pid = jobs.begun("try")["pid"]
+        assert processes(pid)
         began = time.monotonic()
         jobs.stop()
-        assert time.monotonic() - began < 5  # the promise to the person who pressed the button, not a speed
-        assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        assert time.monotonic() - began < seconds
+        until(lambda: not processes(pid), "a process is left")  # Python's own helper of workers ends a moment after them
         assert jobs.snapshot()["status"] == "stopped"
         if number + 1 < stops:
             jobs.resume("try")
-
-
-def _group(process):
-    try:
-        return os.getpgid(process.pid)
-    except OSError:
-        return None
 
 
 # ---- the disk ---------------------------------------------------------------------------------------------------

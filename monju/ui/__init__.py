@@ -7,9 +7,14 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks its makers at once
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "4")
+
+from monju.ui import leftovers  # noqa: E402
 
 import gradio as gr  # noqa: E402
+from gradio.route_utils import FnIndexInferError  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
+from starlette.responses import JSONResponse  # noqa: E402
 
 from monju import runs  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
@@ -17,7 +22,7 @@ from monju.together import LARGEST  # noqa: E402
 from monju.ui import clusters, playground, results, training  # noqa: E402
 from monju.ui.owner import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
-from monju.ui.rate import Rate, Turnstile  # noqa: E402
+from monju.ui.rate import MIB, REFUSALS, Rate, Turnstile  # noqa: E402
 from monju.ui.shelf import Shelf  # noqa: E402
 from monju.ui.words import I18N  # noqa: E402
 
@@ -27,7 +32,8 @@ FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Goth
 MONO = ("ui-monospace", "monospace")
 # in the order of the page; each has build(page, tab), its texts and its style sheet
 TABS = {"playground": playground, "clusters": clusters, "training": training, "results": results}
-ASKS = (60, 10)  # a visitor's: at once, and a second in the long run
+ASKS = (60, 10)  # a visitor's requests: at once, and a second in the long run
+FILES, ALL_FILES = (200 * MIB, MIB // 16), (1024 * MIB, MIB // 4)  # a visitor's and everybody's bytes in files: the same
 OPTIONS = {
     "ssr_mode": False,
     "footer_links": [],
@@ -59,7 +65,20 @@ def build(shelf, owner=None):
                 with gr.Tab(I18N(f"tab_{name}"), id=name, elem_id=name) as tab:
                     part.build(page, tab)
 
-    return blocks.queue(api_open=False, max_size=64, default_concurrency_limit=4)
+    return blocks.queue(api_open=False, max_size=waiting())
+
+
+def waiting(environment=os.environ):
+    """How many may wait for an answer, as MONJU_QUEUE says. Raises MonjuError where it is no number."""
+    try:
+        return max(1, int(environment.get("MONJU_QUEUE") or 64))
+    except ValueError:
+        raise MonjuError("MONJU_QUEUE says how many may wait for an answer: set it to a number, or not at all (64)") from None
+
+
+def unknown(request, error):
+    """Gradio looks up a function that a visitor names without asking whether there is one."""
+    return JSONResponse({"detail": REFUSALS[404]}, 404)
 
 
 def fetch(folder, repository):
@@ -84,8 +103,10 @@ def launch(run=None, open_to_all=False, **options):
     public = is_public(options.get("server_name"), options.get("share"))
     page = build(shelf, Owner(public=public, open_to_all=open_to_all))
     shelf.warm()
+    leftovers.keep_swept()
     try:
-        turnstile = Middleware(Turnstile, rate=Rate(*ASKS))
-        return page.launch(**{**OPTIONS, "app_kwargs": {"middleware": [turnstile]}, **options})
+        turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES))
+        around = {"middleware": [turnstile], "exception_handlers": {KeyError: unknown, FnIndexInferError: unknown}}
+        return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:
         raise MonjuError(f"the page cannot be served ({error}): choose another port with GRADIO_SERVER_PORT") from None

@@ -10,7 +10,7 @@ from monju.ui import sheet, words
 from monju.ui.page import QUIET, named
 from monju.ui.words import I18N
 
-MOST = 2000  # sentences
+MOST, MOST_BYTES = 2000, 8 << 20  # sentences, and of the file that brings them: read whole, it takes many times as much memory
 CHUNK = 32  # sentences between two moves of the bar: those who type meanwhile are answered in between
 SHOWN = 200  # rows on the page; the file has all
 
@@ -62,6 +62,8 @@ def sentences(lines, path, say):
         texts = (lines or "").splitlines()
     else:
         try:
+            if Path(path).stat().st_size > MOST_BYTES:
+                raise MonjuError(f"it is larger than {MOST_BYTES >> 20} MB")
             texts = Path(path).read_text(encoding="utf-8-sig").splitlines() if path.endswith(".txt") else sources.load_texts(path)
         except (MonjuError, OSError, UnicodeDecodeError) as error:
             raise MonjuError(say("batch_unreadable", error=str(error).replace(str(path), Path(path).name).rstrip("."))) from None

@@ -1,75 +1,100 @@
-"""How often a visitor may ask: a token bucket each, and the turnstile before the page that keeps them.
+"""How often and how much a visitor may send: a token bucket each, and the turnstile before the page that keeps them.
 
-Knows nothing of gradio: the turnstile is an ASGI application around another.
+The turnstile is an ASGI application around another; of gradio it knows the paths that a browser posts to.
 """
 
 import ipaddress
 import json
+import re
 import threading
 import time
 
 KEPT = 10_000  # visitors whose buckets are remembered, the last seen
-BUSY = json.dumps({"detail": "The page is busy: try again in a moment."}).encode()
+MIB = 1 << 20
+DOORS = re.compile(r"/gradio_api/(queue/join|call/.+|upload|cancel|reset)/?$")  # what browsers and clients post to; gradio has more
+LARGEST_FILES, LARGEST = 51 * MIB, 8 * MIB  # bytes of a request: with files, without
+LEAST = 10 * MIB  # that files count for, however small: one request may bring a thousand
+REFUSALS = {404: "There is nothing here.", 411: "Say how long the request is.", 413: "That is too large: send 50 MB at most.",
+            503: "The page is busy: try again in a moment."}
 
 
 class Rate:
-    """A token bucket a visitor: `burst` asks at once, `per_second` in the long run."""
+    """A token bucket a visitor: `burst` tokens at once, `per_second` in the long run."""
 
     def __init__(self, burst, per_second, clock=time.monotonic):
         self.burst, self.per_second, self.clock = burst, per_second, clock
         self._left, self._lock = {}, threading.Lock()  # who → (tokens left, when that was)
 
-    def allows(self, who):
-        """Whether `who` may ask now; if so, one token is taken."""
+    def allows(self, who, cost=1):
+        """Whether `who` has so many tokens now; if so, they are taken."""
         with self._lock:
             now = self.clock()
             left, then = self._left.pop(who, (self.burst, now))
             left = min(self.burst, left + (now - then) * self.per_second)
-            self._left[who] = max(0, left - 1) if left >= 1 else left, now
+            self._left[who] = left - cost if left >= cost else left, now
             if len(self._left) > KEPT:
                 del self._left[next(iter(self._left))]
-            return left >= 1
+            return left >= cost
 
 
 def visitor(host, forwarded=""):
     """Whose request this is: the peer's address, or, behind a proxy (a private peer), the last public address in its
-    X-Forwarded-For, the one that the visitor cannot write. None for this machine itself."""
-    if not _private(host):
-        return host
-    public = [part.strip() for part in (forwarded or "").split(",") if part.strip() and not _private(part.strip())]
-    return public[-1] if public else None if _loopback(host) else host
+    X-Forwarded-For, the one that the visitor cannot write; in IPv6 the network, all of whose addresses are one's own.
+    None for this machine itself."""
+    peer = _address(host)
+    if getattr(peer, "is_private", False):
+        public = [part for part in map(_address, (forwarded or "").split(",")) if part and not getattr(part, "is_private", False)]
+        if not public and peer.is_loopback:
+            return None
+        peer = public[-1] if public else peer
+    if getattr(peer, "version", 4) == 6:
+        peer = ipaddress.ip_network((peer, 64), strict=False)
+    return str(peer)
 
 
-def _private(host):
+def _address(host):
+    """An address, one of IPv4 in IPv6's clothes as its own; text that is none as it is."""
     try:
-        return ipaddress.ip_address(host).is_private
+        found = ipaddress.ip_address(host.strip())
     except ValueError:
-        return False
-
-
-def _loopback(host):
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return host.strip()
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 class Turnstile:
-    """Before a page: who posts faster than `rate` allows is answered 503 at once, which the page tells as "busy, try again".
+    """Before a page: what no browser sends it is refused; who sends faster than `asks` allows, or more files than `each` and
+    `all` allow (bytes), is answered 503 at once, which the page tells as "busy, try again".
 
     This machine itself is not counted, whoever sits at it.
     """
 
-    def __init__(self, app, rate):
-        self.app, self.rate = app, rate
+    def __init__(self, app, asks, each, all):
+        self.app, self.asks, self.each, self.all = app, asks, each, all
 
     async def __call__(self, scope, receive, send):
-        if scope["type"] == "http" and scope["method"] == "POST":
-            forwarded = dict(scope["headers"]).get(b"x-forwarded-for", b"").decode("latin-1")
-            who = visitor((scope.get("client") or ("", 0))[0], forwarded)
-            if who is not None and not self.rate.allows(who):
-                await send({"type": "http.response.start", "status": 503, "headers": [
-                    (b"content-type", b"application/json"), (b"retry-after", b"1"), (b"content-length", b"%d" % len(BUSY))]})
-                await send({"type": "http.response.body", "body": BUSY})
-                return
-        await self.app(scope, receive, send)
+        code = self.refusal(scope) if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") else None
+        if code is None:
+            return await self.app(scope, receive, send)
+        body = json.dumps({"detail": REFUSALS[code]}).encode()
+        await send({"type": "http.response.start", "status": code, "headers": [
+            (b"content-type", b"application/json"), (b"retry-after", b"1"), (b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    def refusal(self, scope):
+        """The HTTP status with which a request is refused, or None."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if not DOORS.search(scope["path"]):
+            return 404
+        if b"transfer-encoding" in headers:
+            return 411
+        length = int(headers.get(b"content-length", 0))  # the server has checked it
+        files = headers.get(b"content-type", "").lower().startswith("multipart/")
+        if length > (LARGEST_FILES if files else LARGEST):
+            return 413
+        who = visitor((scope.get("client") or ("", 0))[0], headers.get(b"x-forwarded-for", ""))
+        if who is None:
+            return None
+        cost = max(length, LEAST)
+        if not self.asks.allows(who) or files and not (self.each.allows(who, cost) and self.all.allows("all", cost)):
+            return 503
+        return None

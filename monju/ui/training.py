@@ -23,7 +23,7 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.estimate import estimate
 from monju.jobs import Jobs
-from monju.ui import progress, words
+from monju.ui import leftovers, progress, words
 from monju.ui.page import QUIET
 from monju.ui.words import I18N
 
@@ -400,7 +400,7 @@ def build(page, tab):
     @owner.only
     @guarded
     def pack_run(say, name):
-        return gr.update(value=str(shelved.pack(shelf.run(name).path)), visible=True)
+        return gr.update(value=str(shelved.pack(shelf.run(name).path, leftovers.FOLDER.name)), visible=True)
 
     @owner.only
     @guarded
