@@ -1,7 +1,6 @@
 """Runs sent to a hub repository and fetched from it, over HTTP to a hub of one's own."""
 
 import json
-import shutil
 
 import huggingface_hub
 import pytest
