@@ -4,12 +4,18 @@ import asyncio
 import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
+import torch
 
-from monju import sources
+from monju import sources, training
 from monju.config import Config
 from monju.training import train
+
+# a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
+SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,
+         "learning_rate": 1e-3, "max_tokens": 48, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8}
 
 
 def pytest_addoption(parser):
@@ -31,6 +37,31 @@ def pytest_collection_modifyitems(config, items):
 def own_cache(tmp_path_factory):
     """The tests' cache of vectors is their own."""
     os.environ["MONJU_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_curves():
+    """A model's held-out curve is read from 8 sentences: of a training as small as the tests' it would be the most work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "HELD_OUT_SENTENCES", 8)
+        yield
+
+
+@contextmanager
+def alone():
+    """On one thread: the order in which several add up changes the last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    with alone():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +93,33 @@ def tiny_run(tmp_path_factory, movies):
     for _ in train(config, out):
         pass
     return out
+
+
+@pytest.fixture(scope="session")
+def short_run(tmp_path_factory, movies):
+    """(folder of a run with the settings SHORT, what its training told)."""
+    out = tmp_path_factory.mktemp("short") / "run"
+    with alone():
+        return out, list(train(Config(data=str(movies), **SHORT), out))
+
+
+@contextmanager
+def serving(run, **environment):
+    """The page on a run, launched under these environment variables: (its URL, its blocks)."""
+    from monju.ui import launch
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, str(value))
+        app, url, _ = launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    try:
+        yield url, app.blocks
+    finally:
+        app.blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_page(tiny_run):
+    """The URL of one page on the tiny run, for all who change nothing; its shelf is the folder that the run is in."""
+    with serving(tiny_run, MONJU_RUNS=tiny_run.parent) as (url, _):
+        yield url

@@ -82,23 +82,23 @@ def test_a_folder_with_a_broken_model_is_refused(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model"])
-def test_an_unknown_hub_name_is_refused_at_once_without_a_network(name, tmp_path):
+def test_an_unknown_hub_name_is_refused_at_once_without_a_network(tmp_path):
+    names = ["no-such-model", "nobody/no-such-model"]
     code = f"""
 import time
 from monju import backbones
 from monju.errors import MonjuError
-began = time.perf_counter()
-try:
-    backbones.locate({name!r})
-except MonjuError as error:
-    print(time.perf_counter() - began, error)
+time.sleep = lambda _: print("it is tried again")  # as the hub's library does by itself, for half a minute
+for name in {names}:
+    try:
+        backbones.locate(name)
+    except MonjuError as error:
+        print(error)
 """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}  # the hub's library reads these at import
     out = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
-    seconds, told = out.stdout.strip().split(" ", 1)
-    assert repr(name) in told and "--backbone all-MiniLM-L6-v2" in told and "\n" not in told
-    assert float(seconds) < 5  # a moment, not the half minute of the library's own retries
+    for name, told in zip(names, out.stdout.strip().split("\n"), strict=True):
+        assert repr(name) in told and "--backbone all-MiniLM-L6-v2" in told
 
 
 def test_encoding_cuts_where_the_tokenizer_would(tokenizer):

@@ -11,6 +11,7 @@ import pytest
 
 from monju import bench, backbones
 from monju.bench import Bench, made_up, turn
+from monju.cli import main
 from monju.config import Config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -23,8 +24,8 @@ def command(*arguments):
     return done.stdout
 
 
-def test_predict_reports_every_contender(tiny_run, movies):
-    found = json.loads(command("predict", tiny_run, "--data", movies, "--rounds", 2, "--sentences", 8, "--json"))
+def test_predict_reports_every_contender(short_run, movies):
+    found = json.loads(command("predict", short_run[0], "--data", movies, "--rounds", 2, "--sentences", 8, "--json"))
     assert {"median_ms", "p95_ms", "sentences_per_s", "load_s"} <= found["ours"].keys()
     assert list(found["peers"]) == ["pipelines", "onnx", "onnx_int8"] and found["sentences"] == 8
     rough = found["ours_bf16"]
@@ -35,7 +36,7 @@ def test_predict_reports_every_contender(tiny_run, movies):
             continue
         assert found["ratio"][name] == pytest.approx(peer["median_ms"] / found["ours"]["median_ms"])
         assert found["ratio_batch"][name] == pytest.approx(found["ours"]["sentences_per_s"] / peer["sentences_per_s"])
-        assert 0 <= peer["flipped_labels"] <= 8 * 6
+        assert 0 <= peer["flipped_labels"] <= 8 * 2
     assert found["peers"]["pipelines"]["flipped_labels"] == 0  # the same models say the same
 
 
@@ -50,10 +51,11 @@ def test_train_reports_every_contender(movies):
             assert found["ratio"][name] == pytest.approx(found["ours"]["sentences_per_s"] / each["sentences_per_s"])
 
 
-def test_bad_numbers_are_told_in_one_line(tiny_run):
+def test_bad_numbers_are_told_in_one_line(tiny_run, capfd):
     for arguments in (("predict", tiny_run, "--rounds", 0), ("train", "--steps", -1), ("train", "--seconds", "inf"), ("predict", tiny_run / "no")):
-        done = subprocess.run([sys.executable, "-m", "monju", "bench", *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True)
-        assert done.returncode == 2 and done.stderr.startswith("monju: ") and done.stderr.count("\n") == 1
+        assert main(["bench", *map(str, arguments)]) == 2
+        told = capfd.readouterr().err
+        assert told.startswith("monju: ") and told.count("\n") == 1
 
 
 def test_made_up_sentences_have_the_lengths_of_sst2():

@@ -15,19 +15,12 @@ from monju.experts import Expert
 CPU = torch.device("cpu")
 TEXTS = [f"{'very ' * (i % 4)}{word} film" for i, word in enumerate(("good", "bad", "fine", "dull", "new", "old", "great", "poor", "warm", "cold"))]
 LABELS = np.array([1, 0] * 5)
+pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared
 
 
 @pytest.fixture(scope="module")
 def tokens():
     return backbones.encode(backbones.tokenizer("all-MiniLM-L6-v2"), TEXTS, 16)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fresh(config):

@@ -106,12 +106,14 @@ def test_a_gate_added_here_appears_in_the_comparison(found, monkeypatch):
     assert rows["nearest"]["kind"] == "gate" and rows["nearest"]["accuracy"] == rows["membership top-1"]["accuracy"]
 
 
-def test_the_command_prints_a_table_and_json(tiny_run, movies, capsys):
+def test_the_command_prints_a_table_and_json(tiny_run, movies, tmp_path, capsys):
     assert main(["compare", str(tiny_run), "--data", str(movies), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n"] == 40 and {"name", "kind", "accuracy", "interval", "difference", "p_value", "forward_passes",
                                  "train_tokens"} <= set(found["rows"][0])
-    assert main(["compare", str(tiny_run), "--data", str(movies)]) == 0
+    lines = (movies / "validation.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "few.csv").write_text("".join([*lines[:5], *lines[-4:]]), encoding="utf-8")
+    assert main(["compare", str(tiny_run), "--data", str(tmp_path / "few.csv")]) == 0
     out = capsys.readouterr().out
     assert "uniform soup" in out and "c-BTM is left out: it needs" in out
 

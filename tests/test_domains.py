@@ -59,7 +59,7 @@ def test_a_cluster_for_each_domain_with_a_posterior():
 
 def test_an_expert_for_each_domain(shops, tmp_path):
     config = Config(data=str(shops), domain_column="shop", clusterer="domain", gate="posterior", k=2, subset_size=1, finetuning="lora",
-                    epochs=1, max_tokens=16, baselines=False, precision="fp32", device="cpu", workers=1)
+                    epochs=1, max_tokens=16, baselines=False, precision="fp32", device="cpu", workers=1, map_size=8)
     events = list(train(config, tmp_path / "run"))
     assert any("C(2, 1) = 2 experts" in getattr(event, "text", "") for event in events)
     monju = Monju.load(tmp_path / "run", "cpu")

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from conftest import serving
 
 from monju.jobs import Jobs
-from monju.ui import build, gr, launch
+from monju.ui import build, gr
 from monju.ui.owner import Owner, foreign, is_public, wrote
 from monju.ui.rate import Rate, visitor
 from monju.ui.shelf import Shelf
@@ -128,12 +129,8 @@ def closed(tiny_run, tmp_path_factory):
     """A page with a secret, on a folder with one run: its URL, its blocks, the folder."""
     folder = tmp_path_factory.mktemp("owned")
     shutil.copytree(tiny_run, folder / "mine")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MONJU_RUNS", str(folder))
-        patch.setenv("MONJU_OWNER_SECRET", "s3cret")
-        app, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-        yield url, app.blocks, folder
-        gr.close_all()
+    with serving(tiny_run, MONJU_RUNS=folder, MONJU_OWNER_SECRET="s3cret") as (url, blocks):
+        yield url, blocks, folder
         Jobs(folder).stop()
 
 

@@ -23,7 +23,7 @@ def mixed(movies, tmp_path_factory):
     own.save_pretrained(folder)
     out = tmp_path_factory.mktemp("mixed") / "run"
     config = Config(data=str(movies), backbones=f"all-MiniLM-L6-v2,{folder}", k=2, subset_size=1, epochs=1, sample=60, max_tokens=32,
-                    precision="fp32", device="cpu", workers=1, tuning_size=20, finetuning="full")
+                    precision="fp32", device="cpu", workers=1, tuning_size=20, finetuning="full", map_size=8)
     for _ in train(config, out):
         pass
     return out, str(folder)
@@ -54,7 +54,7 @@ def test_they_are_compared_but_not_merged(mixed, movies):
 def test_a_model_of_another_run_is_a_backbone_transfer(mixed, movies, tmp_path):
     out, _ = mixed
     config = Config(data=str(movies), backbone=str(out / "experts" / "A"), k=2, subset_size=1, epochs=0.1, sample=60, max_tokens=32,
-                    learning_rate=1e-9, baselines=False, precision="fp32", device="cpu", workers=1, embedder="tfidf")
+                    learning_rate=1e-9, baselines=False, precision="fp32", device="cpu", workers=1, embedder="tfidf", map_size=8)
     for _ in train(config, tmp_path / "run"):
         pass
     text = ["a quiet triumph"]

@@ -11,7 +11,7 @@ from monju.errors import MonjuError
 from monju.run import Run, digest
 
 SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1,
-            "k": 2, "subset_size": 1, "embedder": "tfidf"}
+            "k": 2, "subset_size": 1, "embedder": "tfidf", "map_size": 8}
 
 
 @pytest.fixture(scope="module")

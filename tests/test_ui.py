@@ -369,10 +369,8 @@ def test_many_sentences_that_cannot_be_read_are_told_calmly(tiny_run, tmp_path, 
 
 
 @pytest.fixture(scope="module")
-def client(tiny_run):
-    _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield gradio_client.Client(url, verbose=False)
-    gr.close_all()
+def client(tiny_page):
+    return gradio_client.Client(tiny_page, verbose=False)
 
 
 def test_predict_over_the_network_is_the_reading(client, tiny_run):

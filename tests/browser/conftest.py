@@ -4,8 +4,6 @@ import shutil
 
 import pytest
 
-from monju.ui import gr, launch
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]
@@ -23,11 +21,9 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def served(tiny_run):
-    _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield url
-    gr.close_all()
+@pytest.fixture
+def served(tiny_page):
+    return tiny_page
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 import re
 
 import pytest
+from conftest import serving
 
 from monju.config import Config
 from monju.training import train
-from monju.ui import gr, launch
 
 MARK = "window.__taken=1"
 PAYLOADS = [
@@ -30,15 +30,12 @@ def served(tmp_path_factory):
     lines = [{"text": f"{payload} a {'good' if i % 2 else 'bad'} film {i}", "label": i % 2} for i, payload in enumerate(PAYLOADS * 4)]
     for name, rows in (("train", lines[:90]), ("validation", lines[90:])):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    config = Config(data=str(folder), label_names=LABELS, tuning_size=12, k=3, finetuning="lora", epochs=1, max_tokens=48, precision="fp32",
+    config = Config(data=str(folder), label_names=LABELS, tuning_size=12, k=3, finetuning="lora", epochs=0.3, max_tokens=48, precision="fp32",
                     device="cpu", workers=1, keep_overlap=True)
     for _ in train(config, folder / "runs" / "hostile"):
         pass
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MONJU_RUNS", str(folder / "runs"))
-        _, url, _ = launch(folder / "runs" / "hostile", prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield url
-    gr.close_all()
+    with serving(folder / "runs" / "hostile", MONJU_RUNS=folder / "runs") as (url, _):
+        yield url
 
 
 @pytest.fixture
@@ -127,7 +124,6 @@ def test_the_training_tab_shows_data_names_and_errors(watched, served, tmp_path)
         page.wait_for_timeout(150)
     (tmp_path / "evil.csv").write_text("text,label\n" + "".join(json.dumps(payload.replace('"', "'")) + f",{i % 2}\n" for i, payload in enumerate(PAYLOADS)))
     page.locator("#training input[type=file]").first.set_input_files(tmp_path / "evil.csv")
-    page.wait_for_timeout(3000)
+    page.wait_for_function("() => document.querySelector('#preview').innerText.trim()")
+    page.wait_for_timeout(500)  # what is in it may load, and fail, a little later
     assert page.errors == []
-
-

@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from conftest import serving
 
-from monju.ui import gr, launch
 from monju.ui.texts.owner import TEXTS
 
 PATIENCE = 60_000  # milliseconds, for a busy machine
@@ -13,13 +13,8 @@ SECRET = "three heads, one secret"
 
 @pytest.fixture(scope="module")
 def guarded(tiny_run, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("guarded")
-        patch.setenv("MONJU_RUNS", str(folder))
-        patch.setenv("MONJU_OWNER_SECRET", SECRET)
-        _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    with serving(tiny_run, MONJU_RUNS=tmp_path_factory.mktemp("guarded"), MONJU_OWNER_SECRET=SECRET) as (url, _):
         yield url
-    gr.close_all()
 
 
 @pytest.fixture

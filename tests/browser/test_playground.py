@@ -4,9 +4,10 @@ import csv
 
 import numpy as np
 import pytest
+from conftest import serving
 
 import monju
-from monju.ui import launch
+
 
 def answered(page, sentence):
     page.wait_for_function("sentence => document.querySelector('#panel .said')?.textContent == sentence", arg=sentence)
@@ -82,8 +83,7 @@ def test_labels_and_answers_are_in_the_browsers_language(open_page, served, loca
     assert "__i18n__" not in page.inner_text("body")
 
 
-@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme, locale", [("light", "en-US"), ("dark", "ja-JP")])
 def test_a_phone_shows_it_all_without_sideways_scrolling(open_page, served, theme, locale):
     page = open_page(f"{served}?__theme={theme}", locale, width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -166,10 +166,10 @@ def test_many_sentences_at_once(open_page, served, tmp_path):
 
 @pytest.mark.parametrize("locale, said", [("en-US", "This run cannot be shown."), ("ja-JP", "このランは表示できません。")])
 def test_a_broken_run_is_a_calm_page(open_page, tmp_path, locale, said):
-    _, url, _ = launch(tmp_path / "none", prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    page = open_page(url, locale)
-    assert said in page.inner_text("#panel") and "python -m monju train" in page.inner_text("#panel")
-    assert "Traceback" not in page.inner_text("body")
+    with serving(tmp_path / "none") as (url, _):
+        page = open_page(url, locale)
+        assert said in page.inner_text("#panel") and "python -m monju train" in page.inner_text("#panel")
+        assert "Traceback" not in page.inner_text("body")
 
 
 def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, tiny_run):

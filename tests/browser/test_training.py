@@ -5,13 +5,13 @@ import shutil
 
 import gradio_client
 import pytest
+from conftest import serving
 
 from monju.jobs import Jobs
-from monju.ui import gr, launch
 
 SLOW = 180_000  # milliseconds for what trains, on a busy machine
 SETTINGS = {"label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora", "epochs": 6, "batch_size": 4,
-            "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "baselines": False}
+            "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "baselines": False, "map_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +22,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trainable(tiny_run, folder):
     """The page on the tiny run, with a folder of its own for what it trains."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MONJU_RUNS", str(folder))
-        _, url, _ = launch(tiny_run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    with serving(tiny_run, MONJU_RUNS=folder) as (url, _):
         yield url
-        gr.close_all()
         Jobs(folder).stop()
 
 
@@ -101,16 +98,14 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     assert client.predict(api_name="/training")["status"] == "finished"
 
 
-@pytest.mark.parametrize("settings, said", [({"k": 26, "subset_size": 1, "sample": 10}, "cannot make 26 clusters"),
-                                            ({"text_column": "nothing"}, "no column 'nothing'")])
-def test_what_cannot_be_trained_starts_nothing(open_page, trainable, folder, movies, settings, said):
+def test_what_cannot_be_trained_starts_nothing(open_page, trainable, folder, movies):
     page = visit(open_page, trainable)
-    load(page, **{**SETTINGS, "data": str(movies), **settings})
+    load(page, **{**SETTINGS, "data": str(movies), "k": 26, "subset_size": 1, "sample": 10})
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('movies')")
     page.fill("#run-name textarea, #run-name input", "bad")
     page.click("#plan")
     page.wait_for_selector("#plan-panel [role=alert]", timeout=SLOW)
-    assert said in page.inner_text("#plan-panel") and not page.is_visible("#start")
+    assert "cannot make 26 clusters" in page.inner_text("#plan-panel") and not page.is_visible("#start")
     assert not (folder / "bad").exists()
 
 
