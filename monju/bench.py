@@ -69,11 +69,13 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
             tell(f"{' and '.join(name for name, said in left_out.items() if said == why)} {why}.")
         one, batch, said = {name: [] for name in contenders}, {name: [] for name in contenders}, {}
         tell(f"One sentence at a time: {rounds} rounds.")
-        for name, ask in contenders.items():
-            said[name] = ask.one(texts[0])  # warm
-        for number in range(rounds):
+        asked = [texts[number * 7 % len(texts)] for number in range(rounds)]
+        for ask in contenders.values():  # warm, as a page is that has been up for a while: every length has been met
+            for text in asked:
+                ask.one(text)
+        for number, text in enumerate(asked):
             for name, ask in turn(contenders, number):
-                one[name].append(clocked(ask.one, texts[number * 7 % len(texts)])[0])
+                one[name].append(clocked(ask.one, text)[0])
         tell(f"All {len(texts):,} sentences together, {passes} times.")
         for number in range(passes):
             for name, ask in turn(contenders, number):

@@ -143,9 +143,6 @@ def in_bf16(ask):
     trunks = [each.trunk for each in (ask, getattr(ask, "guest", None)) if hasattr(each, "trunk")]
     for product in (product for trunk in trunks for layer in [*trunk.layers, trunk.last] for product in layer.products):
         product.weight, product.bias = product.weight.bfloat16(), product.bias.bfloat16()
-        if product.low_rank:
-            down, ups = product.low_rank
-            product.low_rank = down.bfloat16(), [up.bfloat16() for up in ups]
 
 
 class Trunk:
@@ -197,15 +194,15 @@ class Product:
         self.low_rank = torch.cat(downs, dim=2), ups
 
     def __call__(self, x):
-        flat = x.reshape(len(x), -1, x.shape[-1]).to(self.weight.dtype)
-        y = linear(flat, self.weight, self.bias)
+        flat = x.reshape(len(x), -1, x.shape[-1])
+        y = linear(flat.to(self.weight.dtype), self.weight, self.bias).to(flat.dtype)
         if self.low_rank:
             down, ups = self.low_rank
             m, width, start = len(down), y.shape[-1] // len(ups), 0
             inner = torch.bmm(flat[:m], down)
             for i, up in enumerate(ups):
                 y[:m, :, i * width : (i + 1) * width].baddbmm_(inner[:, :, start : (start := start + up.shape[1])], up)
-        return y.view(*x.shape[:-1], -1).to(x.dtype)
+        return y.view(*x.shape[:-1], -1)
 
 
 def joined(tensors):
