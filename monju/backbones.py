@@ -97,6 +97,11 @@ def pad(tokens, padding, multiple=1):
     return ids, mask
 
 
+def sent(tensor, device):
+    """The tensor on the device; a GPU is not waited for, so that it computes while the next batch is made."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def pick_device(asked="auto"):
     """The torch device for `auto`, `cpu` or `cuda`. Raises MonjuError for a GPU that is not there."""
     if asked == "cuda" and not torch.cuda.is_available():

@@ -92,7 +92,7 @@ class Expert:
         bf16 = wants_bf16(config.precision, self.device)
         loss_sum = torch.zeros((), device=self.device)
         seen, read, before, parts = (known.get(name, first) for name, first in (("seen", 0), ("read", 0), ("seconds", 0.0), ("parts", 1)))
-        loss_of = loss_of or (lambda logits, rows: cross_entropy(logits, torch.as_tensor(labels[rows], device=logits.device)))
+        loss_of = loss_of or (lambda logits, rows: cross_entropy(logits, backbones.sent(torch.as_tensor(labels[rows]), self.device)))
         lost = tensors.get("lost")
         began = time.perf_counter()
 
@@ -219,7 +219,7 @@ class Expert:
         return cls(model.eval(), padding, device)
 
     def _padded(self, tokens, multiple=1):
-        return (part.to(self.device) for part in backbones.pad(tokens, self.padding, multiple))
+        return (backbones.sent(part, self.device) for part in backbones.pad(tokens, self.padding, multiple))
 
 
 class Words:
