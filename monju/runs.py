@@ -88,8 +88,8 @@ def listed(folder):
 
 
 def about(run, date):
-    """One run's line in the list."""
-    metrics = run.read_json("metrics.json") if run.finished and (run.path / "metrics.json").is_file() else {}
+    """One run's line in the list. Raises MonjuError for results that are not as they were written."""
+    metrics = run.check("metrics.json").read_json("metrics.json") if run.finished else {}
     status = run.manifest.get("status")
     if status == "training" and not locks.taken(run.path):
         status = "died"

@@ -29,6 +29,13 @@ def test_a_run_is_listed_with_what_it_is_worth(folder):
     assert tiny["bytes"] == sum(file.stat().st_size for file in (folder / "tiny").rglob("*") if file.is_file())
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{", b"\xff\xfe", b'{"monju": 1}', None])
+def test_a_run_whose_results_are_damaged_is_listed_as_that(folder, damage):
+    shutil.copytree(folder / "tiny", folder / "other")
+    (folder / "tiny" / "metrics.json").unlink() if damage is None else (folder / "tiny" / "metrics.json").write_bytes(damage)
+    assert {run["name"]: run["status"] for run in runs.listed(folder)} == {"tiny": "damaged", "other": "finished"}
+
+
 def test_a_run_in_training_whose_process_is_gone_says_so(folder):
     Run.open(folder / "tiny").update(status="training")
     assert runs.listed(folder)[0]["status"] == "died"
