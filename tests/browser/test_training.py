@@ -52,10 +52,11 @@ def grow(page, than):
 def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, trainable, folder, movies):
     page = visit(open_page, trainable)
     assert "Nothing has been trained" in page.inner_text("#job")
-    load(page, data=str(movies), **SETTINGS)
-    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 6')")
     page.fill("#run-name textarea, #run-name input", "small")
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('small')")
+    load(page, data=str(movies), **SETTINGS)
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 6')")
+    assert "small" in page.input_value("#command textarea, #command input")
     page.click("#plan")
     page.wait_for_selector("#start", state="visible", timeout=SLOW)
     assert "120 training sentences" in page.inner_text("#plan-panel") and "real steps" in page.inner_text("#plan-panel")
