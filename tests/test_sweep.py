@@ -62,7 +62,7 @@ def test_a_second_sweep_trains_nothing(done, capsys):
 def test_what_would_take_too_long_or_cannot_be_is_refused_before_any_training(movies, tmp_path):
     config = Config(data=str(movies), **SETTINGS)
     with pytest.raises(MonjuError, match="would take about .* minutes, more than --budget 0.001"):
-        list(sweep.sweep(config, {"k": [2, 3]}, tmp_path, budget=0.001))
+        list(sweep.sweep(config, {"sharpness": [0, 4]}, tmp_path, budget=0.001))
     with pytest.raises(MonjuError, match="--subset-size 1 must be smaller|--k cannot be 1"):
         list(sweep.sweep(config, {"k": [3, 1]}, tmp_path))
     assert not list(tmp_path.iterdir())
