@@ -323,7 +323,7 @@ def build(page, tab):
     follow = [line, text, plan_panel, start, planned]
     # change, where one types: Gradio's input event misses what is pasted or written with an input method
     edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input for part in [*form, name]]
-    gr.on(edits, changed, [preset, name, *form], [preset, *follow], **done)
+    gr.on(edits, changed, [preset, name, *form], [preset, *follow], trigger_mode="always_last", **done)  # an edit amid another counts
     preset.input(choose_preset, [preset, name], [*form, preset, *follow], **done)
     load.click(load_json, [text, name], [*form, preset, *follow], **done)
 
