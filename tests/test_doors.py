@@ -31,7 +31,13 @@ def test_gradios_own_doors_are_closed(closed, path):
     assert refused.value.code in (401, 403, 404)
 
 
-@pytest.mark.parametrize("path", ["run/predict", "api/predict", "run/1", "process_recording", "component_server", "stream/x", "vibe-code"])
+def test_the_door_of_what_needs_no_queue_is_no_way_around_the_queue(visitor):
+    """The form's own small answers come through it; a function that is queued does not."""
+    assert visitor.post("run/predict", json={"data": ["a fine film"], "fn_index": 1}).status_code == 404
+    assert visitor.post("run/predict", files={"video": b"x"}).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["api/predict", "run/1", "process_recording", "component_server", "stream/x", "vibe-code"])
 def test_what_no_browser_posts_to_is_closed(visitor, path):
     assert visitor.post(path, json={"data": ["a fine film"], "fn_index": 1}).status_code == 404
     assert visitor.post(path, files={"video": b"x"}).status_code == 404

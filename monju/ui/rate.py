@@ -11,7 +11,7 @@ import time
 
 KEPT = 10_000  # visitors whose buckets are remembered, the last seen
 MIB = 1 << 20
-DOORS = re.compile(r"/gradio_api/(queue/join|run/.+|call/.+|upload|cancel|reset)/?$")  # what browsers and clients post to; gradio has more
+DOORS = re.compile(r"/gradio_api/(queue/join|run/predict|call/.+|upload|cancel|reset)/?$")  # what browsers and clients post to; gradio has more
 LARGEST_FILES, LARGEST = 51 * MIB, 8 * MIB  # bytes of a request: with files, without
 LEAST = 10 * MIB  # that files count for, however small: one request may bring a thousand
 REFUSALS = {404: "There is nothing here.", 411: "Say how long the request is.", 413: "That is too large: send 50 MB at most.",
