@@ -81,7 +81,7 @@ class Config:
                             group="machine", choices=("auto", "bf16", "fp32"))
     compile: bool = option(False, "translate the models with torch.compile before they train, into few shapes and CUDA graphs: for long "
                            "trainings on a GPU, where starting many small kernels is what costs; on a CPU it does not pay", group="machine")
-    workers: int | None = option(None, "models trained at the same time (one a core, or one a GPU)", group="machine", least=1)
+    workers: int | None = option(None, "models trained at the same time (about one a core, or one a GPU)", group="machine", least=1)
     device: str = option("auto", "where to train; auto is the GPU where there is one", group="machine",
                          choices=("auto", "cpu", "cuda"))
 
