@@ -1,6 +1,8 @@
 """Runs sent to a hub repository and fetched from it, over HTTP to a hub of one's own."""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -62,7 +64,8 @@ def test_nor_can_a_file_of_a_run(hub, tmp_path, name, tiny_run):
     (there := tmp_path / "there").mkdir()
     hub.files = {f"tiny/{file.relative_to(tiny_run).as_posix()}": file.read_bytes() for file in runs.files(tiny_run)}
     hub.files[name] = b"evil"
-    python(hub, FETCH.format(str(there)), tmp_path)
+    with suppress(MonjuError):  # whether the library takes it or not
+        runs.download(there, "kana/runs")
     assert not [*tmp_path.rglob("evil")] and not Path("/evil").exists()
 
 
