@@ -62,6 +62,8 @@ class Config:
                          group="fine-tuning")
     finetuning: str = option("full", "all weights, or low-rank adapters", group="fine-tuning", choices=("full", "lora"))
     lora_rank: int = option(16, "rank of the adapters", group="fine-tuning", least=1)
+    frozen_layers: int = option(0, "lowest layers of the encoder that stay as pretrained, its embeddings with them: all models then "
+                                "share what these make of a sentence", group="fine-tuning", least=0)
     epochs: float = option(3.0, "passes over a model's own sentences", group="fine-tuning", more_than=0)
     rounds: int = option(1, "branch, train, merge (BTM): rounds over which an expert's steps are spread; from the second on it "
                          "starts from the average of all experts", group="fine-tuning", least=1, below=11)

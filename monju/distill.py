@@ -132,7 +132,7 @@ class School:
         texts = [data.train.texts[row] for row in rows]
         # a student is a whole model, so that half a backbone can be one; adapters learn at higher rates
         rate = config.learning_rate if config.finetuning == "full" else Config().learning_rate
-        config = replace(config, finetuning="full", learning_rate=rate, epochs=epochs or config.epochs, backbone=config.backbone_of(0))
+        config = replace(config, finetuning="full", frozen_layers=0, learning_rate=rate, epochs=epochs or config.epochs, backbone=config.backbone_of(0))
         return cls(config, monju.label_names, monju.tokenizer, backbones.encode(monju.tokenizer, texts, config.max_tokens), texts,
                    data.train.labels[rows], rows, backbones.pick_device(config.device))
 

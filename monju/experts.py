@@ -62,8 +62,11 @@ class Expert:
             weight.data = weight.data.clone()
         # what is saved must point to where anyone finds the backbone, not to this machine's copy
         model.name_or_path = model.config._name_or_path = backbones.hub_name(config.backbone)
+        below = lowest(model, config.frozen_layers)
+        for part in below.values():
+            part.requires_grad_(False)
         if config.finetuning == "lora":
-            model = with_adapter(model, config)
+            model = with_adapter(model, config, below)
         if device.type == "cpu":
             dropout.install(model)
         return cls(model, padding, device)
@@ -86,6 +89,7 @@ class Expert:
         steps = steps or max(1, round(config.epochs * per_epoch))
         report_every = report_every or max(1, steps // 200)
         words, answer = Words(self.model, tokens, self.padding, self.device), learning.forward(self.model, config.compile)
+        frozen = lowest(self.model, config.frozen_layers).values()
         weights = words.instead_of_table(list(self.trained.values()))
         optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         factor = linear_schedule(steps, config.warmup)
@@ -124,6 +128,8 @@ class Expert:
             restore(optimizer, tensors)
         for step, rows in zip(range(known["step"] + 1, steps + 1), batches):
             self.model.train()
+            for part in frozen:  # what learns nothing drops nothing: all models see the same below
+                part.train(False)
             while True:
                 try:
                     loss = sum(learn(part, len(part) / len(rows)) for part in np.array_split(rows, min(parts, len(rows))))
@@ -280,13 +286,33 @@ def restore(optimizer, tensors):
         torch.cuda.set_rng_state(tensors["random.cuda"])
 
 
-def with_adapter(model, config):
-    """The model frozen, with low-rank adapters on every linear layer of its encoder and a trainable head."""
+def lowest(model, layers):
+    """{name: module} of what lies below so many layers of the encoder: its embeddings and these layers; nothing for 0.
+    Raises MonjuError where the encoder has no layer left to learn, or none that can be told apart."""
+    if not layers:
+        return {}
+    bare = model.get_base_model() if hasattr(model, "peft_config") else model
+    there = bare.config.num_hidden_layers
+    if layers >= there:
+        raise MonjuError(f"--frozen-layers {layers} leaves nothing to learn: this backbone has {there} layers, freeze at most {there - 1}")
+    parts = dict(bare.base_model.named_modules(prefix=bare.base_model_prefix))
+    path = next((name for name, part in parts.items() if isinstance(part, torch.nn.ModuleList) and len(part) == there), None)
+    if path is None:
+        raise MonjuError("this backbone's layers cannot be told apart: leave --frozen-layers out")
+    names = list(parts)  # in the order in which a sentence goes through them
+    first = f"{path}.{layers}"
+    return {name: parts[name] for name in names[: names.index(first)] if not f"{first}.".startswith(f"{name}.")}
+
+
+def with_adapter(model, config, below=()):
+    """The model frozen, with low-rank adapters on every linear layer of its encoder but those `below`, and a trainable head."""
     from peft import LoraConfig, get_peft_model
 
     head = [name for name, part in model.named_children() if name != model.base_model_prefix and any(True for _ in part.parameters())]
+    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    bare = [name for name in linear if name in below or name.split(".")[0] in head]
     return get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=config.lora_rank, lora_alpha=2 * config.lora_rank,
-                                            target_modules="all-linear", modules_to_save=head, exclude_modules=rf"({'|'.join(head)})(\..*)?"))
+                                            target_modules="all-linear", modules_to_save=head, exclude_modules=bare))
 
 
 def factors(adapted, device):

@@ -1,10 +1,10 @@
 """Stack: several classifiers on one backbone, answering together.
 
-Adapters differ from their backbone by products of low rank. Here the backbone's weights are
-multiplied once for the sentences of several members, and each member adds its own small product:
-one sentence then costs about the memory traffic of one encoder, not of six. Members that share
-nothing run one after another through the same lines; other architectures by their own forward.
-Logits are those of the models themselves to 1e-5. Knows nothing of clusters, gates or runs.
+What they share is worked out once. Below the layers that were trained all are the same (`frozen_layers`): one trunk carries
+the sentence that far for every member. Above it adapters differ from their backbone by products of low rank: the backbone's
+weights are multiplied once for the sentences of several members, and each member adds its own small product. Members that
+share nothing run one after another through the same lines; other architectures by their own forward. Logits are those of
+the models themselves to 1e-5. Knows nothing of clusters, gates or runs.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,8 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from monju import backbones, learning
 
-BATCH = 16  # sentences in one forward pass: about what a core's cache holds
+FEW = 3  # sentences up to which each product is read once for all members; with more of them arithmetic is what costs
+BATCH = 12  # sentences in one forward pass at most: about what a core's cache holds
 SAME = 1e-5  # backbone weights that differ by less, once their adapters are taken off, are one backbone's
 HEADS = {"bert": lambda model: (model.bert.pooler.dense, model.classifier),
          "roberta": lambda model: (model.classifier.dense, model.classifier.out_proj),
@@ -30,24 +31,45 @@ class Stack:
     """Ask several classifiers at once.
 
     `members` are (model, low_rank) pairs: a model with its adapter merged into it, and {layer's name: (A [rank, in],
-    B [out, rank])}, what the adapter added there, or None. `guest` is an encoder without a head: where it is the
-    members' own backbone, its hidden states come with their logits. With `bf16` the products of known encoders are worked out
-    in it: twice as fast or more where the machine computes in bf16, logits to about 0.1, and now and then a label turns.
+    B [out, rank])}, what the adapter added there, or None. `guest` is an encoder without a head: where it shares a trunk with
+    the members, or is their own backbone, its hidden states come with their logits. With `bf16` the products of known encoders
+    are worked out in it: twice as fast or more where the machine computes in bf16, logits to about 0.1, and now and then a label turns.
     """
 
     def __init__(self, members, padding, device, guest=None, bf16=False):
         self.padding, self.device = padding, device
         self.count, self.labels = len(members), members[0][0].config.num_labels
         self.cores = torch.get_num_threads() if device.type == "cpu" else 1
-        sharing, backbone = on_one_backbone(members)
-        size = max(1, -(-len(sharing) // self.cores))
-        together = [sharing[start : start + size] for start in range(0, len(sharing), size)]
-        self.guest = bool(together) and guest is not None and is_known(guest) and alike(weights_of(guest), backbone)
-        lone = [([place], forward([member])) for place, member in enumerate(members)]
-        self.groups = [(places, Encoder([members[place] for place in places], guest if self.guest and places is together[-1] else None))
-                       for places in together]
-        self.groups += [group for group in lone if group[0][0] not in sharing]
-        self.apart = lone + ([([], Guest(guest))] if self.guest else [])  # each on its own, the guest too
+        known = [place for place, (model, _) in enumerate(members) if is_known(model)]
+        encoders = [members[place][0].base_model for place in known]
+        depth = shared_depth(encoders) if len(known) > 1 else 0
+        stacked, backbone = on_one_backbone(members, depth)
+        guest = guest if guest is not None and is_known(guest) else None  # the only ones that can be read along
+        below = guest is not None and depth > 0 and shared_depth([guest, encoders[0]]) >= depth
+        beside = guest is not None and bool(stacked) and alike(weights_of(guest), backbone)
+        self.guest = below or beside
+
+        def tails(places, guest=None):
+            """As few as can be: the stacked members of these places as one, with the guest if it can be, each other alone."""
+            together = [place for place in places if place in stacked]
+            among = guest if together and beside else None
+            found = [Tail([members[place] for place in together], depth, among)] if together else []
+            found += [Tail([members[place]], depth) for place in places if place not in together]
+            return found + ([Tail([], depth, guest)] if guest is not None and among is None else [])
+
+        def trunk(places):
+            return Trunk(members[places[0]][0].base_model if places else guest, depth)
+
+        sharing = stacked + [place for place in known if place not in stacked and depth]  # those worth asking as one
+        size = max(1, -(-(len(sharing) + self.guest) // self.cores))  # the guest is as much work as a member, and comes last
+        chunks = [sharing[start : start + size] for start in range(0, len(sharing), size)]
+        lone = [([place], forward(members[place][0])) for place in range(self.count) if place not in sharing]
+        self.groups = [(chunk, Encoder(trunk(chunk), tails(chunk, guest if self.guest and chunk is chunks[-1] else None)))
+                       for chunk in chunks] + lone
+        # for many sentences the merged weights, which have less arithmetic: each member for itself above the trunk
+        parts = [([place], Tail([members[place]], depth)) for place in sharing] + ([([], Tail([], depth, guest))] if self.guest else [])
+        self.apart = lone + ([(sharing, Encoder(trunk(sharing), [tail for _, tail in parts]))] if depth else
+                             [(places, Encoder(trunk(places), [tail])) for places, tail in parts])
         if bf16:
             for _, ask in self.groups + self.apart:
                 in_bf16(ask)
@@ -72,9 +94,11 @@ class Stack:
 
     def _read(self, do, tokens, keep=None):
         out = np.zeros((len(tokens), self.count, self.labels), np.float32)
-        batches = backbones.length_batches([len(sentence) for sentence in tokens], BATCH)[::-1]  # the longest first
-        # with many tokens arithmetic is what costs, and the merged weights have less of it
-        groups = self.groups if len(batches) == 1 else [group for group in self.apart if group[0] or keep]
+        few = len(tokens) <= FEW
+        turns = -(-len(tokens) // (BATCH * self.cores))
+        size = FEW if few else -(-len(tokens) // (turns * self.cores))  # batches of one size, as many for every core
+        batches = backbones.length_batches([len(sentence) for sentence in tokens], size)[::-1]  # the longest first
+        groups = self.groups if few else [group for group in self.apart if group[0] or keep]
         for task in [do(self._answer, tokens, rows, group, out, keep) for rows in batches for group in groups]:
             task.result()
         return out
@@ -90,81 +114,99 @@ class Stack:
             keep(rows, states, mask)
 
 
-def forward(members):
-    """The members' common forward pass, ids and mask [n, length] → logits [members, n, labels] and no states."""
-    model = members[0][0]
+def forward(model):
+    """The forward pass of one classifier, ids and mask [n, length] → logits [1, n, labels] and no states."""
     if is_known(model):
-        return Encoder(members)
+        return Encoder(Trunk(model.base_model), [Tail([(model, None)])])
     return lambda ids, mask: (model(input_ids=ids, attention_mask=mask).logits[None], None)
 
 
 def hidden_states(model):
     """The forward pass of an encoder without a head, ids and mask [n, length] → its last hidden states [n, length, hidden]."""
     if is_known(model):
-        guest = Guest(model)
-        return lambda ids, mask: guest(ids, mask)[1]
+        ask = Encoder(Trunk(model), [Tail([], guest=model)])
+        return lambda ids, mask: ask(ids, mask)[1]
     return lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state
 
 
-class Guest:
-    """An encoder without a head: ids and mask [n, length] → no logits, and its last hidden states [n, length, hidden]."""
-
-    def __init__(self, model):
-        self.trunk = Trunk(model)
-
-    def __call__(self, ids, mask):
-        return None, self.trunk.last(*self.trunk(ids, mask), ids.shape[1])[0]
-
-
 class Encoder:
-    """M classifiers on one BERT-like encoder, and perhaps a guest: the encoder itself.
+    """Classifiers on one BERT-like trunk, and perhaps a guest: ids and mask [n, length] → logits [members, n, labels] in the
+    tails' order (None of a guest alone), and the guest's last hidden states [n, length, hidden] or None."""
 
-    The classifiers' heads read the first token alone, so that their last layer is worked out for it only.
-    """
-
-    def __init__(self, members, guest=None):
-        model, self.count = members[0][0], len(members)
-        self.trunk = Trunk(model.base_model, model.base_model_prefix + ".", members + [(guest, {})] * (guest is not None))
-        self.guest = guest and Guest(guest)
-        heads = [HEADS[model.config.model_type](each) for each, _ in members]
-        self.head = [(torch.stack([pair[i].bias.detach() for pair in heads])[:, None],
-                      torch.stack([pair[i].weight.detach() for pair in heads]).transpose(1, 2)) for i in (0, 1)]
+    def __init__(self, trunk, tails):
+        self.trunk, self.tails = trunk, tails
 
     def __call__(self, ids, mask):
-        (bias, dense), (out_bias, out) = self.head
-        x, seen = self.trunk(ids, mask)
-        first = self.trunk.last(x[: self.count], seen, 1)[:, :, 0]
-        logits = torch.baddbmm(out_bias, torch.baddbmm(bias, first, dense).tanh(), out)
-        return logits, self.guest and self.guest.trunk.last(x[self.count :], seen, ids.shape[1])[0]
+        mask = None if mask.all() else mask
+        x = self.trunk(ids, mask)
+        logits, states = zip(*(tail(x, mask) for tail in self.tails))
+        logits = [each for each in logits if each is not None]
+        return torch.cat(logits) if logits else None, next((each for each in states if each is not None), None)
+
+    @property
+    def products(self):
+        return [product for part in (self.trunk, *self.tails) for layer in part.layers for product in layer.products]
 
 
 def in_bf16(ask):
     """The forward pass of a known encoder with the products of its linear layers in bf16 from now on; all else stays as it is."""
-    trunks = [each.trunk for each in (ask, getattr(ask, "guest", None)) if hasattr(each, "trunk")]
-    for product in (product for trunk in trunks for layer in [*trunk.layers, trunk.last] for product in layer.products):
+    for product in ask.products if isinstance(ask, Encoder) else ():
         product.weight, product.bias = product.weight.bfloat16(), product.bias.bfloat16()
 
 
 class Trunk:
-    """M encoders without their heads: ids and mask [n, length] → hidden states [M, n, length, hidden] before the last layer."""
+    """What one encoder, or several alike, make of a sentence in the embeddings and their lowest `depth` layers: ids and mask
+    [n, length] → hidden states [1, n, length, hidden]."""
 
-    def __init__(self, encoder, prefix="", members=((None, None),)):
-        self.count, self.embeddings = len(members), encoder.embeddings
-        *self.layers, self.last = [Layer(layer, f"{prefix}encoder.layer.{i}", members) for i, layer in enumerate(encoder.encoder.layer)]
+    def __init__(self, encoder, depth=0):
+        self.depth, self.embeddings = depth, encoder.embeddings
+        self.layers = [Layer(layer) for layer in encoder.encoder.layer[:depth]]
 
     def __call__(self, ids, mask):
-        x = self.embeddings(input_ids=ids).expand(self.count, *ids.shape, -1)
-        mask = None if mask.all() else mask
+        x = self.embeddings(input_ids=ids)[None]
         for layer in self.layers:
             x = layer(x, mask, ids.shape[1])
-        return x, mask
+        return x
+
+
+class Tail:
+    """The layers above a trunk of `depth` layers, of several classifiers at once and perhaps of a guest, the encoder itself: hidden
+    states [1, n, length, hidden] → the classifiers' logits [members, n, labels], and the guest's last hidden states [n, length, hidden].
+
+    The classifiers' heads read the first token alone, so that their last layer is worked out for it only.
+    """
+
+    def __init__(self, members, depth=0, guest=None):
+        self.members, self.count = len(members), len(members) + (guest is not None)
+        model = members[0][0] if members else None
+        encoder, prefix = (model.base_model, model.base_model_prefix + ".") if members else (guest, "")
+        everyone, last = members + [(guest, {})] * (guest is not None), len(encoder.encoder.layer) - 1
+        between = [Layer(encoder.encoder.layer[i], f"{prefix}encoder.layer.{i}", everyone) for i in range(depth, last)]
+        self.last = Layer(encoder.encoder.layer[last], f"{prefix}encoder.layer.{last}", members) if members else None
+        self.guest = Layer(guest.encoder.layer[last]) if guest is not None else None
+        self.layers = [*between, *filter(None, (self.last, self.guest))]
+        self.between = between
+        heads = [HEADS[model.config.model_type](each) for each, _ in members]
+        self.head = [(torch.stack([pair[i].bias.detach() for pair in heads])[:, None],
+                      torch.stack([pair[i].weight.detach() for pair in heads]).transpose(1, 2)) for i in (0, 1)] if members else None
+
+    def __call__(self, x, mask):
+        logits, length = None, x.shape[2]
+        x = x.expand(self.count, *x.shape[1:])
+        for layer in self.between:
+            x = layer(x, mask, length)
+        if self.members:
+            (bias, dense), (out_bias, out) = self.head
+            first = self.last(x[: self.members], mask, 1)[:, :, 0]
+            logits = torch.baddbmm(out_bias, torch.baddbmm(bias, first, dense).tanh(), out)
+        return logits, self.guest and self.guest(x[self.members :], mask, length)[0]
 
 
 class Layer:
-    """One encoder layer of BERT's kind: x [M, n, length, hidden] and mask [n, length] (None where there is
-    no padding) → the same for the first `wanted` tokens."""
+    """One encoder layer of BERT's kind, of one encoder or of M members at once: x [M, n, length, hidden] and mask [n, length] (None
+    where there is no padding) → the same for the first `wanted` tokens."""
 
-    def __init__(self, layer, name, members):
+    def __init__(self, layer, name="", members=((None, None),)):
         self.products = [Product([(layer.get_submodule(part), f"{name}.{part}") for part in parts], members) for parts in LINEARS]
         self.heads, self.activation = layer.attention.self.num_attention_heads, layer.intermediate.intermediate_act_fn
         self.norms = layer.attention.output.LayerNorm, layer.output.LayerNorm
@@ -195,7 +237,9 @@ class Product:
 
     def __call__(self, x):
         flat = x.reshape(len(x), -1, x.shape[-1])
-        y = linear(flat.to(self.weight.dtype), self.weight, self.bias).to(flat.dtype)
+        alike = len(flat) > 1 and flat.stride(0) == 0  # straight from the trunk
+        y = linear(flat[: 1 if alike else None].to(self.weight.dtype), self.weight, self.bias).to(flat.dtype)
+        y = y.repeat(len(flat), 1, 1) if alike else y
         if self.low_rank:
             down, ups = self.low_rank
             m, width, start = len(down), y.shape[-1] // len(ups), 0
@@ -210,22 +254,37 @@ def joined(tensors):
 
 
 def is_known(model):
-    """Whether `Trunk`, and for a classifier `Encoder`, works out this model's arithmetic."""
+    """Whether `Trunk` and `Tail` work out this model's arithmetic."""
     return learning.is_known(model, ("Model", "ForSequenceClassification"))
 
 
-def on_one_backbone(members):
-    """Which members are adapters on the first adapter's backbone, and its weights: proven by taking every adapter off again."""
-    adapted = [place for place, (model, low_rank) in enumerate(members) if is_known(model) and low_rank and is_whole(model, low_rank)]
+def shared_depth(encoders):
+    """How many of their lowest layers, the embeddings with them, are the same in all encoders; each keeps its last for itself."""
+    first, *others = encoders
+
+    def same(part):
+        return all(len(one) == len(other) and all(map(torch.equal, one, other))
+                   for one, other in ((list(part(first).parameters()), list(part(encoder).parameters())) for encoder in others))
+
+    if not same(lambda encoder: encoder.embeddings):
+        return 0
+    last = min(len(encoder.encoder.layer) for encoder in encoders) - 1
+    return next((i for i in range(last) if not same(lambda encoder: encoder.encoder.layer[i])), last)
+
+
+def on_one_backbone(members, depth=0):
+    """Which members are adapters on the first adapter's backbone above `depth` layers, and its weights: proven by taking every
+    adapter off again."""
+    adapted = [place for place, (model, low_rank) in enumerate(members) if low_rank and is_known(model) and is_whole(model, low_rank, depth)]
     backbone = weights_of(members[adapted[0]][0].base_model, *members[adapted[0]]) if len(adapted) > 1 else {}
     sharing = adapted[:1] + [place for place in adapted[1:] if alike(weights_of(members[place][0].base_model, *members[place]), backbone)]
     return (sharing, backbone) if len(sharing) > 1 else ([], {})
 
 
-def is_whole(model, low_rank):
-    """Whether the adapter has factors for every linear layer of the encoder."""
+def is_whole(model, low_rank, depth):
+    """Whether the adapter has factors for every linear layer of the encoder above so many layers."""
     return all(f"{model.base_model_prefix}.encoder.layer.{i}.{part}" in low_rank
-               for i in range(len(model.base_model.encoder.layer)) for parts in LINEARS for part in parts)
+               for i in range(depth, len(model.base_model.encoder.layer)) for parts in LINEARS for part in parts)
 
 
 def weights_of(encoder, model=None, low_rank=()):

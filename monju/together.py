@@ -5,8 +5,8 @@ lone visitor is never made to wait for company and a crowd costs little more tha
 Knows nothing of pages or requests.
 """
 
-import queue
 import threading
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -14,33 +14,40 @@ LARGEST = 64  # sentences in one batch
 
 
 class Together:
-    """Stands before a loaded run: `Together(monju).votes([text])` from any number of threads."""
+    """Stands before a loaded run: `Together(monju).votes([text])` from any number of threads.
+
+    There is no thread of its own: of those who wait, whoever comes first reads for all.
+    """
 
     def __init__(self, monju):
         self.monju = monju
-        self.waiting = queue.SimpleQueue()
-        threading.Thread(target=self._serve, name="together", daemon=True).start()
+        self.waiting, self.reading, self.changed = deque(), False, threading.Condition()
 
     def votes(self, texts):
         """As `Monju.votes`, for one caller; raises what that would raise for these sentences."""
         answer = Future()
-        self.waiting.put((list(texts), answer))
+        with self.changed:
+            self.waiting.append((list(texts), answer))
+        while not answer.done():
+            with self.changed:
+                self.changed.wait_for(lambda: answer.done() or not self.reading)
+                if answer.done():
+                    break
+                self.reading, asked = True, self._next()
+            try:
+                self._answer(asked)
+            finally:
+                with self.changed:
+                    self.reading = False
+                    self.changed.notify_all()
         return answer.result()
 
-    def close(self):
-        """Answer who waits, then stop."""
-        self.waiting.put(None)
-
-    def _serve(self):
-        while (first := self.waiting.get()) is not None:
-            asked, stop = [first], False
-            while not stop and sum(len(texts) for texts, _ in asked) < LARGEST and not self.waiting.empty():
-                more = self.waiting.get()
-                stop = more is None
-                asked += [] if stop else [more]
-            self._answer(asked)
-            if stop:
-                return
+    def _next(self):
+        """Those who wait, the first first, as many as make one batch."""
+        asked = []
+        while self.waiting and sum(len(texts) for texts, _ in asked) < LARGEST:
+            asked.append(self.waiting.popleft())
+        return asked
 
     def _answer(self, asked):
         """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's answer."""

@@ -30,8 +30,8 @@ from monju.predictions import save_predictions
 from monju.run import Run, command, refuse_taken
 
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve
-RECIPE = ("finetuning", "lora_rank", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision", "compile", "seed",
-          "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
+RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision",
+          "compile", "seed", "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
 HELD_OUT_SENTENCES = 256  # at most, for that curve; the table is drawn from all of them
 
 

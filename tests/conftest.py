@@ -12,6 +12,7 @@ import torch
 from monju import sources, training
 from monju.config import Config
 from monju.training import train
+from monju.ui.shelf import Shelf
 
 # a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
 SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,
@@ -106,16 +107,20 @@ def short_run(tmp_path_factory, movies):
 @contextmanager
 def serving(run, **environment):
     """The page on a run, launched under these environment variables: (its URL, its blocks)."""
-    from monju.ui import launch
+    from monju import ui
 
+    shelves = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ui, "Shelf", lambda *given: shelves.append(Shelf(*given)) or shelves[-1])
         for name, value in environment.items():
             patch.setenv(name, str(value))
-        app, url, _ = launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+        app, url, _ = ui.launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     try:
         yield url, app.blocks
     finally:
         app.blocks.close(verbose=False)
+        for shelf in shelves:  # Gradio keeps a closed page until the process ends, and with it the runs that it opened
+            shelf._opened.clear()
 
 
 @pytest.fixture(scope="session")

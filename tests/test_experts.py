@@ -83,6 +83,61 @@ def test_beside_an_adapter_the_whole_head_is_trained(family, head):
     assert {name.split(".")[2] for name in whole} == head
 
 
+# ---- frozen layers ----------------------------------------------------------------------------------------------
+
+
+def small(family, layers=4):
+    sizes = {"dim": 24, "n_layers": layers, "n_heads": 4, "hidden_dim": 48} if family == "distilbert" else {
+        "hidden_size": 24, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 48}
+    return transformers.AutoModelForSequenceClassification.from_config(
+        transformers.AutoConfig.for_model(family, vocab_size=50, num_labels=3, pad_token_id=0, **sizes))
+
+
+@pytest.mark.parametrize("family, path", [("bert", "bert.encoder.layer"), ("roberta", "roberta.encoder.layer"),
+                                          ("distilbert", "distilbert.transformer.layer"), ("modernbert", "model.layers"),
+                                          ("electra", "electra.encoder.layer"), ("deberta-v2", "deberta.encoder.layer")])
+def test_what_lies_below_a_layer_is_the_embeddings_and_the_layers_before(family, path):
+    model = small(family)
+    below = experts.lowest(model, 2)
+    weights = {f"{name}.{rest}" for name, part in below.items() for rest, _ in part.named_parameters()}
+    above = {name for name, _ in model.named_parameters()} - weights
+    assert {f"{path}.0", f"{path}.1"} <= below.keys()
+    assert all(name.startswith((f"{path}.2.", f"{path}.3.")) or "embeddings" not in name and ".layer" not in name for name in above)
+    assert any(name.startswith(f"{path}.2.") for name in above) and any("embeddings" in name for name in weights)
+    adapted = experts.with_adapter(model, ADAPTER, below)
+    where = {name.split(f".{path}.")[-1][:2] for name, _ in adapted.named_parameters() if "lora_" in name and "pooler" not in name}
+    assert where == {"2.", "3."}
+
+
+@pytest.mark.parametrize("config", [PLAIN, ADAPTER], ids=["full", "lora"])
+def test_frozen_layers_stay_as_pretrained_and_drop_nothing(config, tokenizer):
+    config, tokens = replace(config, frozen_layers=4, learning_rate=1e-2), backbones.encode(tokenizer, TEXTS[:1] * 4, 128)
+    expert = fresh(config, 0)
+    bare = expert.model.get_base_model() if config.finetuning == "lora" else expert.model
+    before = {name: weight.clone() for name, weight in bare.state_dict().items()}
+    seen = []
+    bare.bert.encoder.layer[3].register_forward_hook(lambda *given: seen.append(given[-1]))
+    bare.bert.encoder.layer[4].attention.self.query.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    list(expert.fit(config, tokens, np.array([1, 0, 0, 1]), seed=0, steps=3))
+    changed = {name for name, weight in bare.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed and not any("embeddings" in name or f"layer.{i}." in name for name in changed for i in range(4))
+    assert any("layer.4." in name for name in changed)
+    assert all(torch.equal(one, seen[0]) for one in seen)  # three steps on one sentence: the same below
+
+
+@pytest.mark.parametrize("layers", [6, 60])
+def test_a_layer_must_be_left_to_learn(layers):
+    with pytest.raises(MonjuError, match=f"--frozen-layers {layers} leaves nothing to learn: this backbone has 6 layers, freeze at most 5"):
+        fresh(replace(PLAIN, frozen_layers=layers), 0)
+
+
+def test_layers_that_are_one_cannot_be_frozen():
+    albert = transformers.AutoModelForSequenceClassification.from_config(transformers.AutoConfig.for_model(
+        "albert", vocab_size=50, embedding_size=16, hidden_size=24, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48))
+    with pytest.raises(MonjuError, match="cannot be told apart"):
+        experts.lowest(albert, 2)
+
+
 def test_a_model_knows_its_labels_by_name():
     config = fresh(PLAIN, 0, ["bad", "so so", "good"]).model.config
     assert config.num_labels == 3 and config.id2label == {0: "bad", 1: "so so", 2: "good"}

@@ -7,6 +7,8 @@ import transformers
 
 import monju
 from monju import backbones, stack
+from monju.config import Config
+from monju.experts import Expert, factors
 from monju.stack import Encoder, Stack, hidden_states
 
 TEXTS = ["a quiet triumph", "dull , loud and far too long for what little it has to say", "see it twice !"]
@@ -70,13 +72,13 @@ def test_adapters_of_one_backbone_share_its_products_and_answer_as_merged(ensemb
     members = [(expert.model, expert.low_rank) for expert in ensemble.models.values()]
     together = Stack(members, 0, CPU, ensemble.clustering.embedder.encoder())
     tokens = backbones.encode(ensemble.tokenizer, TEXTS, 48)
-    assert [places for places, _ in together.groups] == ([[0, 1, 2, 3, 4, 5]] if number == 1 else [[0, 1, 2], [3, 4, 5]])
+    assert [places for places, _ in together.groups] == ([[0, 1, 2, 3, 4, 5]] if number == 1 else [[0, 1, 2, 3], [4, 5]])
     logits, vectors = together.logits_and_vectors(tokens, ensemble.clustering.embedder.pool)
     for place, (model, _) in enumerate(members):
         np.testing.assert_allclose(logits[:, place], plain(model, tokens), atol=1e-5)
     np.testing.assert_allclose(vectors, ensemble.clustering.embedder.transform(TEXTS), atol=1e-6)
     np.testing.assert_allclose(together.logits(tokens)[0], logits, atol=1e-6)
-    many, beside = together.logits(tokens * 12, beside=lambda: "meanwhile")  # more than one batch: each model on its own
+    many, beside = together.logits(tokens * 12, beside=lambda: "meanwhile")  # more than a few: each model on its own
     np.testing.assert_allclose(many[:3], logits, atol=1e-5)
     assert beside == "meanwhile"
 
@@ -86,7 +88,7 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
     members, guest = [(expert.model, expert.low_rank) for expert in ensemble.models.values()], ensemble.clustering.embedder.encoder()
     tokens, pool = backbones.encode(ensemble.tokenizer, TEXTS * 12, 48), ensemble.clustering.embedder.pool
     full, rough = Stack(members, 0, CPU, guest), Stack(members, 0, CPU, guest, bf16=True)
-    for asked in (tokens[:3], tokens):  # one batch, and many
+    for asked in (tokens[:3], tokens):  # a few, and many
         for one, other in zip(full.logits_and_vectors(asked, pool), rough.logits_and_vectors(asked, pool)):
             assert 0 < np.abs(one - other).max() < 0.02
     np.testing.assert_allclose(full.logits(tokens[:3])[0], plain_all(members, tokens[:3]), atol=1e-5)  # whose weights are as they were
@@ -94,6 +96,33 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
 
 def plain_all(members, tokens):
     return np.stack([plain(model, tokens) for model, _ in members], axis=1)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])
+def test_frozen_layers_are_read_once_for_all(ensemble, cores, adapted, number):
+    """Above four frozen layers: the members' logits, the guest's vectors, and each frozen layer once for all of them."""
+    cores(number)
+    config = Config(finetuning="lora" if adapted else "full", frozen_layers=4, device="cpu", precision="fp32")
+    members = []
+    for seed in range(3):
+        model = Expert.start(config, ["no", "yes"], 0, seed, CPU).model
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if weight.requires_grad:
+                    weight += 0.02 * torch.randn_like(weight)
+        low_rank = factors(model, CPU) if adapted else None
+        members.append(((model.merge_and_unload() if adapted else model).eval(), low_rank))
+    embedder = ensemble.clustering.embedder
+    together = Stack(members, 0, CPU, embedder.encoder())
+    assert together.guest and {encoder.trunk.depth for _, encoder in together.groups + together.apart} == {4}
+    assert sum(tail.count for _, encoder in together.groups for tail in encoder.tails) == 4  # the guest too
+    assert sum(len(encoder.tails) for _, encoder in together.groups) == (number if adapted else 4)
+    tokens = backbones.encode(ensemble.tokenizer, TEXTS, 48)
+    for asked in (tokens, tokens * 12):  # a few, and many
+        logits, vectors = together.logits_and_vectors(asked, embedder.pool)
+        np.testing.assert_allclose(logits[:3], plain_all(members, tokens), atol=1e-5)
+        np.testing.assert_allclose(vectors[:3], embedder.transform(TEXTS), atol=1e-6)
 
 
 def test_an_adapter_of_another_backbone_stays_apart(ensemble):
@@ -137,4 +166,5 @@ def test_batches_hold_little_padding(ensemble, movies, monkeypatch):
     ensemble.stack.logits(tokens)
     models = len(ensemble.models)
     assert sum(ids.numel() for ids, _ in padded) <= 1.15 * models * sum(map(len, tokens))
-    assert len(padded) == models * -(-len(tokens) // stack.BATCH)
+    cores = ensemble.stack.cores
+    assert len(padded) == models * cores * -(-len(tokens) // (cores * stack.BATCH))  # every core has as many

@@ -1,12 +1,15 @@
 """Visitors at the same moment share a forward pass, and each gets their own answer."""
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import monju
+from monju import together as together_module
 from monju.errors import MonjuError
 from monju.together import Together
 
@@ -38,7 +41,7 @@ def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
         while not counting.batches:
             pass
         others = [crowd.submit(together.votes, [text]) for text in TEXTS[1:]]
-        while together.waiting.qsize() < len(others):
+        while len(together.waiting) < len(others):
             pass
         counting.door.set()
         answers = [first.result(60), *(other.result(60) for other in others)]
@@ -48,7 +51,6 @@ def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
         assert answer.logits.shape == (1, 6, 2) and answer.models == alone.models
         for name in ("logits", "distances", "vectors"):
             np.testing.assert_allclose(getattr(answer, name)[0], getattr(alone, name)[i], atol=1e-5)
-    together.close()
 
 
 def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
@@ -59,19 +61,39 @@ def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
         while not counting.batches:
             pass
         bad, good = crowd.submit(together.votes, [" "]), crowd.submit(together.votes, TEXTS[1:3])
-        while together.waiting.qsize() < 2:
+        while len(together.waiting) < 2:
             pass
         counting.door.set()
         assert first.result(60).logits.shape == (1, 6, 2)
         assert good.result(60).logits.shape == (2, 6, 2)
         with pytest.raises(MonjuError, match="empty"):
             bad.result(60)
-    together.close()
 
 
-def test_who_waits_when_it_closes_is_answered(ensemble):
-    together = Together(ensemble)
-    with ThreadPoolExecutor(1) as crowd:
-        answer = crowd.submit(together.votes, TEXTS[:2])
-        assert answer.result(60).logits.shape == (2, 6, 2)
-    together.close()
+def test_a_crowd_in_several_batches_is_wholly_answered(ensemble, monkeypatch):
+    monkeypatch.setattr(together_module, "LARGEST", 2)
+    counting = Counting(ensemble)
+    together = Together(counting)
+    with ThreadPoolExecutor(len(TEXTS)) as crowd:
+        first = crowd.submit(together.votes, TEXTS[:1])
+        while not counting.batches:
+            pass
+        answers = [first, *(crowd.submit(together.votes, [text]) for text in TEXTS[1:])]
+        while len(together.waiting) < len(TEXTS) - 1:
+            pass
+        counting.door.set()
+        found = [answer.result(60).logits[0] for answer in answers]
+    assert sorted(counting.batches) == [1, 1, 2, 2] and not together.waiting
+    np.testing.assert_allclose(found, ensemble.votes(TEXTS).logits, atol=1e-5)
+
+
+def test_nothing_of_it_outlives_it(ensemble):
+    """A page opens run after run: what reads for one that was put back must not keep its models."""
+    counting = Counting(ensemble)
+    counting.door.set()
+    together = Together(counting)
+    together.votes(TEXTS[:1])
+    there = weakref.ref(counting)
+    del together, counting
+    gc.collect()
+    assert there() is None

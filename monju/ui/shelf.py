@@ -43,9 +43,6 @@ class Opened:
             return zero.votes(self.monju, self.stamp, texts)
         return self._together.votes(texts)
 
-    def close(self):
-        self._together.close()
-
     def view(self, gate=None, **settings):
         """The run under these settings; `gate` may also be a way of `combine`. Raises MonjuError for what cannot be."""
         from monju import combine
@@ -186,12 +183,10 @@ class Shelf:
             if found is None or found.stamp != stamp:
                 from monju.ensemble import Monju  # torch comes with it: the page is up before that
 
-                if found is not None:
-                    found.close()
                 found = Opened(Monju.load(path, "cpu" if zero.ON else "auto", bf16=BF16), stamp)
             self._opened[name] = found
             while len(self._opened) > KEPT:
-                self._opened.pop(next(iter(self._opened))).close()
+                self._opened.pop(next(iter(self._opened)))
             return found
 
     def monju(self, name):

@@ -30,6 +30,7 @@ SETTINGS = {
                "shuffled（完全に無作為）、short-to-long（短い文から）、easy-to-hard（易しい文から）、by-cluster（クラスタごと）"),
     "finetuning": ("Fine-tuning", "微調整", "全重み（full）または低ランクアダプタ（lora）"),
     "lora_rank": ("Adapter rank", "アダプタのランク", "低ランクアダプタのランク"),
+    "frozen_layers": ("Frozen layers", "固定する層", "事前学習のまま固定する下位の層の数（埋め込み層も固定）。文の途中までの計算を全モデルで共有できます"),
     "epochs": ("Epochs", "エポック数", "各モデルが自分の文を読む回数"),
     "rounds": ("Rounds", "ラウンド数", "分岐・学習・統合（BTM）のラウンド数。ステップ数を等分し、2 回目以降は全エキスパートの平均から学習を始めます"),
     "batch_size": ("Batch size", "バッチサイズ", "1 ステップの文数"),
