@@ -16,7 +16,7 @@ from monju.ui.shelf import Shelf
 
 # a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
 SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,
-         "learning_rate": 1e-3, "max_tokens": 48, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8}
+         "learning_rate": 1e-3, "max_tokens": 24, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8}
 
 
 def pytest_addoption(parser):

@@ -22,7 +22,7 @@ PATIENCE = 300  # seconds, for a busy machine: a trainer stands back behind all 
 
 def config(movies, **settings):
     return Config(**{"data": str(movies), "label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora",
-                     "baselines": False, "epochs": 1, "batch_size": 2, "max_tokens": 32, "precision": "fp32", "device": "cpu",
+                     "baselines": False, "epochs": 1, "batch_size": 2, "max_tokens": 12, "frozen_layers": 5, "precision": "fp32", "device": "cpu",
                      "workers": 1, "map_size": 8, **settings})
 
 

@@ -21,7 +21,7 @@ from monju.training import plan, train
 from monju.ui.words import Words
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "equal_cost": True, "sample": 40, "finetuning": "full", "epochs": 2,
-            "batch_size": 4, "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "rounds": 2,
+            "batch_size": 4, "max_tokens": 12, "precision": "fp32", "device": "cpu", "workers": 1, "rounds": 2,
             "map_size": 8}
 CLUSTERS = np.array([0] * 40 + [1] * 20 + [2] * 4)
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared

@@ -10,7 +10,7 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.run import Run, digest
 
-SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1,
+SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 12, "frozen_layers": 4, "precision": "fp32", "device": "cpu", "workers": 1,
             "k": 2, "subset_size": 1, "embedder": "tfidf", "map_size": 8}
 
 

@@ -11,7 +11,7 @@ from monju.jobs import Jobs
 
 SLOW = 180_000  # milliseconds for what trains, on a busy machine
 SETTINGS = {"label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora", "epochs": 6, "batch_size": 4,
-            "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "baselines": False, "map_size": 8}
+            "max_tokens": 12, "frozen_layers": 5, "precision": "fp32", "device": "cpu", "workers": 1, "baselines": False, "map_size": 8}
 
 
 @pytest.fixture(scope="module")
