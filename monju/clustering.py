@@ -5,10 +5,12 @@ sentence after that. Knows nothing of labels or models.
 """
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from monju import clusterers, embedders
 from monju import vectors as vectors_of
+from monju.errors import MonjuError
 
 
 class Clustering:
@@ -42,10 +44,13 @@ class Clustering:
 
     @classmethod
     def load(cls, folder, config):
-        """The clustering that `save` wrote for this configuration."""
+        """The clustering that `save` wrote for this configuration. Raises MonjuError for a damaged folder."""
         clustering = cls(config)
-        state = load_file(folder / "clusterer.safetensors")
-        clustering.labels_ = state.pop("labels")
-        clustering.clusterer.restore(state)
-        clustering.embedder.restore(folder)
+        try:
+            state = load_file(folder / "clusterer.safetensors")
+            clustering.labels_ = state.pop("labels")
+            clustering.clusterer.restore(state)
+            clustering.embedder.restore(folder)
+        except (OSError, ValueError, KeyError, SafetensorError):
+            raise MonjuError(f"the clusters in {folder} are damaged: restore the folder or train the run again") from None
         return clustering

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monju.config import Config
@@ -74,6 +74,12 @@ class Run:
         files = self.manifest.get("files")
         if not files or self.manifest.get("seal", self.seal()) != self.seal():
             raise damaged(self.path / "run.json")
+        return self.intact(*names)
+
+    def intact(self, *names):
+        """Raise MonjuError unless each file that the manifest lists (or those named) is exactly as it was written; of a run that is not
+        finished it lists what will not change any more."""
+        files = self.manifest.get("files", {})
         for name, written in {name: files.get(name, {}) for name in names or files}.items():
             file = self.path / name
             if not file.is_file():
@@ -85,12 +91,15 @@ class Run:
 
     def finish(self):
         """Seal the run: list every file with size and digest in the manifest, and write it last."""
-        files = sorted(file for file in self.path.rglob("*") if file.is_file() and file.name not in ("run.json", "README.md"))
-        self.manifest["files"] = {file.relative_to(self.path).as_posix(): {"bytes": file.stat().st_size, "sha256": digest(file)}
-                                  for file in files}
+        self.manifest["files"] = self.listed()
         self.manifest["status"] = "finished"
         self.manifest["seal"] = self.seal()
         self.write_manifest()
+
+    def listed(self, folder=""):
+        """{file: {bytes, sha256}} of all that lies in the run, or in one of its folders."""
+        files = sorted(file for file in (self.path / folder).rglob("*") if file.is_file() and file.name not in ("run.json", "README.md"))
+        return {file.relative_to(self.path).as_posix(): {"bytes": file.stat().st_size, "sha256": digest(file)} for file in files}
 
     def seal(self):
         """The SHA-256 of all else that the manifest says: what the files' digests are to the files."""
@@ -144,15 +153,13 @@ class Run:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def history(self):
-        """The lines of history.jsonl; a last line cut short by a kill is left out."""
+        """The lines of history.jsonl; a last line cut short by a kill is left out, and what is no line of a training."""
         lines = []
         if (self.path / "history.jsonl").exists():
-            for line in (self.path / "history.jsonl").read_text(encoding="utf-8").splitlines():
-                try:
+            for line in (self.path / "history.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(ValueError):
                     lines.append(json.loads(line))
-                except ValueError:
-                    continue
-        return lines
+        return [line for line in lines if isinstance(line, dict) and {"model", "step"} <= line.keys()]
 
     def keep_history(self, reached):
         """Drop the lines of what a resume will train again: those after the step that each model has reached, {model: step}."""

@@ -133,7 +133,7 @@ def train(config, out, resume=False, siblings=()):
 
     # 2. the clusters
     if resume and (run.path / "clustering").exists():
-        clustering = Clustering.load(run.path / "clustering", config)
+        clustering = Clustering.load(run.intact().path / "clustering", config)
     else:
         yield Stage(f"Placing {len(data.train.texts):,} sentences with {config.embedder}, then {config.clusterer} clusters.")
         clustering = Clustering(config).fit(data.train.texts, data.train.domains)
@@ -167,6 +167,7 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         if not (run.path / "clustering").exists():
             with run.folder("clustering") as folder:
                 clustering.save(folder)
+        run.update(files=run.listed("clustering"))  # what all else follows from: looked at before a resume
         adopt(run, jobs, known["signatures"], siblings)
         told = {line["model"]: line["step"] for line in run.history()}  # a kill may come between a folder and its last line
         curve = rounds.measured(run)

@@ -216,3 +216,14 @@ def test_history_forgives_a_last_line_cut_short(run):
 def test_digest_is_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_no_line_of_a_training_is_left_out_of_its_history(tmp_path):
+    run = Run.create(tmp_path / "run", Config(), data={"fingerprint": ""}, models={"experts": []})
+    run.append_history({"model": "AB", "step": 1})
+    with open(run.path / "history.jsonl", "ab") as file:
+        file.write(b'\xff\xfe\x84\n5\n[1]\n{"model": "AB"}\n')
+    run.append_history({"model": "AB", "step": 2})
+    with open(run.path / "history.jsonl", "ab") as file:
+        file.write(b'{"model": "AB", "st')
+    assert run.history() == [{"model": "AB", "step": 1}, {"model": "AB", "step": 2}]

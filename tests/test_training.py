@@ -376,6 +376,23 @@ def test_resume_keeps_to_the_runs_own_settings(between, capsys):
         assert other[0].replace("no-", "") in refusal(["--out", between, "--resume", *other], capsys)
 
 
+@pytest.mark.parametrize("way", ["cut", "flipped", "gone", "cut, and not listed yet"])
+def test_resume_on_damaged_clusters_says_so(between, capsys, way):
+    file = between / "clustering" / "clusterer.safetensors"
+    whole = file.read_bytes()
+    if way == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]) if way == "flipped" else whole[: len(whole) // 2])
+    if "not listed" in way:  # as after a kill between the folder and the manifest
+        manifest = json.loads((between / "run.json").read_text())
+        manifest.pop("files")
+        (between / "run.json").write_text(json.dumps(manifest))
+    told = refusal(["--out", between, "--resume"], capsys)
+    assert ("is missing" if way == "gone" else "are damaged" if "listed" in way else "is not the file that the run wrote") in told
+    assert "restore" in told and "train the run again" in told
+
+
 def test_resume_needs_a_run(tmp_path, capsys):
     assert "there is no run folder" in refusal(["--out", tmp_path / "nowhere", "--resume"], capsys)
     assert "not a run folder" in refusal(["--out", tmp_path, "--resume"], capsys)
@@ -403,7 +420,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
     run = Run.open(out)
     lines = [line for line in run.history() if (line["model"], line["step"]) != ("B", 20)]
     (out / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run.update(status="training")
+    run.update(status="training", files=run.listed("clustering"))
     kept = []
 
     def look(shop, jobs, complete):
