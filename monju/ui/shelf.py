@@ -202,5 +202,5 @@ class Shelf:
             opened = self.open(self.start)
             for words in range(1, 41 if BF16 else 2):  # a first forward pass is slower than those after it; in bf16, of each length
                 opened.votes(["ready " * words])
-        except MonjuError:
+        except (MonjuError, RuntimeError):  # the latter of threads that are not to be had any more: the page is ending
             pass  # the first viewer is told
