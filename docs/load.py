@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import socket
@@ -126,9 +126,9 @@ class Visitor:
         number, given = function
         body = {"data": given if first is None else [first, *given[1:]], "fn_index": number, "session_hash": self.session}
         headers = {"x-forwarded-for": self.address}
-        joined = await self.client.post("gradio_api/queue/join", json=body, headers=headers)
-        if joined.status_code != 200:
-            return joined.status_code
+        joined = await self.knock(json.dumps(body).encode())
+        if joined != 200:
+            return joined
         stream = self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}, headers=headers)
         done = False
         async with stream as told:
@@ -142,21 +142,35 @@ class Visitor:
                     return str(message)
         return done or "no answer"
 
+    async def knock(self, body):
+        """Ask to be let into the queue: the HTTP status. Without a client's library, which would take more time than a refusal does."""
+        at = self.client.base_url
+        reader, writer = await asyncio.open_connection(at.host, at.port)
+        try:
+            writer.write(f"POST {at.path}gradio_api/queue/join HTTP/1.1\r\nhost: {at.host}\r\ncontent-type: application/json\r\n"
+                         f"x-forwarded-for: {self.address}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+            status = (await reader.readline()).split()
+            await reader.read()  # to its end, as a browser does
+            return int(status[1]) if status else "no answer"
+        finally:
+            writer.close()
+
     async def ask(self, due=None):
         """Send a sentence of one's own: (what came of it, seconds since it was due)."""
         due = due or time.monotonic()
         try:
             came = await asyncio.wait_for(self.call(self.functions.read, sentence()), PATIENCE)
-        except (httpx.HTTPError, asyncio.TimeoutError) as error:
+        except (httpx.HTTPError, asyncio.TimeoutError, OSError) as error:
             came = repr(error)
         return came, time.monotonic() - due
 
     async def stay(self, seconds):
         """A sentence each second: what `ask` says of each."""
         begin, found = time.monotonic() + random.random(), []
-        for second in range(seconds):
-            await asyncio.sleep(max(0, begin + second - time.monotonic()))
-            found.append(await self.ask(begin + second))
+        async with self.here():
+            for second in range(seconds):
+                await asyncio.sleep(max(0, begin + second - time.monotonic()))
+                found.append(await self.ask(begin + second))
         return found
 
     async def later(self, seconds):
@@ -167,11 +181,18 @@ class Visitor:
     async def open(self):
         """Open the page, take what comes with it, and leave again."""
         (await self.client.get("", headers={"x-forwarded-for": self.address})).raise_for_status()
+        async with self.here():
+            return await self.call(self.functions.come)
+
+    @asynccontextmanager
+    async def here(self):
+        """The page is open: until it is left, the session is kept."""
         alive = asyncio.create_task(self.hold())
-        came = await self.call(self.functions.come)
-        alive.cancel()
-        await asyncio.gather(alive, return_exceptions=True)
-        return came
+        try:
+            yield
+        finally:
+            alive.cancel()
+            await asyncio.gather(alive, return_exceptions=True)
 
     async def hold(self):
         """The stream by which the page knows that somebody is there."""

@@ -237,9 +237,9 @@ class Product:
 
     def __call__(self, x):
         flat = x.reshape(len(x), -1, x.shape[-1])
-        alike = len(flat) > 1 and flat.stride(0) == 0  # straight from the trunk
-        y = linear(flat[: 1 if alike else None].to(self.weight.dtype), self.weight, self.bias).to(flat.dtype)
-        y = y.repeat(len(flat), 1, 1) if alike else y
+        of_trunk = len(flat) > 1 and flat.stride(0) == 0  # the same for all
+        y = linear(flat[: 1 if of_trunk else None].to(self.weight.dtype), self.weight, self.bias).to(flat.dtype)
+        y = y.repeat(len(flat), 1, 1) if of_trunk else y
         if self.low_rank:
             down, ups = self.low_rank
             m, width, start = len(down), y.shape[-1] // len(ups), 0

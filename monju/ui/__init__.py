@@ -40,6 +40,7 @@ OPTIONS = {
     "enable_monitoring": False,
     "run_history": False,
     "max_threads": 2 * LARGEST,  # those who wait for a shared forward pass leave threads to the others
+    "state_session_capacity": 256,  # pages whose state is kept, those that were closed too: Gradio would keep 10,000, half a MB each
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
@@ -105,7 +106,8 @@ def launch(run=None, open_to_all=False, **options):
     shelf.warm()
     leftovers.keep_swept()
     try:
-        turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES))
+        turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES),
+                               full=lambda: len(page._queue) >= page._queue.max_size)
         around = {"middleware": [turnstile], "exception_handlers": {KeyError: unknown, FnIndexInferError: unknown}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:

@@ -63,13 +63,14 @@ def _address(host):
 
 class Turnstile:
     """Before a page: what no browser sends it is refused; who sends faster than `asks` allows, or more files than `each` and
-    `all` allow (bytes), is answered 503 at once, which the page tells as "busy, try again".
+    `all` allow (bytes), is answered 503 at once, which the page tells as "busy, try again", and so is who would join the queue while
+    it is `full`: before anything is read of what he sends.
 
     This machine itself is not counted, whoever sits at it.
     """
 
-    def __init__(self, app, asks, each, all):
-        self.app, self.asks, self.each, self.all = app, asks, each, all
+    def __init__(self, app, asks, each, all, full=lambda: False):
+        self.app, self.asks, self.each, self.all, self.full = app, asks, each, all, full
 
     async def __call__(self, scope, receive, send):
         code = self.refusal(scope) if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") else None
@@ -91,6 +92,8 @@ class Turnstile:
         files = headers.get(b"content-type", "").lower().startswith("multipart/")
         if length > (LARGEST_FILES if files else LARGEST):
             return 413
+        if "/queue/join" in scope["path"] and self.full():
+            return 503
         who = visitor((scope.get("client") or ("", 0))[0], headers.get(b"x-forwarded-for", ""))
         if who is None:
             return None
