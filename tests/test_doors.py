@@ -10,7 +10,7 @@ import pytest
 from test_owner import closed  # noqa: F401: closed is a fixture
 
 from monju.errors import MonjuError
-from monju.ui import leftovers, waiting
+from monju.ui import OPTIONS, leftovers, waiting
 from monju.ui.rate import LARGEST, LEAST, MIB
 
 
@@ -85,6 +85,27 @@ def test_what_gradio_forgets_is_swept(visitor, closed):  # noqa: F811
     leftovers.sweep(age=-1)
     leftovers.sweep(age=-1)
     assert folder.is_dir() and not [*folder.rglob("*")]
+
+
+def test_who_comes_to_a_full_queue_is_told_before_anything_of_his_is_read(visitor, closed, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(closed[1]._queue, "max_size", 0)
+    holder = closed[1].state_holder
+    before, told = len(holder.session_data), visitor.post("queue/join", content=b"no JSON at all", headers={"content-type": "application/json"})
+    assert told.status_code == 503 and "busy" in told.json()["detail"] and told.headers["retry-after"] == "1"
+    assert len(holder.session_data) == before
+    assert visitor.get("").status_code < 500 and visitor.post("upload", files={"files": b"x"}).status_code == 200  # who looks is let in
+    monkeypatch.undo()
+    assert visitor.post("queue/join", content=b"no JSON at all", headers={"content-type": "application/json"}).status_code == 422
+
+
+def test_pages_that_were_left_are_forgotten(closed):  # noqa: F811
+    """Gradio keeps the state of 10,000, half a MB each."""
+    holder = closed[1].state_holder
+    assert holder.capacity == OPTIONS["state_session_capacity"] <= 256
+    for number in range(holder.capacity + 5):
+        holder[f"visitor {number}"]
+    assert len(holder.session_data) == holder.capacity
+    holder.session_data.clear()
 
 
 def test_how_many_may_wait():

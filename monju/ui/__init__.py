@@ -8,6 +8,9 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks its makers at once
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "4")
+# after every answer Gradio would sum up its last 10,000 for a monitoring page that is closed here: a third of the page's work
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
 from monju.ui import leftovers  # noqa: E402
 

@@ -3,6 +3,7 @@
 Knows nothing of gradio but how a browser is told to keep a file.
 """
 
+import os
 from html import escape
 
 import pandas as pd
@@ -32,7 +33,7 @@ def row(found, view):
     for model, logits in found.logits.items():
         said |= {f"p_{model}_{label}": round(float(p), 4) for label, p in zip(view.label_names, softmax(logits))}
     config = view.config
-    return said | {"run": view.run.path.resolve().name, "gate": view.gate, "sharpness": config.sharpness,
+    return said | {"run": os.path.basename(os.path.abspath(view.run.path)), "gate": view.gate, "sharpness": config.sharpness,
                    "temperature": config.temperature, "fusion": config.fusion}
 
 

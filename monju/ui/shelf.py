@@ -25,6 +25,7 @@ class Opened:
 
     def __init__(self, monju, stamp):
         self.monju, self.stamp = monju, stamp
+        self._alphas = {}
         self._votes, self._together, self._merging = {}, Together(monju), threading.Lock()
 
     def read(self, text, **settings):
@@ -106,10 +107,15 @@ class Opened:
 
     def alpha(self, **settings):
         """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
-        try:
-            return self.view(**settings).decide(self.held_out[0]).alpha
-        except MonjuError:
-            return None
+        known = tuple(sorted(settings.items()))
+        if known not in self._alphas:  # every sentence under these settings is shown among the same
+            try:
+                self._alphas[known] = self.view(**settings).decide(self.held_out[0]).alpha
+            except MonjuError:
+                return None
+            if len(self._alphas) > REMEMBERED:
+                self._alphas.pop(next(iter(self._alphas)), None)
+        return self._alphas.get(known)
 
     def effect(self, **settings):
         """What these settings change on the held-out sentences: n, accuracy before and after, changed labels, p. Raises
