@@ -33,13 +33,19 @@ class Counting:
         return self.ensemble.votes(texts)
 
 
+def begun(crowd, together, counting):
+    """The first visitor's answer, whose batch is being read already."""
+    first = crowd.submit(together.votes, TEXTS[:1])
+    while not counting.batches:
+        pass
+    return first
+
+
 def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
     counting = Counting(ensemble)
     together = Together(counting)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
-        first = crowd.submit(together.votes, TEXTS[:1])
-        while not counting.batches:
-            pass
+        first = begun(crowd, together, counting)
         others = [crowd.submit(together.votes, [text]) for text in TEXTS[1:]]
         while len(together.waiting) < len(others):
             pass
@@ -57,9 +63,7 @@ def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
     counting = Counting(ensemble)
     together = Together(counting)
     with ThreadPoolExecutor(3) as crowd:
-        first = crowd.submit(together.votes, TEXTS[:1])
-        while not counting.batches:
-            pass
+        first = begun(crowd, together, counting)
         bad, good = crowd.submit(together.votes, [" "]), crowd.submit(together.votes, TEXTS[1:3])
         while len(together.waiting) < 2:
             pass
@@ -75,9 +79,7 @@ def test_a_crowd_in_several_batches_is_wholly_answered(ensemble, monkeypatch):
     counting = Counting(ensemble)
     together = Together(counting)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
-        first = crowd.submit(together.votes, TEXTS[:1])
-        while not counting.batches:
-            pass
+        first = begun(crowd, together, counting)
         answers = [first, *(crowd.submit(together.votes, [text]) for text in TEXTS[1:])]
         while len(together.waiting) < len(TEXTS) - 1:
             pass
