@@ -92,7 +92,8 @@ def state(process):
 
 @dataclass
 class Functions:
-    """The page's functions that a visitor's browser calls: their numbers, and what each is given (the page's own values)."""
+    """The page's functions that a visitor's browser calls: of each its number, what it is given (the page's own values), and whether
+    it is queued."""
 
     read: tuple  # a sentence was typed
     come: tuple  # the page was opened
@@ -107,7 +108,7 @@ class Functions:
         def function(target, event):
             found = next(one for one in config["dependencies"]
                          if any(what == event and target in (None, who) for who, what in one["targets"]) and one["inputs"])
-            return found["id"], [parts[number]["props"].get("value") for number in found["inputs"]]
+            return found["id"], [parts[number]["props"].get("value") for number in found["inputs"]], found["queue"] is not False
 
         return cls(function(typed, "change"), function(None, "load"))
 
@@ -123,11 +124,11 @@ class Visitor:
 
     async def call(self, function, first=None):
         """Call a function as the page does → 200 where it was answered well, 503 where it is busy, else what went wrong."""
-        number, given = function
+        number, given, queued = function
         body = {"data": given if first is None else [first, *given[1:]], "fn_index": number, "session_hash": self.session}
         headers = {"x-forwarded-for": self.address}
-        joined = await self.knock(json.dumps(body).encode())
-        if joined != 200:
+        joined = await self.knock("queue/join" if queued else "run/predict", json.dumps(body).encode())
+        if joined != 200 or not queued:
             return joined
         stream = self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}, headers=headers)
         done = False
@@ -142,12 +143,13 @@ class Visitor:
                     return str(message)
         return done or "no answer"
 
-    async def knock(self, body):
-        """Ask to be let into the queue: the HTTP status. Without a client's library, which would take more time than a refusal does."""
+    async def knock(self, door, body):
+        """Ask to be answered, or let into the queue: the HTTP status. Without a client's library, which would take more time than a
+        refusal does."""
         at = self.client.base_url
         reader, writer = await asyncio.open_connection(at.host, at.port)
         try:
-            writer.write(f"POST {at.path}gradio_api/queue/join HTTP/1.1\r\nhost: {at.host}\r\ncontent-type: application/json\r\n"
+            writer.write(f"POST {at.path}gradio_api/{door} HTTP/1.1\r\nhost: {at.host}\r\ncontent-type: application/json\r\n"
                          f"x-forwarded-for: {self.address}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
             status = (await reader.readline()).split()
             await reader.read()  # to its end, as a browser does

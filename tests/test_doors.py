@@ -1,5 +1,6 @@
 """Gradio's own doors: what of them is closed, and how much goes through those that are open."""
 
+import asyncio
 import os
 import urllib.error
 import urllib.request
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import JSONResponse
 from test_owner import closed  # noqa: F401: closed is a fixture
 
 from monju.errors import MonjuError
 from monju.ui import OPTIONS, leftovers, waiting
-from monju.ui.rate import LARGEST, LEAST, MIB
+from monju.ui.rate import LARGEST, LEAST, MIB, Rate, Turnstile
 
 
 @pytest.fixture
@@ -96,6 +98,31 @@ def test_who_comes_to_a_full_queue_is_told_before_anything_of_his_is_read(visito
     assert visitor.get("").status_code < 500 and visitor.post("upload", files={"files": b"x"}).status_code == 200  # who looks is let in
     monkeypatch.undo()
     assert visitor.post("queue/join", content=b"no JSON at all", headers={"content-type": "application/json"}).status_code == 422
+
+
+def test_while_enough_are_answered_past_the_queue_the_next_is_told_to_try_again(finish):
+    async def ask(turnstile):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(turnstile), base_url="http://page/gradio_api/") as client:
+            return await client.post("run/predict", json={}, headers={"x-forwarded-for": "9.9.9.9"})
+
+    async def three():
+        entered, leave = asyncio.Event(), asyncio.Event()
+
+        async def page(scope, receive, send):
+            entered.set()
+            await leave.wait()
+            await JSONResponse("answered")(scope, receive, send)
+
+        turnstile = Turnstile(page, *[Rate(99, 99)] * 3, most=1)
+        first = asyncio.create_task(ask(turnstile))
+        await entered.wait()
+        second = await ask(turnstile)
+        leave.set()
+        return await first, second, await ask(turnstile)
+
+    first, second, third = finish(three())
+    assert (first.status_code, second.status_code, third.status_code) == (200, 503, 200)
+    assert "busy" in second.json()["error"]  # where the page looks for what it shows
 
 
 def test_pages_that_were_left_are_forgotten(closed):  # noqa: F811

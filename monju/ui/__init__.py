@@ -110,7 +110,7 @@ def launch(run=None, open_to_all=False, **options):
     leftovers.keep_swept()
     try:
         turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES),
-                               full=lambda: len(page._queue) >= page._queue.max_size)
+                               full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size)
         around = {"middleware": [turnstile], "exception_handlers": {KeyError: unknown, FnIndexInferError: unknown}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:

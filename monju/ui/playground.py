@@ -11,7 +11,7 @@ import gradio as gr
 
 from monju import fusion
 from monju.errors import MonjuError
-from monju.ui import batch, cards, history, sheet, singles, words
+from monju.ui import batch, cards, history, sheet, singles, words, zero
 from monju.ui.page import LONGEST, MODELS, QUIET, SETTINGS, named
 from monju.ui.words import I18N
 
@@ -94,8 +94,9 @@ def build(page, tab):
     drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
     page.blocks.load(arrive, sentence, [chosen, sentence, drawn, *whole], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
+    # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts who is inside
     for event in (sentence.change, sentence.submit):
-        event(answer, [sentence, chosen, rows, *settings], answered, trigger_mode="always_last", **QUIET, **MODELS)
+        event(answer, [sentence, chosen, rows, *settings], answered, trigger_mode="always_last", queue=zero.ON, **QUIET, **MODELS)
     gr.on([part.input for part in settings], turn, [sentence, chosen, *settings], [panel, details, effect, sharpness, temperature, mix],
           trigger_mode="always_last", **QUIET, **MODELS)
     reset.click(as_trained, [sentence, chosen], whole, **QUIET, **MODELS)

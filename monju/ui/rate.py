@@ -11,6 +11,7 @@ import time
 
 KEPT = 10_000  # visitors whose buckets are remembered, the last seen
 MIB = 1 << 20
+STRAIGHT = "/run/predict"  # the door of what needs no queue
 DOORS = re.compile(r"/gradio_api/(queue/join|run/predict|call/.+|upload|cancel|reset)/?$")  # what browsers and clients post to; gradio has more
 LARGEST_FILES, LARGEST = 51 * MIB, 8 * MIB  # bytes of a request: with files, without
 LEAST = 10 * MIB  # that files count for, however small: one request may bring a thousand
@@ -64,19 +65,25 @@ def _address(host):
 class Turnstile:
     """Before a page: what no browser sends it is refused; who sends faster than `asks` allows, or more files than `each` and
     `all` allow (bytes), is answered 503 at once, which the page tells as "busy, try again", and so is who would join the queue while
-    it is `full`: before anything is read of what he sends.
+    it is `full`, or be answered past it while `most` are: before anything is read of what he sends.
 
     This machine itself is not counted, whoever sits at it.
     """
 
-    def __init__(self, app, asks, each, all, full=lambda: False):
-        self.app, self.asks, self.each, self.all, self.full = app, asks, each, all, full
+    def __init__(self, app, asks, each, all, full=lambda: False, most=64):
+        self.app, self.asks, self.each, self.all, self.full, self.most = app, asks, each, all, full, most
+        self.inside = 0  # who is being answered past the queue
 
     async def __call__(self, scope, receive, send):
         code = self.refusal(scope) if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") else None
         if code is None:
-            return await self.app(scope, receive, send)
-        body = json.dumps({"detail": REFUSALS[code]}).encode()
+            straight = STRAIGHT in scope.get("path", "")
+            self.inside += straight
+            try:
+                return await self.app(scope, receive, send)
+            finally:
+                self.inside -= straight
+        body = json.dumps({"detail": REFUSALS[code], "error": REFUSALS[code]}).encode()  # where Gradio's page looks, by door
         await send({"type": "http.response.start", "status": code, "headers": [
             (b"content-type", b"application/json"), (b"retry-after", b"1"), (b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
@@ -92,7 +99,7 @@ class Turnstile:
         files = headers.get(b"content-type", "").lower().startswith("multipart/")
         if length > (LARGEST_FILES if files else LARGEST):
             return 413
-        if "/queue/join" in scope["path"] and self.full():
+        if self.full() if "/queue/join" in scope["path"] else STRAIGHT in scope["path"] and self.inside >= self.most:
             return 503
         who = visitor((scope.get("client") or ("", 0))[0], headers.get(b"x-forwarded-for", ""))
         if who is None:
