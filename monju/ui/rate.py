@@ -70,7 +70,7 @@ class Turnstile:
     This machine itself is not counted, whoever sits at it.
     """
 
-    def __init__(self, app, asks, each, all, full=lambda: False, most=64):
+    def __init__(self, app, asks, each, all, full=lambda: False, most=float("inf")):
         self.app, self.asks, self.each, self.all, self.full, self.most = app, asks, each, all, full, most
         self.inside = 0  # who is being answered past the queue
 
