@@ -293,14 +293,17 @@ def build(page, tab):
     def told(config, preset, name):
         return [command(config, preset, jobs.folder, name), json.dumps(config.to_json(), indent=1, ensure_ascii=False)]
 
-    def changed(preset, name, request: gr.Request, *values):
-        """What follows from the form: the preset that it is, the command, the JSON; an old plan goes."""
+    def changed(preset, name, before, request: gr.Request, *values):
+        """What follows from the form: the preset that it is, the command, the JSON; an old plan goes. `before` is the command
+        shown: where the form says it already (it was filled by the page, not by hand), all stays, a plan made since too."""
         try:
             config = collected(values)
+            if before == command(config, preset, jobs.folder, name):
+                return [gr.skip()] * 6
             same = next((key for key, settings in schema.PRESETS.items() if config == Config(**settings)), "custom")
             return [same, *told(config, preset if preset != "custom" else same, name), "", gr.update(visible=False), None]
         except MonjuError as error:
-            return [preset, gr.skip(), gr.skip(), progress.trouble(error, words.asked(request)), gr.update(visible=False), None]
+            return [preset, "", gr.skip(), progress.trouble(error, words.asked(request)), gr.update(visible=False), None]
 
     def filled(config, preset, name):
         return [*shown(config), preset, *told(config, preset, name), "", gr.update(visible=False), None]
@@ -323,7 +326,7 @@ def build(page, tab):
     follow = [line, text, plan_panel, start, planned]
     # change, where one types: Gradio's input event misses what is pasted or written with an input method
     edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input for part in [*form, name]]
-    gr.on(edits, changed, [preset, name, *form], [preset, *follow], trigger_mode="always_last", **done)  # an edit amid another counts
+    gr.on(edits, changed, [preset, name, line, *form], [preset, *follow], trigger_mode="always_last", **done)  # an edit amid another counts
     preset.input(choose_preset, [preset, name], [*form, preset, *follow], **done)
     load.click(load_json, [text, name], [*form, preset, *follow], **done)
 

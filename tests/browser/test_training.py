@@ -10,7 +10,7 @@ from conftest import serving
 from monju.jobs import Jobs
 
 SLOW = 180_000  # milliseconds for what trains, on a busy machine
-SETTINGS = {"label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora", "epochs": 6, "batch_size": 4,
+SETTINGS = {"label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora", "epochs": 30, "batch_size": 4,
             "max_tokens": 12, "frozen_layers": 5, "precision": "fp32", "device": "cpu", "workers": 1, "baselines": False, "map_size": 8}
 
 
@@ -37,7 +37,9 @@ def visit(open_page, url, tab="Training", **options):
 def load(page, **settings):
     if not page.is_visible("#json textarea"):
         page.get_by_text("The same as JSON").click()
-    page.fill("#json textarea", json.dumps(settings))
+    while page.input_value("#json textarea") != json.dumps(settings):  # Gradio fills a box once more in the moment after it is drawn
+        page.fill("#json textarea", json.dumps(settings))
+        page.wait_for_timeout(300)
     page.click("#load-json")
 
 
@@ -55,7 +57,7 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     page.fill("#run-name textarea, #run-name input", "small")
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('small')")
     load(page, data=str(movies), **SETTINGS)
-    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 6')")
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 30')")
     assert "small" in page.input_value("#command textarea, #command input")
     page.click("#plan")
     page.wait_for_selector("#start", state="visible", timeout=SLOW)
@@ -74,7 +76,7 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     assert "small を学習中" in other.inner_text("#job h3") and "学習" in other.inner_text("#plan")
     assert other.evaluate("document.documentElement.scrollWidth") <= 390 and "__i18n__" not in other.inner_text("body")
     history = Jobs(folder).snapshot()["history"]
-    assert [line["step"] for line in history[:3]] == [1, 2, 3]
+    assert history[0]["step"] < 5 and history[-1]["step"] > 20
 
     page.click("#stop")
     page.click("#really-stop")
@@ -117,6 +119,13 @@ def test_bad_json_and_impossible_settings_are_calm_words(open_page, trainable):
     page.fill("#json textarea", "{")
     page.click("#load-json")
     page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('not JSON')")
+    shown = page.input_value("#command textarea, #command input")
+    page.fill("#setting-k input", "2")  # as large as the subsets: no command says that
+    page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('must be smaller')")
+    assert page.input_value("#command textarea, #command input") == ""
+    page.fill("#setting-k input", "3")
+    page.wait_for_function("command => document.querySelector('#command textarea, #command input').value == command", arg=shown)
+    assert page.inner_text("#plan-panel").strip() == ""
     assert "Traceback" not in page.inner_text("body") and page.errors == []
 
 
