@@ -1,8 +1,8 @@
 """What the page bears: `python docs/load.py [--visitors 50 --seconds 120 --flood 400 --opens 1000 --no-training --json]`.
 
-Starts the page in a process of its own on loopback and asks as browsers do, over Gradio's queue:
+Starts the page in a process of its own on loopback and asks as browsers do:
 
-1. a crowd: every visitor sends another sentence each second, while a training runs;
+1. a crowd: every visitor, his page open, sends another sentence each second, while a training runs;
 2. a flood beyond that, from many addresses and from one, and how long ordinary service takes to return;
 3. page opens, each a new session that leaves again: memory and file handles of the page's process.
 
@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import socket
@@ -169,10 +169,9 @@ class Visitor:
     async def stay(self, seconds):
         """A sentence each second: what `ask` says of each."""
         begin, found = time.monotonic() + random.random(), []
-        async with self.here():
-            for second in range(seconds):
-                await asyncio.sleep(max(0, begin + second - time.monotonic()))
-                found.append(await self.ask(begin + second))
+        for second in range(seconds):
+            await asyncio.sleep(max(0, begin + second - time.monotonic()))
+            found.append(await self.ask(begin + second))
         return found
 
     async def later(self, seconds):
@@ -227,9 +226,12 @@ def summary(found):
 
 
 async def ordinary(url, functions, process, visitors, seconds):
-    """So many visitors, a sentence a second each."""
+    """So many visitors, a sentence a second each, once all of them have opened the page."""
     client, people = crowd(url, functions, visitors)
-    async with client:
+    async with client, AsyncExitStack() as pages:
+        for person in people:
+            await pages.enter_async_context(person.here())
+            await person.call(functions.come)
         before = state(process)
         found = sum(await asyncio.gather(*(person.stay(seconds) for person in people)), [])
         return {**summary(found), "load_average": round(os.getloadavg()[0], 1), "before": before, "after": state(process)}
