@@ -1,4 +1,4 @@
-"""What the page bears: `python docs/load.py [--visitors 50 --seconds 120 --flood 400 --opens 1000 --no-training --json]`.
+"""What the page bears: `python docs/load.py [--visitors 50 --seconds 120 --flood 400 --opens 1000 --no-training --no-every --json]`.
 
 Starts the page in a process of its own on loopback and asks as browsers do:
 
@@ -166,10 +166,13 @@ class Visitor:
             came = repr(error)
         return came, time.monotonic() - due
 
-    async def stay(self, seconds):
-        """A sentence each second: what `ask` says of each."""
+    async def stay(self, seconds, every=True):
+        """A sentence each second: what `ask` says of each. Unless `every` one is sent, those that were typed over before the one
+        before them was answered are not: the page's browsers send the last alone (`always_last`)."""
         begin, found = time.monotonic() + random.random(), []
         for second in range(seconds):
+            if not every and second + 1 < seconds and time.monotonic() > begin + second + 1:
+                continue
             await asyncio.sleep(max(0, begin + second - time.monotonic()))
             found.append(await self.ask(begin + second))
         return found
@@ -225,7 +228,7 @@ def summary(found):
     return report
 
 
-async def ordinary(url, functions, process, visitors, seconds):
+async def ordinary(url, functions, process, visitors, seconds, every=True):
     """So many visitors, a sentence a second each, once all of them have opened the page."""
     client, people = crowd(url, functions, visitors)
     async with client, AsyncExitStack() as pages:
@@ -233,8 +236,8 @@ async def ordinary(url, functions, process, visitors, seconds):
             await pages.enter_async_context(person.here())
             await person.call(functions.come)
         before = state(process)
-        found = sum(await asyncio.gather(*(person.stay(seconds) for person in people)), [])
-        return {**summary(found), "load_average": round(os.getloadavg()[0], 1), "before": before, "after": state(process)}
+        found = sum(await asyncio.gather(*(person.stay(seconds, every) for person in people)), [])
+        return {**summary(found), "typed_over": visitors * seconds - len(found), "load_average": round(os.getloadavg()[0], 1), "before": before, "after": state(process)}
 
 
 async def flooded(url, functions, process, visitors, seconds=10):
@@ -276,6 +279,8 @@ def main():
     arguments.add_argument("--opens", type=int, default=1000, help="page opens; 0 leaves them out (1000)")
     arguments.add_argument("--training", action=argparse.BooleanOptionalAction, default=True,
                            help="train a run meanwhile, in a process of its own, as the page does")
+    arguments.add_argument("--every", action=argparse.BooleanOptionalAction, default=True,
+                           help="send every sentence; otherwise, as browsers do, not those typed over while one waited for an answer")
     arguments.add_argument("--json", action="store_true", help="print JSON alone")
     asked = arguments.parse_args()
     report = {"cores": os.cpu_count(), "training": asked.training}
@@ -289,7 +294,7 @@ def main():
                     raise SystemExit(f"the training does not start: {seen}")
                 time.sleep(1)
         try:
-            report["crowd"] = asyncio.run(ordinary(url, functions, process, asked.visitors, asked.seconds))
+            report["crowd"] = asyncio.run(ordinary(url, functions, process, asked.visitors, asked.seconds, asked.every))
             report["crowd"]["trained_to_its_end"] = jobs.running() if asked.training else None
         finally:
             jobs.stop()
