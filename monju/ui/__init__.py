@@ -27,7 +27,7 @@ from monju.ui.owner import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
 from monju.ui.rate import MIB, REFUSALS, Rate, Turnstile  # noqa: E402
 from monju.ui.shelf import Shelf  # noqa: E402
-from monju.ui.words import I18N  # noqa: E402
+from monju.ui.words import I18N, spoken  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "trained" / "sst2-minilm"
@@ -37,6 +37,22 @@ MONO = ("ui-monospace", "monospace")
 TABS = {"playground": playground, "clusters": clusters, "training": training, "results": results}
 ASKS = (60, 10)  # a visitor's requests: at once, and a second in the long run
 FILES, ALL_FILES = (200 * MIB, MIB // 16), (1024 * MIB, MIB // 4)  # a visitor's and everybody's bytes in files: the same
+# Gradio shows what a queued function is refused with, and keeps silent about the others: the sentence's is told here
+ARRIVE = """() => {
+  document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
+  const ask = window.fetch;
+  let fade;
+  window.fetch = async (...what) => {
+    const answer = await ask(...what);
+    if (answer.url.includes("/run/predict")) {
+      const told = document.getElementById("busy");
+      told.textContent = answer.status === 503 ? (await answer.clone().json().catch(() => ({}))).error || "503" : "";
+      clearTimeout(fade);
+      fade = setTimeout(() => { told.textContent = ""; }, 6000);
+    }
+    return answer;
+  };
+}"""
 OPTIONS = {
     "ssr_mode": False,
     "footer_links": [],
@@ -48,7 +64,7 @@ OPTIONS = {
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
     "css_paths": [ROOT / "assets" / f"{name}.css" for name in ("style", *TABS) if name != "playground"],
-    "js": "() => { document.documentElement.lang = navigator.language.startsWith('ja') ? 'ja' : 'en' }",
+    "js": ARRIVE,
 }
 
 
@@ -62,6 +78,7 @@ def build(shelf, owner=None):
             chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"), allow_custom_value=True,
                                  elem_id="run", scale=0, min_width=220)
             gr.Markdown(I18N("idea"), elem_id="idea")
+            gr.HTML('<p id="busy" role="status"></p>', apply_default_css=False, elem_id="busy-place")
         where = gr.State(next(iter(TABS)))
         with gr.Tabs(elem_id="tabs") as tabs:
             page = Page(blocks, shelf, chosen, tabs, where, owner or Owner())
@@ -110,7 +127,8 @@ def launch(run=None, open_to_all=False, **options):
     leftovers.keep_swept()
     try:
         turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES),
-                               full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size)
+                               full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size,
+                               busy=lambda languages: spoken(languages)("busy"))
         around = {"middleware": [turnstile], "exception_handlers": {KeyError: unknown, FnIndexInferError: unknown}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:

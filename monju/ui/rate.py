@@ -15,8 +15,7 @@ STRAIGHT = "/run/predict"  # the door of what needs no queue
 DOORS = re.compile(r"/gradio_api/(queue/join|run/predict|call/.+|upload|cancel|reset)/?$")  # what browsers and clients post to; gradio has more
 LARGEST_FILES, LARGEST = 51 * MIB, 8 * MIB  # bytes of a request: with files, without
 LEAST = 10 * MIB  # that files count for, however small: one request may bring a thousand
-REFUSALS = {404: "There is nothing here.", 411: "Say how long the request is.", 413: "That is too large: send 50 MB at most.",
-            503: "The page is busy: try again in a moment."}
+REFUSALS = {404: "There is nothing here.", 411: "Say how long the request is.", 413: "That is too large: send 50 MB at most."}
 
 
 class Rate:
@@ -64,14 +63,14 @@ def _address(host):
 
 class Turnstile:
     """Before a page: what no browser sends it is refused; who sends faster than `asks` allows, or more files than `each` and
-    `all` allow (bytes), is answered 503 at once, which the page tells as "busy, try again", and so is who would join the queue while
-    it is `full`, or be answered past it while `most` are: before anything is read of what he sends.
+    `all` allow (bytes), is answered 503 at once, and so is who would join the queue while it is `full`, or be answered past it
+    while `most` are: before anything is read of what he sends. `busy` gives the words, for an Accept-Language.
 
     This machine itself is not counted, whoever sits at it.
     """
 
-    def __init__(self, app, asks, each, all, full=lambda: False, most=float("inf")):
-        self.app, self.asks, self.each, self.all, self.full, self.most = app, asks, each, all, full, most
+    def __init__(self, app, asks, each, all, full=lambda: False, most=float("inf"), busy=lambda languages: "busy"):
+        self.app, self.asks, self.each, self.all, self.full, self.most, self.busy = app, asks, each, all, full, most, busy
         self.inside = 0  # who is being answered past the queue
 
     async def __call__(self, scope, receive, send):
@@ -83,7 +82,8 @@ class Turnstile:
                 return await self.app(scope, receive, send)
             finally:
                 self.inside -= straight
-        body = json.dumps({"detail": REFUSALS[code], "error": REFUSALS[code]}).encode()  # where Gradio's page looks, by door
+        told = REFUSALS.get(code) or self.busy(dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1"))
+        body = json.dumps({"detail": told, "error": told}).encode()  # where Gradio's page looks, by door
         await send({"type": "http.response.start", "status": code, "headers": [
             (b"content-type", b"application/json"), (b"retry-after", b"1"), (b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})

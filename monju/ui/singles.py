@@ -24,7 +24,7 @@ def build(shelf, chosen, sentence):
 
     button.click(ask, [chosen, sentence], answer, **QUIET, **MODELS)
     for part in (chosen, sentence):
-        part.change(lambda: "", None, answer, **QUIET)  # it was of another sentence
+        part.change(None, None, answer, js="() => ''", api_visibility="private")  # it was of another sentence
     return answer
 
 

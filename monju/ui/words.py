@@ -39,7 +39,11 @@ class Words:
 
 
 def asked(request):
-    """Words in the language that a request's browser puts first, as `gr.I18n` picks it there; English where unsure."""
-    header = request.headers.get("accept-language", "") if request else ""
+    """Words in the language of a request's browser."""
+    return spoken(request.headers.get("accept-language", "") if request else "")
+
+
+def spoken(header):
+    """Words in the language that an Accept-Language header puts first, as `gr.I18n` picks it in the browser; English where unsure."""
     first = header.split(",")[0].split("-")[0].strip().lower()
     return Words(first if first in LANGUAGES else "en")

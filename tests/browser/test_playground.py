@@ -1,12 +1,23 @@
 """The playground in a real browser: type, read the verdict; both languages, themes and sizes."""
 
 import csv
+import itertools
+import json
+import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import serving
 
 import monju
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+import load  # noqa: E402
 
 
 def answered(page, sentence):
@@ -52,6 +63,51 @@ def test_the_verdict_follows_the_sentence(open_page, served, tiny_run):
     assert reading.monju.name in shown and f"{100 * reading.monju.probabilities.max():.1f}" in shown
     for expert, alpha in reading.alpha.items():
         assert f"α = {alpha:.3f}" in page.inner_text(f'[data-who="{expert}"] .alpha')
+
+
+@contextmanager
+def crowded(url, people=16):
+    """So many visitors send one sentence after another, from an address of its own each."""
+    number, given, _ = load.Functions.of(url).read
+    addresses, going = (f"9.9.{n >> 8 & 255}.{n & 255}" for n in itertools.count()), [True]
+
+    def ask(person):
+        while going:
+            body = json.dumps({"data": [load.sentence(), *given[1:]], "fn_index": number, "session_hash": f"crowd{person}"}).encode()
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{url}gradio_api/run/predict", body, {
+                    "content-type": "application/json", "x-forwarded-for": next(addresses)})).read()
+            except urllib.error.HTTPError as error:
+                assert error.code == 503
+
+    with ThreadPoolExecutor(people) as pool:
+        asking = [pool.submit(ask, person) for person in range(people)]
+        try:
+            yield
+        finally:
+            going.clear()
+    for each in asking:
+        each.result()
+
+
+@pytest.mark.parametrize("locale, words", [("en-US", "The page is busy"), ("ja-JP", "混み合っています")])
+def test_who_is_refused_in_a_crowd_is_told_and_answered_after_it(open_page, tiny_run, locale, words):
+    with serving(tiny_run, MONJU_QUEUE=4) as (url, _):
+        page = open_page(url, locale=locale)
+        page.wait_for_selector("#details [data-who]")
+        assert not page.is_visible("#busy")
+        with crowded(url):
+            for n in itertools.count():
+                page.locator("#sentence textarea").fill(f"sentence {n} of many")
+                page.wait_for_timeout(300)
+                if words in page.inner_text("#busy"):
+                    break
+                assert n < 200
+            assert page.is_visible("#busy")
+        page.locator("#sentence textarea").fill("a film after all")
+        answered(page, "a film after all")
+        page.wait_for_selector("#busy", state="hidden")
+        assert page.errors == []
 
 
 def test_markup_is_shown_as_text(open_page, served):

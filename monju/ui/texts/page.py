@@ -9,6 +9,7 @@ TEXTS = {
     "idea": ("Each expert has learned only some clusters of the data; "
              "on your sentence, those who know its neighbourhood speak loudest.",
              "各エキスパートはデータの一部のクラスタだけを学び、入力した文の近所を知る者ほど大きな声で答えます。"),
+    "busy": ("The page is busy: try again in a moment.", "混み合っています。少し待ってから、もう一度お試しください。"),
     "run_choice": ("Run", "ラン"),
     "tab_playground": ("Playground", "プレイグラウンド"),
     "tab_clusters": ("Clusters", "クラスタ"),
