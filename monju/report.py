@@ -17,7 +17,6 @@ import numpy as np
 from monju import figures
 from monju.config import Config
 from monju.ensemble import Predictions
-from monju.errors import MonjuError
 from monju.evaluate import POSTER, TITLES, agreement, calibration, compare_gains, cost_share, ensembles, mean_agreement, trained_on, turned
 from monju.predictions import load_predictions
 from monju.run import Run, damaged

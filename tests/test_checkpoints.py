@@ -102,7 +102,7 @@ def test_a_gpu_without_room_reads_a_batch_in_parts(tokens, monkeypatch):
         expert.model.bert.embeddings.register_forward_pre_hook(refuse, with_kwargs=True)
         return expert, list(expert.fit(config, tokens, LABELS, 7, steps=6))
 
-    (whole, told), (parted, other) = trained(4), trained(2)
+    (_, told), (_, other) = trained(4), trained(2)
     assert {step.parts for step in told} == {1} and other[-1].parts == 2
     np.testing.assert_allclose([step.loss for step in other], [step.loss for step in told], rtol=1e-4)
     with pytest.raises(MonjuError, match="does not do for one sentence"):

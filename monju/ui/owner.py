@@ -10,7 +10,6 @@ A visitor is known by the page's session, which only that page knows, and by the
 sign-in. Both are looked at here, at the server: what the page hides is a courtesy.
 """
 
-import functools
 import hmac
 import inspect
 import ipaddress
