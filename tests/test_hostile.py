@@ -274,8 +274,11 @@ def test_hostile_texts_over_http_are_answered(closed, many, capfd):  # noqa: F81
             function = blocks.fns[takes_text[number % len(takes_text)]]
             data = [text if part.__class__.__name__ == "Textbox" else getattr(part, "value", None) for part in function.inputs]
             body = json.dumps({"data": data, "fn_index": takes_text[number % len(takes_text)], "session_hash": session})
-            answer = client.post(f"{url}gradio_api/queue/join", content=body.encode("utf-8", "replace"), headers={"content-type": "application/json"})
+            door = "run/predict" if function.queue is False else "queue/join"  # as the page asks
+            answer = client.post(f"{url}gradio_api/{door}", content=body.encode("utf-8", "replace"), headers={"content-type": "application/json"})
             assert answer.status_code < 500, (answer.status_code, answer.text[:200])
+            if function.queue is False:
+                continue
             with client.stream("GET", f"{url}gradio_api/queue/data", params={"session_hash": session}) as stream:
                 assert stream.status_code == 200
                 for line in stream.iter_lines():
@@ -308,6 +311,15 @@ def test_any_values_to_any_function_over_http_are_answered(closed, many):  # noq
     with httpx.Client(timeout=300) as client:
         ask()
     assert state(folder) == before
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", '"text"', "{"])
+@pytest.mark.parametrize("door", ["queue/join", "run/predict"])
+def test_a_request_that_is_none_is_refused_and_not_sent_back(closed, door, value):  # noqa: F811
+    url, blocks, _ = closed
+    body = f'{{"data": {value}, "fn_index": {next(iter(blocks.fns))}, "session_hash": "{visit(url, blocks)}"}}'
+    answer = httpx.post(f"{url}gradio_api/{door}", content=body, headers={"content-type": "application/json"}, timeout=60)
+    assert answer.status_code == 422 and "Traceback" not in answer.text
 
 
 def test_a_sentence_of_a_hundred_thousand_characters_is_answered(tiny_run):

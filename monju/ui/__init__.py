@@ -15,6 +15,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 from monju.ui import leftovers  # noqa: E402
 
 import gradio as gr  # noqa: E402
+from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.route_utils import FnIndexInferError  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
@@ -102,6 +103,11 @@ def unknown(request, error):
     return JSONResponse({"detail": REFUSALS[404]}, 404)
 
 
+def unreadable(request, error):
+    """FastAPI would send back what it was sent, and fail where that cannot be written as JSON (Infinity)."""
+    return JSONResponse({"detail": REFUSALS[422]}, 422)
+
+
 def fetch(folder, repository):
     """Bring the runs of a hub repository here, in the background: the page is up with what it has."""
     try:
@@ -129,7 +135,8 @@ def launch(run=None, open_to_all=False, **options):
         turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES),
                                full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size,
                                busy=lambda languages: spoken(languages)("busy"))
-        around = {"middleware": [turnstile], "exception_handlers": {KeyError: unknown, FnIndexInferError: unknown}}
+        around = {"middleware": [turnstile], "exception_handlers": {
+            KeyError: unknown, FnIndexInferError: unknown, RequestValidationError: unreadable}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:
         raise MonjuError(f"the page cannot be served ({error}): choose another port with GRADIO_SERVER_PORT") from None

@@ -15,7 +15,8 @@ STRAIGHT = "/run/predict"  # the door of what needs no queue
 DOORS = re.compile(r"/gradio_api/(queue/join|run/predict|call/.+|upload|cancel|reset)/?$")  # what browsers and clients post to; gradio has more
 LARGEST_FILES, LARGEST = 51 * MIB, 8 * MIB  # bytes of a request: with files, without
 LEAST = 10 * MIB  # that files count for, however small: one request may bring a thousand
-REFUSALS = {404: "There is nothing here.", 411: "Say how long the request is.", 413: "That is too large: send 50 MB at most."}
+REFUSALS = {404: "There is nothing here.", 411: "Say how long the request is.", 413: "That is too large: send 50 MB at most.",
+            422: "That is not what the page sends."}
 
 
 class Rate:
