@@ -65,6 +65,17 @@ def test_the_verdict_follows_the_sentence(open_page, served, tiny_run):
         assert f"α = {alpha:.3f}" in page.inner_text(f'[data-who="{expert}"] .alpha')
 
 
+def test_a_sentence_is_one_request(open_page, served):
+    page = open_page(served)
+    page.wait_for_selector("#details [data-who]")
+    page.wait_for_timeout(2000)  # what the page asks for by itself is done
+    page.asked.clear()
+    page.locator("#sentence textarea").fill("one film, one question")
+    answered(page, "one film, one question")
+    page.wait_for_timeout(1000)
+    assert page.asked == [f"{served}gradio_api/run/predict"]
+
+
 @contextmanager
 def crowded(url, people=16):
     """So many visitors send one sentence after another, from an address of its own each."""
