@@ -37,9 +37,11 @@ def visit(open_page, url, tab="Training", **options):
 def load(page, **settings):
     if not page.is_visible("#json textarea"):
         page.get_by_text("The same as JSON").click()
-    while page.input_value("#json textarea") != json.dumps(settings):  # Gradio fills a box once more in the moment after it is drawn
+    for _ in range(20):
         page.fill("#json textarea", json.dumps(settings))
         page.wait_for_timeout(300)
+        if page.input_value("#json textarea") == json.dumps(settings):  # Gradio fills a box once more in the moment after it is drawn
+            break
     page.click("#load-json")
 
 
