@@ -237,7 +237,8 @@ async def ordinary(url, functions, process, visitors, seconds, every=True):
             await person.call(functions.come)
         before = state(process)
         found = sum(await asyncio.gather(*(person.stay(seconds, every) for person in people)), [])
-        return {**summary(found), "typed_over": visitors * seconds - len(found), "load_average": round(os.getloadavg()[0], 1), "before": before, "after": state(process)}
+        return {**summary(found), "typed_over": visitors * seconds - len(found), "load_average": round(os.getloadavg()[0], 1),
+                "before": before, "after": state(process)}
 
 
 async def flooded(url, functions, process, visitors, seconds=10):
