@@ -107,3 +107,10 @@ def pick_device(asked="auto"):
     if asked == "cuda" and not torch.cuda.is_available():
         raise MonjuError("--device cuda: torch sees no GPU on this machine; use --device cpu or auto")
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def computes_in_bf16(device):
+    """Whether the machine has instructions for it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()

@@ -53,7 +53,7 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     experts = [monju.models[name] for name in monju.experts + monju.members]
     with tempfile.TemporaryDirectory() as folder:
         contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}
-        if wants_bf16("auto", monju.stack.device):
+        if backbones.computes_in_bf16(monju.stack.device):
             contenders["ours_bf16"] = Ours(in_bf16(monju))
         else:
             left_out["ours_bf16"] = "not measured: this machine does not compute in bf16"

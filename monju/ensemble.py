@@ -166,6 +166,11 @@ class Monju:
         """The models on the first expert's backbone as one; all models in a run of one backbone."""
         return self.stacks[0][2]
 
+    @property
+    def pays_in_bf16(self):
+        """Whether many sentences are read faster in bf16: by a processor that computes in it (not measured on a GPU)."""
+        return self.stack.device.type == "cpu" and backbones.computes_in_bf16(self.stack.device)
+
     @classmethod
     def load(cls, path, device="auto", controls=False, bf16=False):
         """Open a finished run. `controls` also loads the equal-cost models, which no verdict needs; with `bf16` sentences
@@ -193,8 +198,8 @@ class Monju:
         _ = opened.stacks, bf16 and opened.rough  # now, not when the first sentence comes
         return opened
 
-    def votes(self, texts):
-        """texts [n] → Votes. Raises MonjuError for an empty sentence.
+    def votes(self, texts, bf16=None):
+        """texts [n] → Votes, read in bf16 or not (None: as the run was loaded). Raises MonjuError for an empty sentence.
 
         In bf16 logits are rough; sentences on which a model or an ensemble is near to a tie are read again in full precision,
         so that labels are those of full precision.
@@ -202,7 +207,7 @@ class Monju:
         texts = [check_text(text) for text in texts]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
-        if not self.bf16:
+        if not (self.bf16 if bf16 is None else bf16):
             return self._votes(texts, self.stacks)
         found = self._votes(texts, self.rough)
         if len(near := np.flatnonzero(near_a_tie(self.decide(found)))):

@@ -330,8 +330,4 @@ def linear_schedule(steps, warmup):
 
 def wants_bf16(precision, device):
     """Whether to train under bf16 autocast: as asked, and where `auto`, if the machine computes in it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return backbones.computes_in_bf16(device) if precision == "auto" else precision == "bf16"

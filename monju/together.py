@@ -1,7 +1,8 @@
 """Together: visitors who ask at the same moment share one forward pass.
 
 A caller waits for its own answer only. While one batch is being read the next gathers, so that a
-lone visitor is never made to wait for company and a crowd costs little more than one.
+lone visitor is never made to wait for company and a crowd costs little more than one. Where the
+processor computes in bf16 a crowd's sentences are read in it, at less than half the work.
 Knows nothing of pages or requests.
 """
 
@@ -10,6 +11,7 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import replace
 
+CROWD = 4  # callers in one batch from which on it is a crowd: fewer are answered as fast in full precision
 LARGEST = 64  # sentences in one batch
 
 
@@ -19,8 +21,8 @@ class Together:
     There is no thread of its own: of those who wait, whoever comes first reads for all.
     """
 
-    def __init__(self, monju):
-        self.monju = monju
+    def __init__(self, monju, crowd_in_bf16=False):
+        self.monju, self.crowd_in_bf16 = monju, crowd_in_bf16
         self.waiting, self.reading, self.changed = deque(), False, threading.Condition()
 
     def votes(self, texts):
@@ -52,7 +54,7 @@ class Together:
     def _answer(self, asked):
         """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's answer."""
         try:
-            found = self.monju.votes([text for texts, _ in asked for text in texts])
+            found = self.monju.votes([text for texts, _ in asked for text in texts], bf16=self.crowd_in_bf16 and len(asked) >= CROWD)
         except Exception as error:  # raised where it was asked
             if len(asked) == 1:
                 asked[0][1].set_exception(error)

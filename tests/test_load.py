@@ -1,6 +1,9 @@
 """The page under a small crowd, a small flood and many openers; docs/load.py has the large ones. No time is asserted."""
 
+import asyncio
 import sys
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,26 @@ def test_every_visitor_of_a_crowd_is_answered(served, finish):
     found = finish(load.ordinary(*served, visitors=10, seconds=5))
     assert found["answered"] == found["n"] == 50 and not found["errors"]
     assert found["after"]["handles"] <= found["before"]["handles"] + FEW
+
+
+@dataclass
+class Patient(load.Visitor):
+    """Whose answers take more than two seconds: what he sent, and when."""
+
+    sent: list = field(default_factory=list)
+
+    async def ask(self, due=None):
+        self.sent.append(due)
+        await asyncio.sleep(2.2)
+        return 200, time.monotonic() - due
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_what_was_typed_over_is_left_out_as_browsers_do(finish, every):
+    visitor = Patient(None, None, "9.9.9.9")
+    found = finish(visitor.stay(4, every))
+    assert len(found) == len(visitor.sent) and (len(found) == 4) == every
+    assert round(visitor.sent[-1] - visitor.sent[0]) == 3  # the first and the last are sent in any case
 
 
 def test_a_flood_is_answered_or_told_to_wait_and_ordinary_service_returns(served, finish):

@@ -25,12 +25,13 @@ class Counting:
     """The real ensemble, with a count of what it was asked, and a door that holds the first batch until the others wait."""
 
     def __init__(self, ensemble):
-        self.ensemble, self.batches, self.door = ensemble, [], threading.Event()
+        self.ensemble, self.batches, self.in_bf16, self.door = ensemble, [], [], threading.Event()
 
-    def votes(self, texts):
+    def votes(self, texts, bf16):
         self.batches.append(len(texts))
+        self.in_bf16.append(bf16)
         self.door.wait(60)
-        return self.ensemble.votes(texts)
+        return self.ensemble.votes(texts, bf16)
 
 
 def begun(crowd, together, counting):
@@ -57,6 +58,21 @@ def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
         assert answer.logits.shape == (1, 6, 2) and answer.models == alone.models
         for name in ("logits", "distances", "vectors"):
             np.testing.assert_allclose(getattr(answer, name)[0], getattr(alone, name)[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("others, allowed, wanted", [(5, True, True), (4, True, True), (3, True, False), (5, False, False)])
+def test_a_crowd_alone_is_read_in_bf16_and_where_that_pays(ensemble, others, allowed, wanted):
+    counting = Counting(ensemble)
+    together = Together(counting, allowed)
+    with ThreadPoolExecutor(len(TEXTS)) as crowd:
+        first = begun(crowd, together, counting)
+        answers = [crowd.submit(together.votes, [text]) for text in TEXTS[1:others + 1]]
+        while len(together.waiting) < others:
+            pass
+        counting.door.set()
+        labels = [answer.result(60).logits[0].argmax(axis=-1) for answer in answers]
+    assert counting.in_bf16 == [False, wanted] and first.result(60)
+    np.testing.assert_array_equal(labels, ensemble.votes(TEXTS[1:others + 1]).logits.argmax(axis=-1))
 
 
 def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):

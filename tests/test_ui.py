@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from monju import fusion, gates
+from monju import backbones, fusion, gates
 from monju.config import Config
 from monju.ensemble import Monju, Reading
 from monju.errors import MonjuError
 from monju.run import Run
 from monju.ui import OPTIONS, ROOT, batch, build, cards, gr, history, launch, playground, sheet, words
-from monju.ui.shelf import Shelf
+from monju.ui.shelf import Opened, Shelf
 from monju.ui.ternary import triangle
 from monju.ui.words import LANGUAGES, TEXTS, Words
 
@@ -200,6 +200,17 @@ def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(lambda _: id(shelf.monju(shelf.start)), range(4)))) == 1
     assert opened_runs == [tiny_run]
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+@pytest.mark.parametrize("variable, wanted", [(None, True), ("1", True), ("0", False)])
+def test_a_crowd_is_read_in_bf16_where_the_processor_has_it_unless_told_not_to(tiny_run, monkeypatch, variable, wanted, has_it):
+    monkeypatch.setattr(backbones, "computes_in_bf16", lambda device: has_it)
+    monkeypatch.delenv("MONJU_BF16", raising=False)
+    if variable:
+        monkeypatch.setenv("MONJU_BF16", variable)
+    opened = Opened(_shelf(tiny_run).monju("tiny"), None)
+    assert opened.crowd_in_bf16 == (wanted and has_it) and not opened.monju.bf16  # a visitor alone is answered in full precision
 
 
 @pytest.mark.parametrize("text", ["good " * 20_000, NASTY, "👩‍👩‍👧" * 50, "‮right to left‬", "a{b}%s\0"])

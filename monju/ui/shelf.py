@@ -15,7 +15,6 @@ from monju.run import Run
 from monju.together import Together
 from monju.ui import zero
 
-BF16 = os.environ.get("MONJU_BF16") == "1"  # sentences are read in bf16
 KEPT = 3  # opened runs that stay in memory, the last used
 REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again
 
@@ -25,8 +24,9 @@ class Opened:
 
     def __init__(self, monju, stamp):
         self.monju, self.stamp = monju, stamp
+        self.crowd_in_bf16 = monju.pays_in_bf16 and os.environ.get("MONJU_BF16") != "0"
         self._alphas = {}
-        self._votes, self._together, self._merging = {}, Together(monju), threading.Lock()
+        self._votes, self._together, self._merging = {}, Together(monju, self.crowd_in_bf16), threading.Lock()
 
     def read(self, text, **settings):
         """(the run under these gate and fusion settings, its Reading of a sentence). Raises MonjuError."""
@@ -189,7 +189,7 @@ class Shelf:
             if found is None or found.stamp != stamp:
                 from monju.ensemble import Monju  # torch comes with it: the page is up before that
 
-                found = Opened(Monju.load(path, "cpu" if zero.ON else "auto", bf16=BF16), stamp)
+                found = Opened(Monju.load(path, "cpu" if zero.ON else "auto"), stamp)
             self._opened[name] = found
             while len(self._opened) > KEPT:
                 self._opened.pop(next(iter(self._opened)))
@@ -206,7 +206,7 @@ class Shelf:
     def _try(self):
         try:
             opened = self.open(self.start)
-            for words in range(1, 41 if BF16 else 2):  # a first forward pass is slower than those after it; in bf16, of each length
-                opened.votes(["ready " * words])
+            opened.votes(["ready"])  # a first forward pass is slower than those after it
+            _ = opened.crowd_in_bf16 and opened.monju.rough
         except (MonjuError, RuntimeError):  # the latter of threads that are not to be had any more: the page is ending
             pass  # the first viewer is told
