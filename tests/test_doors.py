@@ -141,3 +141,18 @@ def test_how_many_may_wait():
     assert waiting({}) == 64 and waiting({"MONJU_QUEUE": "8"}) == 8
     with pytest.raises(MonjuError, match="MONJU_QUEUE"):
         waiting({"MONJU_QUEUE": "many"})
+
+
+def test_what_no_page_sends_past_the_queue_is_refused_without_a_traceback(visitor, closed, capfd):  # noqa: F811
+    """The browser's own functions, too few values, values that an input cannot hold: and what it holds is answered as before."""
+    _, blocks, _ = closed
+    straight = {number: function for number, function in blocks.fns.items() if function.queue is False}
+    own = [number for number, function in straight.items() if function.fn is None]
+    asked = {number: [getattr(part, "value", None) for part in function.inputs] for number, function in straight.items() if function.fn}
+    assert own and asked
+    for number, data in [*((number, []) for number in own), *((number, data[:-1]) for number, data in asked.items() if len(data) > 1)]:
+        told = visitor.post("run/predict", json={"data": data, "fn_index": number, "session_hash": "x"})
+        assert told.status_code == 422 and told.json()["error"] == "That is not what the page sends.", number
+    for number, data in asked.items():
+        assert visitor.post("run/predict", json={"data": data, "fn_index": number, "session_hash": "x"}).status_code == 200, number
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -18,15 +18,14 @@ import gradio as gr  # noqa: E402
 from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.route_utils import FnIndexInferError  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
-from starlette.responses import JSONResponse  # noqa: E402
 
 from monju import runs  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
 from monju.together import LARGEST  # noqa: E402
-from monju.ui import clusters, playground, results, training  # noqa: E402
+from monju.ui import clusters, doors, playground, results, training  # noqa: E402
 from monju.ui.owner import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
-from monju.ui.rate import MIB, REFUSALS, Rate, Turnstile  # noqa: E402
+from monju.ui.rate import MIB, Rate, Turnstile  # noqa: E402
 from monju.ui.shelf import Shelf  # noqa: E402
 from monju.ui.words import I18N, spoken  # noqa: E402
 
@@ -71,7 +70,7 @@ OPTIONS = {
 
 def build(shelf, owner=None):
     """The whole page on the runs of a shelf: a gr.Blocks, not yet launched. `owner` says who may train (as the environment)."""
-    with gr.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+    with doors.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
             gr.Markdown(I18N("proverb"), elem_id="proverb")
@@ -96,16 +95,6 @@ def waiting(environment=os.environ):
         return max(1, int(environment.get("MONJU_QUEUE") or 64))
     except ValueError:
         raise MonjuError("MONJU_QUEUE says how many may wait for an answer: set it to a number, or not at all (64)") from None
-
-
-def unknown(request, error):
-    """Gradio looks up a function that a visitor names without asking whether there is one."""
-    return JSONResponse({"detail": REFUSALS[404]}, 404)
-
-
-def unreadable(request, error):
-    """FastAPI would send back what it was sent, and fail where that cannot be written as JSON (Infinity)."""
-    return JSONResponse({"detail": REFUSALS[422]}, 422)
 
 
 def fetch(folder, repository):
@@ -136,7 +125,7 @@ def launch(run=None, open_to_all=False, **options):
                                full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size,
                                busy=lambda languages: spoken(languages)("busy"))
         around = {"middleware": [turnstile], "exception_handlers": {
-            KeyError: unknown, FnIndexInferError: unknown, RequestValidationError: unreadable}}
+            KeyError: doors.unknown, FnIndexInferError: doors.unknown, RequestValidationError: doors.unreadable}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:
         raise MonjuError(f"the page cannot be served ({error}): choose another port with GRADIO_SERVER_PORT") from None

@@ -77,17 +77,35 @@ class Turnstile:
     async def __call__(self, scope, receive, send):
         code = self.refusal(scope) if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS") else None
         if code is None:
-            straight = STRAIGHT in scope.get("path", "")
-            self.inside += straight
-            try:
+            if STRAIGHT not in scope.get("path", ""):
                 return await self.app(scope, receive, send)
+            self.inside += 1
+            try:
+                return await self.app(scope, receive, self.refusing_failures(scope, send))
             finally:
-                self.inside -= straight
+                self.inside -= 1
+        await self.refuse(code, scope, send)
+
+    async def refuse(self, code, scope, send):
         told = REFUSALS.get(code) or self.busy(dict(scope["headers"]).get(b"accept-language", b"").decode("latin-1"))
         body = json.dumps({"detail": told, "error": told}).encode()  # where Gradio's page looks, by door
         await send({"type": "http.response.start", "status": code, "headers": [
             (b"content-type", b"application/json"), (b"retry-after", b"1"), (b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
+
+    def refusing_failures(self, scope, send):
+        """A `send` for what is answered past the queue: Gradio has one status, 500, for all that its functions do not take."""
+        refused = False
+
+        async def answer(message):
+            nonlocal refused
+            if message.get("status") == 500:
+                refused = True
+                await self.refuse(422, scope, send)
+            elif not refused:
+                await send(message)
+
+        return answer
 
     def refusal(self, scope):
         """The HTTP status with which a request is refused, or None."""
