@@ -181,14 +181,16 @@ class Tail:
         model = members[0][0] if members else None
         encoder, prefix = (model.base_model, model.base_model_prefix + ".") if members else (guest, "")
         everyone, last = members + [(guest, {})] * (guest is not None), len(encoder.encoder.layer) - 1
-        between = [Layer(encoder.encoder.layer[i], f"{prefix}encoder.layer.{i}", everyone) for i in range(depth, last)]
+        self.between = [Layer(encoder.encoder.layer[i], f"{prefix}encoder.layer.{i}", everyone) for i in range(depth, last)]
         self.last = Layer(encoder.encoder.layer[last], f"{prefix}encoder.layer.{last}", members) if members else None
         self.guest = Layer(guest.encoder.layer[last]) if guest is not None else None
-        self.layers = [*between, *filter(None, (self.last, self.guest))]
-        self.between = between
         heads = [HEADS[model.config.model_type](each) for each, _ in members]
         self.head = [(torch.stack([pair[i].bias.detach() for pair in heads])[:, None],
                       torch.stack([pair[i].weight.detach() for pair in heads]).transpose(1, 2)) for i in (0, 1)] if members else None
+
+    @property
+    def layers(self):
+        return [*self.between, *filter(None, (self.last, self.guest))]
 
     def __call__(self, x, mask):
         logits, length = None, x.shape[2]

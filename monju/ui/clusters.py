@@ -20,7 +20,7 @@ from scipy.special import softmax
 from monju.errors import MonjuError
 from monju.recall import recall
 from monju.ui import cards, words
-from monju.ui.page import LONGEST, MODELS, QUIET
+from monju.ui.page import MODELS, QUIET, typed
 from monju.ui.words import I18N
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -125,7 +125,7 @@ def build(page, tab):
         try:
             name = run or page.shelf.start
             monju, atlas = library.open(name)
-            reading = page.shelf.open(name).read(sentence[:LONGEST])[1]
+            reading = page.shelf.open(name).read(typed(sentence))[1]
         except MonjuError as error:
             raise gr.Error(str(error), print_exception=False) from None
         return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
@@ -266,9 +266,9 @@ def centres(monju):
 
 def stand(monju, atlas, sentence):
     """Where a sentence stands, as it is read; None for nothing typed."""
-    if not (sentence or "").strip():
+    if not typed(sentence).strip():
         return None
-    reading = monju.read([sentence[:LONGEST]])[0]
+    reading = monju.read([typed(sentence)])[0]
     plane = atlas.projections.get("plane")
     return {"reading": reading, "at": places(reading.vector, atlas), "moved": False,
             "off": None if plane is None else float(plane.off(reading.vector[None])[0]),

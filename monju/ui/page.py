@@ -15,6 +15,11 @@ SETTINGS = ("gate", "sharpness", "temperature", "fusion")  # what can be turned 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
+def typed(text):
+    """The sentence of a request: what was typed, or nothing where something else was sent."""
+    return text[:LONGEST] if isinstance(text, str) else ""
+
+
 @dataclass
 class Page:
     """The page's shared parts. `sentence` is the playground's text box, which every tab may fill."""

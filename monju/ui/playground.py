@@ -12,7 +12,7 @@ import gradio as gr
 from monju import fusion
 from monju.errors import MonjuError
 from monju.ui import batch, cards, history, sheet, singles, words, zero
-from monju.ui.page import LONGEST, MODELS, QUIET, SETTINGS, named
+from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
 from monju.ui.words import I18N
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -59,7 +59,7 @@ def build(page, tab):
         say, asked = words.asked(request), dict(request.query_params)
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
-        text = asked.get("text", text)[:LONGEST]
+        text = typed(asked.get("text", text))
         come = [gr.update(choices=runs, value=name), text, name]
         if not shelf.ready(name):
             yield [*come, cards.waiting(say), *[gr.skip()] * 7]
@@ -86,7 +86,7 @@ def build(page, tab):
         """What a run (the one that the page starts on, unless named) says of a sentence: {text, distances {A…},
         alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name}, baseline {the same} or null}."""
         try:
-            return shelf.open(run or shelf.start).read(sentence[:LONGEST])[1].to_json()
+            return shelf.open(run or shelf.start).read(typed(sentence))[1].to_json()
         except MonjuError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -149,9 +149,9 @@ def respond(shelf, name, text, say, settings):
     calm words for a broken run."""
     try:
         opened = shelf.open(name)
-        if not (text or "").strip():
+        if not typed(text).strip():
             return (cards.hint(say), ""), None
-        view, found = opened.read(text[:LONGEST], **settings)
+        view, found = opened.read(typed(text), **settings)
         return (cards.reading(found, view, say), cards.details(found, view, say, opened.alpha(**settings))), sheet.row(found, view)
     except MonjuError as error:
         return (cards.trouble(error, say), ""), None

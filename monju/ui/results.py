@@ -63,7 +63,10 @@ def build(page, tab):
         return sentences(shelf, name, words.asked(request)) if name else gr.skip()
 
     def visit(event: gr.EventData):
-        return event.text, gr.Tabs(selected="playground"), "playground"
+        try:
+            return event.text, gr.Tabs(selected="playground"), "playground"
+        except (AttributeError, TypeError):  # who calls it without a click
+            return [gr.skip()] * 3
 
     def take(kind):
         def make(name, request: gr.Request):

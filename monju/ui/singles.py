@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from monju.errors import MonjuError
 from monju.ui import cards, words
-from monju.ui.page import LONGEST, MODELS, QUIET
+from monju.ui.page import MODELS, QUIET, typed
 from monju.ui.words import I18N
 
 
@@ -32,9 +32,9 @@ def drawn(shelf, name, text, say):
     """The table: every merge and student with its verdict, and which there are not, with the reason."""
     try:
         opened = shelf.open(name)
-        if not (text or "").strip():
+        if not typed(text).strip():
             return ""
-        found, lacking = opened.singles(text[:LONGEST])
+        found, lacking = opened.singles(typed(text))
     except MonjuError as error:
         return cards.trouble(error, say)
     rows = ""

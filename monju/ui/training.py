@@ -309,7 +309,7 @@ def build(page, tab):
         return [*shown(config), preset, *told(config, preset, name), "", gr.update(visible=False), None]
 
     def choose_preset(preset, name):
-        if preset == "custom":
+        if preset not in schema.PRESETS:  # custom, or what no page sends
             return [gr.skip()] * (len(form) + 6)
         return filled(Config(**schema.PRESETS[preset]), preset, name)
 
