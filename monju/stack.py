@@ -18,7 +18,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from monju import backbones, learning
 
 FEW = 3  # sentences up to which each product is read once for all members; with more of them arithmetic is what costs
-BATCH = 12  # sentences in one forward pass at most: about what a core's cache holds
+BATCH, BATCH_IN_BF16 = 12, 32  # sentences in one forward pass at most: about what a core's cache holds; in bf16 calls cost more than products
 SAME = 1e-5  # backbone weights that differ by less, once their adapters are taken off, are one backbone's
 HEADS = {"bert": lambda model: (model.bert.pooler.dense, model.classifier),
          "roberta": lambda model: (model.classifier.dense, model.classifier.out_proj),
@@ -38,6 +38,7 @@ class Stack:
 
     def __init__(self, members, padding, device, guest=None, bf16=False):
         self.padding, self.device = padding, device
+        self.batch = BATCH_IN_BF16 if bf16 else BATCH
         self.count, self.labels = len(members), members[0][0].config.num_labels
         self.cores = torch.get_num_threads() if device.type == "cpu" else 1
         known = [place for place, (model, _) in enumerate(members) if is_known(model)]
@@ -95,7 +96,7 @@ class Stack:
     def _read(self, do, tokens, keep=None):
         out = np.zeros((len(tokens), self.count, self.labels), np.float32)
         few = len(tokens) <= FEW
-        turns = -(-len(tokens) // (BATCH * self.cores))
+        turns = -(-len(tokens) // (self.batch * self.cores))
         size = FEW if few else -(-len(tokens) // (turns * self.cores))  # batches of one size, as many for every core
         batches = backbones.length_batches([len(sentence) for sentence in tokens], size)[::-1]  # the longest first
         groups = self.groups if few else [group for group in self.apart if group[0] or keep]
