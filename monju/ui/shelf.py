@@ -48,7 +48,7 @@ class Opened:
         """The run under these settings; `gate` may also be a way of `combine`. Raises MonjuError for what cannot be."""
         from monju import combine
 
-        if gate is None or gate in gates.TABLE or gate not in combine.TABLE:
+        if not isinstance(gate, str) or gate in gates.TABLE or gate not in combine.TABLE:
             return self.monju.under(**settings, **({} if gate is None else {"gate": gate}))
         way = combine.TABLE[gate]
         if mix := next((name for name, mix in fusion.TABLE.items() if mix is way.mix), None):
