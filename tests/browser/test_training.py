@@ -87,7 +87,7 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     assert not Jobs(folder).running()
     other.click("#resume")
     page.wait_for_selector("#job [data-status=training]")
-    page.wait_for_selector("#job [data-status=finished]", timeout=SLOW)
+    page.wait_for_selector("#job [data-status=finished]", timeout=4 * SLOW)  # a training gives way to all else, the other tests too
     page.wait_for_function("document.querySelector('#runs').innerText.includes('finished')")
 
     page.click("#use")  # every tab follows
