@@ -22,7 +22,6 @@ QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 SENTENCE = "The first hour drags, the second is a small miracle."
 PATIENCE = 120_000  # milliseconds, for a machine that is busy
 SETTLED = 4_000  # milliseconds after which a tab's pictures stand still
-THERE = {"clusters": "#map-side .answer", "training": "#job h3", "results": "#figures .main-svg"}  # a tab's content
 WHOLE = {"start", *TABS}  # states whose picture goes down to the page's end
 
 
@@ -47,7 +46,7 @@ def show(page, state, disagreement):
     """Bring the page into a state: nothing to do for the start, a tab to open, or a sentence to type."""
     if state in TABS:
         page.locator(f"#{state}-button").last.click()
-        page.wait_for_selector(THERE[state], timeout=PATIENCE)
+        page.wait_for_selector(f"#{state}", timeout=PATIENCE)
         page.wait_for_timeout(SETTLED)
     typed = {"typed": SENTENCE, "empty": "", "disagreement": disagreement}.get(state)
     if typed is None:

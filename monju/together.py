@@ -2,7 +2,7 @@
 
 A caller waits for its own answer only. While one batch is being read the next gathers, so that a
 lone visitor is never made to wait for company and a crowd costs little more than one. Where the
-processor computes in bf16 a crowd's sentences are read in it, at less than half the work.
+processor computes in bf16 a crowd's sentences are read in it, in less than half the time.
 Knows nothing of pages or requests.
 """
 

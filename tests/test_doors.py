@@ -144,7 +144,7 @@ def test_how_many_may_wait():
 
 
 def test_what_no_page_sends_past_the_queue_is_refused_without_a_traceback(visitor, closed, capfd):  # noqa: F811
-    """The browser's own functions, too few values, values that an input cannot hold: and what it holds is answered as before."""
+    """The browser's own functions, and too few values; what the page sends is answered as before."""
     _, blocks, _ = closed
     straight = {number: function for number, function in blocks.fns.items() if function.queue is False}
     own = [number for number, function in straight.items() if function.fn is None]

@@ -95,7 +95,7 @@ def build(page, tab):
     page.blocks.load(arrive, sentence, [chosen, sentence, drawn, *whole], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
     # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts who is inside
-    # as they are: Gradio would hand each of eleven values to a thread, a third of its work; the settings' schema checks them
+    # as they are: Gradio would hand each of nine values to a thread, a third of its work; the settings' schema checks them
     plain = {"preprocess": False, "postprocess": False}
     for event in (sentence.change, sentence.submit):
         event(answer, [sentence, chosen, rows, *settings], answered, trigger_mode="always_last", queue=zero.ON, **plain, **QUIET, **MODELS)
