@@ -157,14 +157,15 @@ def test_a_sentence_takes_one_forward_pass_a_core_and_its_embedding_none(ensembl
     assert len(passes) == 2 and found.vectors.shape == (1, 384)
 
 
-def test_batches_hold_little_padding(ensemble, movies, monkeypatch):
+@pytest.mark.parametrize("name, batch, padding", [("stacks", stack.BATCH, 1.15), ("rough", stack.BATCH_IN_BF16, 1.3)])
+def test_batches_hold_little_padding(ensemble, movies, monkeypatch, name, batch, padding):
     from monju import sources
 
     tokens = backbones.encode(ensemble.tokenizer, sources.load(str(movies)).train.texts, 48)
     padded, pad = [], backbones.pad
     monkeypatch.setattr(backbones, "pad", lambda *given: padded.append(pad(*given)) or padded[-1])
-    ensemble.stack.logits(tokens)
-    models = len(ensemble.models)
-    assert sum(ids.numel() for ids, _ in padded) <= 1.15 * models * sum(map(len, tokens))
-    cores = ensemble.stack.cores
-    assert len(padded) == models * cores * -(-len(tokens) // (cores * stack.BATCH))  # every core has as many
+    [(_, _, asked)] = getattr(ensemble, name)
+    asked.logits(tokens)
+    models, cores = len(ensemble.models), asked.cores
+    assert sum(ids.numel() for ids, _ in padded) <= padding * models * sum(map(len, tokens))
+    assert len(padded) == models * cores * -(-len(tokens) // (cores * batch))  # every core has as many
