@@ -201,8 +201,8 @@ class Monju:
     def votes(self, texts, bf16=None):
         """texts [n] → Votes, read in bf16 or not (None: as the run was loaded). Raises MonjuError for an empty sentence.
 
-        In bf16 logits are rough; sentences on which a model or an ensemble is near to a tie are read again in full precision,
-        so that labels are those of full precision.
+        In bf16 logits are rough; a model near to a tie on a sentence reads it again in full precision, and where an ensemble is
+        near to one all do, so that labels are those of full precision.
         """
         texts = [check_text(text) for text in texts]
         if not texts:
@@ -210,11 +210,18 @@ class Monju:
         if not (self.bf16 if bf16 is None else bf16):
             return self._votes(texts, self.stacks)
         found = self._votes(texts, self.rough)
-        if len(near := np.flatnonzero(near_a_tie(self.decide(found)))):
-            again = self._votes([texts[row] for row in near], self.stacks)
+        models, ensembles = near_a_tie(self.decide(found))
+        if len(rows := np.flatnonzero(ensembles)):
+            again = self._votes([texts[row] for row in rows], self.stacks)
             for name in ("vectors", "distances", "posterior", "logits"):
                 if (part := getattr(found, name)) is not None:
-                    part[near] = getattr(again, name)
+                    part[rows] = getattr(again, name)
+        models[rows] = False
+        for places, tokenizer, stack in self.stacks:
+            if len(rows := np.flatnonzero(models[:, places].any(axis=1))):
+                at, wanted = np.ix_(rows, places), models[rows][:, places]
+                again = stack.some_logits(backbones.encode(tokenizer, [texts[row] for row in rows], self.config.max_tokens), wanted)
+                found.logits[at] = np.where(wanted[..., None], again, found.logits[at])
         return found
 
     def _votes(self, texts, stacks):
@@ -290,10 +297,13 @@ def model_key(kind, name):
 
 
 def near_a_tie(found):
-    """Predictions on n sentences → bool [n]: whether of a model's or an ensemble's two best labels neither is ahead by `TIE`."""
-    answers = [*found.logits.swapaxes(0, 1), found.monju, *([] if found.baseline is None else [found.baseline])]
-    best = np.partition(np.stack(answers), -2)
-    return (best[..., -1] - best[..., -2] < TIE).any(axis=0)
+    """Predictions on n sentences → bool [n, models] and [n]: whether of a model's two best labels, and of an ensemble's, neither
+    is ahead by `TIE`."""
+    def near(answers):
+        best = np.partition(answers, -2)
+        return best[..., -1] - best[..., -2] < TIE
+
+    return near(found.logits), near(found.monju) | (False if found.baseline is None else near(found.baseline))
 
 
 def check_text(text):

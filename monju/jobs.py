@@ -350,12 +350,13 @@ def _say(text):
 
 
 def _stand_back():
-    """Those who use the page come first. Linux weighs sessions before it weighs their processes: ours is a session of its own."""
+    """Those who use the page come first. Where a process that is only nice would keep its core for a slice of time, an idle one
+    gives it up as soon as another wakes. Linux weighs sessions before it weighs their processes: ours is a session of its own."""
     os.nice(19)
-    try:
+    with suppress(OSError, AttributeError):  # not allowed, or not Linux
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):  # not there, or not ours to say
         Path("/proc/self/autogroup").write_text("19")
-    except OSError:
-        pass  # not there, or not ours to say
 
 
 def _interrupt(number, frame):

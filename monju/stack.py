@@ -93,6 +93,20 @@ class Stack:
         with one_core_each(self.cores) as do:
             return self._read(do, tokens, keep), np.stack(vectors)
 
+    def some_logits(self, tokens, wanted):
+        """tokens (n lists of ids), wanted bool [n, members] → float32 [n, members, labels]: right where wanted, of the others
+        only what comes along."""
+        out = np.zeros((len(tokens), self.count, self.labels), np.float32)
+        with one_core_each(self.cores) as do:
+            tasks = []
+            for group in self.apart:
+                rows = np.flatnonzero(wanted[:, group[0]].any(axis=1))
+                batches = backbones.length_batches([len(tokens[row]) for row in rows], self.batch)
+                tasks += [do(self._answer, tokens, rows[batch], group, out) for batch in batches]
+            for task in tasks:
+                task.result()
+        return out
+
     def _read(self, do, tokens, keep=None):
         out = np.zeros((len(tokens), self.count, self.labels), np.float32)
         few = len(tokens) <= FEW
@@ -104,7 +118,7 @@ class Stack:
             task.result()
         return out
 
-    def _answer(self, tokens, rows, group, out, keep):
+    def _answer(self, tokens, rows, group, out, keep=None):
         places, ask = group
         ids, mask = (part.to(self.device) for part in backbones.pad([tokens[row] for row in rows], self.padding))
         with torch.inference_mode():

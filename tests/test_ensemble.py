@@ -164,18 +164,22 @@ def test_near_a_tie_is_where_any_answer_could_turn():
               "distances": None, "posterior": None, "alpha": None, "uniform": None, "equal_cost_ensemble": None,
               "logits": np.array([sure, torn, sure, sure]), "monju": np.array([[3, -3], [3, -3], [0.0, 0.1], [3, -3]]),
               "baseline": np.array([[3, -3], [3, -3], [3, -3], [-0.1, 0.0]])}
-    assert near_a_tie(Predictions(**fields)).tolist() == [False, True, True, True]
-    assert near_a_tie(Predictions(**fields | {"baseline": None})).tolist() == [False, True, True, False]
+    models, ensembles = near_a_tie(Predictions(**fields))
+    assert np.argwhere(models).tolist() == [[1, 1]] and ensembles.tolist() == [False, False, True, True]
+    assert near_a_tie(Predictions(**fields | {"baseline": None}))[1].tolist() == [False, False, True, False]
 
 
 def test_in_bf16_labels_are_those_of_full_precision():
     """The run that ships: the tiny one is near a tie everywhere."""
     full, rough = (monju.load(SHIPPED, device="cpu", bf16=bf16) for bf16 in (False, True))
-    texts = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8")) + TEXTS
+    torn = ["the ending tries hard", "this film tries hard", "the music is a mess, and I liked it"]  # two models, and Monju itself
+    texts = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8")) + TEXTS + torn
     one, other = full.predict(texts), rough.predict(texts)
     for name in ("logits", "monju", "baseline"):
         assert (one[name].argmax(axis=-1) == other[name].argmax(axis=-1)).all()
-    near = near_a_tie(rough.decide(rough._votes(texts, rough.rough)))
-    assert 0 < near.sum() < len(texts)
-    np.testing.assert_allclose(other.logits[near], one.logits[near], atol=1e-5)  # read again
-    assert (np.abs(other.logits - one.logits)[~near].max(axis=(1, 2)) > 1e-4).all()
+    models, ensembles = near_a_tie(rough.decide(rough._votes(texts, rough.rough)))
+    assert models[~ensembles].any() and ensembles.any() and not (models.any(axis=1) | ensembles).all()
+    again = models | ensembles[:, None]
+    far = np.abs(other.logits - one.logits).max(axis=2)
+    assert far[again].max() < 1e-5 and far[~again].min() > 1e-5  # these, and only these, are read again
+    np.testing.assert_allclose(other.alpha[ensembles], one.alpha[ensembles], atol=1e-5)

@@ -94,6 +94,19 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
     np.testing.assert_allclose(full.logits(tokens[:3])[0], plain_all(members, tokens[:3]), atol=1e-5)  # whose weights are as they were
 
 
+@pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])
+def test_some_members_are_asked_about_some_sentences(ensemble, adapted, monkeypatch):
+    members = [(expert.model, expert.low_rank if adapted else None) for expert in ensemble.models.values()]
+    together, tokens = Stack(members, 0, CPU, ensemble.clustering.embedder.encoder()), backbones.encode(ensemble.tokenizer, TEXTS, 48)
+    wanted = np.zeros((len(tokens), len(members)), bool)
+    wanted[0, 1] = wanted[2, 1] = wanted[1, 4] = True
+    asked, answer = [], Stack._answer
+    monkeypatch.setattr(Stack, "_answer", lambda self, tokens, rows, group, out, keep=None:
+                        [asked.append((group[0], sorted(rows))), answer(self, tokens, rows, group, out, keep)])
+    np.testing.assert_allclose(together.some_logits(tokens, wanted)[wanted], plain_all(members, tokens)[wanted], atol=1e-5)
+    assert sorted(asked) == [([1], [0, 2]), ([4], [1])]
+
+
 def plain_all(members, tokens):
     return np.stack([plain(model, tokens) for model, _ in members], axis=1)
 
