@@ -94,6 +94,19 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
     np.testing.assert_allclose(full.logits(tokens[:3])[0], plain_all(members, tokens[:3]), atol=1e-5)  # whose weights are as they were
 
 
+def test_bf16_products_come_in_few_sizes(ensemble, monkeypatch):
+    """Each size that is new costs time and memory that is kept."""
+    sizes, linear = set(), stack.linear
+    monkeypatch.setattr(stack, "linear", lambda x, weight, bias: [sizes.add(x.shape[0] if x.dtype == torch.bfloat16 else None),
+                                                                  linear(x, weight, bias)][1])
+    members = [(expert.model, None) for expert in ensemble.models.values()]
+    rough, lengths = Stack(members, 0, CPU, bf16=True), range(2, 47)
+    for length in lengths:
+        rough.logits([[5] * length] * 20)
+    assert None not in sizes and len(sizes) < 30 < len(lengths)
+    assert [stack.round_up(rows) for rows in (1, 16, 17, 255, 256, 1000)] == [16, 16, 32, 256, 256, 1024]
+
+
 @pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])
 def test_some_members_are_asked_about_some_sentences(ensemble, adapted, monkeypatch):
     members = [(expert.model, expert.low_rank if adapted else None) for expert in ensemble.models.values()]
