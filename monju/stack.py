@@ -18,7 +18,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from monju import backbones, learning
 
 FEW = 3  # sentences up to which each product is read once for all members; with more of them arithmetic is what costs
-BATCH, BATCH_IN_BF16 = 12, 32  # sentences in one forward pass at most: about what a core's cache holds; in bf16 calls cost more than products
+BATCH, BATCH_IN_BF16 = 12, 16  # sentences in one forward pass at most: about what a core's cache holds; in bf16 calls cost more than products
 SAME = 1e-5  # backbone weights that differ by less, once their adapters are taken off, are one backbone's
 HEADS = {"bert": lambda model: (model.bert.pooler.dense, model.classifier),
          "roberta": lambda model: (model.classifier.dense, model.classifier.out_proj),
@@ -109,12 +109,21 @@ class Stack:
 
     def _read(self, do, tokens, keep=None):
         out = np.zeros((len(tokens), self.count, self.labels), np.float32)
-        few = len(tokens) <= FEW
-        turns = -(-len(tokens) // (self.batch * self.cores))
-        size = FEW if few else -(-len(tokens) // (turns * self.cores))  # batches of one size, as many for every core
-        batches = backbones.length_batches([len(sentence) for sentence in tokens], size)[::-1]  # the longest first
-        groups = self.groups if few else [group for group in self.apart if group[0] or keep]
-        for task in [do(self._answer, tokens, rows, group, out, keep) for rows in batches for group in groups]:
+        lengths = [len(sentence) for sentence in tokens]
+
+        def batches(cores):
+            """Of one size, as many for each of so many cores, the longest first."""
+            turns = -(-len(tokens) // (self.batch * cores))
+            return backbones.length_batches(lengths, -(-len(tokens) // (turns * cores)))[::-1]
+
+        if len(tokens) <= FEW:
+            tasks = [(rows, group) for rows in backbones.length_batches(lengths, FEW) for group in self.groups]
+        else:
+            groups = [group for group in self.apart if group[0] or keep]
+            even = len(groups) // self.cores * self.cores  # a core has its groups' sentences whole; those left over are cut up
+            tasks = [(rows, group) for rows in batches(1) for group in groups[:even]]
+            tasks += [(rows, group) for rows in batches(self.cores) for group in groups[even:]]
+        for task in [do(self._answer, tokens, rows, group, out, keep) for rows, group in tasks]:
             task.result()
         return out
 
