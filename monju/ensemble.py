@@ -202,7 +202,8 @@ class Monju:
         """texts [n] → Votes, read in bf16 or not (None: as the run was loaded). Raises MonjuError for an empty sentence.
 
         In bf16 logits are rough; a model near to a tie on a sentence reads it again in full precision, and where an ensemble is
-        near to one all do, so that labels are those of full precision.
+        near to one all do, so that labels are those of full precision under the run's own gate and fusion (`under` others an
+        ensemble that is near to a tie decides on rough logits).
         """
         texts = [check_text(text) for text in texts]
         if not texts:
