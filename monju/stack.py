@@ -19,6 +19,7 @@ from monju import backbones, learning
 
 FEW = 3  # sentences up to which each product is read once for all members; with more of them arithmetic is what costs
 BATCH, BATCH_IN_BF16 = 12, 16  # sentences in one forward pass at most: about what a core's cache holds; in bf16 calls cost more than products
+HAS_PACKED_LINEAR = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 SAME = 1e-5  # backbone weights that differ by less, once their adapters are taken off, are one backbone's
 HEADS = {"bert": lambda model: (model.bert.pooler.dense, model.classifier),
          "roberta": lambda model: (model.classifier.dense, model.classifier.out_proj),
@@ -175,7 +176,7 @@ class Encoder:
 def in_bf16(ask):
     """The forward pass of a known encoder with the products of its linear layers in bf16 from now on; all else stays as it is."""
     for product in ask.products if isinstance(ask, Encoder) else ():
-        product.weight, product.bias = product.weight.bfloat16(), product.bias.bfloat16()
+        product.to_bf16()
 
 
 class Trunk:
@@ -244,7 +245,11 @@ class Layer:
         seen = None if mask is None else mask.bool()[:, None, None].repeat(m, 1, 1, 1)
         mixed = scaled_dot_product_attention(query[:, :, :wanted], key, value, seen)
         y = self.norms[0](gather(mixed.transpose(1, 2).reshape(m, n, wanted, hidden)).add_(x[:, :, :wanted]))
-        return self.norms[1](narrow(self.activation(widen(y))).add_(y))
+        if widen.weight.dtype != y.dtype and not widen.low_rank:  # the widest of all values need not become fp32 in between
+            fed = in_few_rows(y, lambda rows: narrow.times(self.activation(widen.times(rows))))
+        else:
+            fed = narrow(self.activation(widen(y)))
+        return self.norms[1](fed.add_(y))
 
 
 class Product:
@@ -253,6 +258,7 @@ class Product:
 
     def __init__(self, parts, members):
         self.bias, self.low_rank = joined([module.bias for module, _ in parts]), None
+        self.linear = linear
         if len(members) == 1:
             self.weight = joined([module.weight for module, _ in parts])
             return
@@ -275,14 +281,32 @@ class Product:
         return y.view(*x.shape[:-1], -1)
 
     def of(self, x):
-        """x Wᵀ + b alone, x [members, rows, in], in the weight's precision."""
-        if self.weight.dtype == x.dtype:
-            return linear(x, self.weight, self.bias)
-        # oneDNN compiles a bf16 product anew, for a millisecond and 0.8 MiB, for every number of rows: let there be few of them
-        members, rows, _ = x.shape
-        few = x.new_zeros(round_up(members * rows), x.shape[-1], dtype=self.weight.dtype)
-        few[: members * rows] = x.reshape(members * rows, -1)
-        return linear(few, self.weight, self.bias)[: members * rows].to(x.dtype).view(members, rows, -1)
+        """x Wᵀ + b alone, x [..., in], in the weight's precision."""
+        return self.times(x) if self.weight.dtype == x.dtype else in_few_rows(x, self.times)
+
+    def times(self, x):
+        """The same, of an x that has the weight's precision."""
+        return self.linear(x, self.weight, self.bias)
+
+    def to_bf16(self):
+        self.weight, self.bias = self.weight.bfloat16(), self.bias.bfloat16()
+        if HAS_PACKED_LINEAR and self.weight.device.type == "cpu":
+            self.linear, self.weight = packed_linear, torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+
+
+def packed_linear(x, weight, bias):
+    """As `linear`, of a weight that was laid out beforehand as oneDNN wants it and not again in every call: an operator of torch's own
+    compiler, with no public name."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def in_few_rows(x, work):
+    """What `work` on bf16 rows [n, in] makes of x [..., in], in x's precision. oneDNN compiles a product anew, for a millisecond and
+    0.8 MiB, for every number of rows: there are few of them, and those too many hold anything."""
+    count = x[..., 0].numel()
+    rows = x.new_empty(round_up(count), x.shape[-1], dtype=torch.bfloat16)
+    rows[:count] = x.reshape(count, -1)
+    return work(rows)[:count].to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def round_up(rows):

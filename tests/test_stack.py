@@ -96,15 +96,26 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
 
 def test_bf16_products_come_in_few_sizes(ensemble, monkeypatch):
     """Each size that is new costs time and memory that is kept."""
-    sizes, linear = set(), stack.linear
-    monkeypatch.setattr(stack, "linear", lambda x, weight, bias: [sizes.add(x.shape[0] if x.dtype == torch.bfloat16 else None),
-                                                                  linear(x, weight, bias)][1])
+    sizes, times = set(), stack.Product.times
+    monkeypatch.setattr(stack.Product, "times", lambda self, x: [sizes.add(x.shape[0] if x.dtype == torch.bfloat16 else None),
+                                                                 times(self, x)][1])
     members = [(expert.model, None) for expert in ensemble.models.values()]
     rough, lengths = Stack(members, 0, CPU, bf16=True), range(2, 47)
     for length in lengths:
         rough.logits([[5] * length] * 20)
     assert None not in sizes and len(sizes) < 30 < len(lengths)
     assert [stack.round_up(rows) for rows in (1, 16, 17, 255, 256, 1000)] == [16, 16, 32, 256, 256, 1024]
+
+
+def test_weights_laid_out_for_the_processor_change_nothing(ensemble, monkeypatch):
+    """Nor does it where torch lacks the operator for them."""
+    members, tokens = [(expert.model, None) for expert in ensemble.models.values()], backbones.encode(ensemble.tokenizer, TEXTS * 4, 48)
+    laid_out = Stack(members, 0, CPU, bf16=True)
+    monkeypatch.setattr(stack, "HAS_PACKED_LINEAR", False)
+    plain = Stack(members, 0, CPU, bf16=True)
+    kinds = [{product.linear for _, ask in each.apart for product in ask.products} for each in (laid_out, plain)]
+    assert kinds == [{stack.packed_linear}, {torch.nn.functional.linear}]
+    np.testing.assert_allclose(laid_out.logits(tokens)[0], plain.logits(tokens)[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])
