@@ -289,6 +289,8 @@ class Product:
         return self.linear(x, self.weight, self.bias)
 
     def to_bf16(self):
+        if self.weight.dtype == torch.bfloat16:
+            return  # a product of few sentences' stack and many sentences' is met twice
         self.weight, self.bias = self.weight.bfloat16(), self.bias.bfloat16()
         if HAS_PACKED_LINEAR and self.weight.device.type == "cpu":
             self.linear, self.weight = packed_linear, torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
