@@ -86,8 +86,9 @@ def answers(url):
 
 
 def state(process):
-    """What the page's process holds: memory in MiB, file handles."""
-    return {"mib": round(process.memory_info().rss / 2**20), "handles": process.num_fds()}
+    """What the page holds: its memory and that of the processes it has started, in MiB, and its file handles."""
+    memory = sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+    return {"mib": round(memory / 2**20), "handles": process.num_fds()}
 
 
 @dataclass

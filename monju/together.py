@@ -1,9 +1,8 @@
 """Together: visitors who ask at the same moment share one forward pass.
 
 A caller waits for its own answer only. While one batch is being read the next gathers, so that a
-lone visitor is never made to wait for company and a crowd costs little more than one. Where the
-processor computes in bf16 a crowd's sentences are read in it, in less than half the time.
-Knows nothing of pages or requests.
+lone visitor is never made to wait for company and a crowd costs little more than one. A crowd may
+be read in another way, that pays for many. Knows nothing of pages or requests.
 """
 
 import threading
@@ -11,18 +10,19 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import replace
 
-CROWD = 4  # callers in one batch from which on it is a crowd: fewer are answered as fast in full precision
+CROWD = 4  # callers in one batch from which on it is a crowd: fewer are answered as fast in the ordinary way
 LARGEST = 64  # sentences in one batch
 
 
 class Together:
-    """Stands before a loaded run: `Together(monju).votes([text])` from any number of threads.
+    """Stands before a loaded run: `Together(monju.votes).votes([text])` from any number of threads.
 
-    There is no thread of its own: of those who wait, whoever comes first reads for all.
+    `read` and `read_crowd` are functions texts [n] → Votes, the latter for `CROWD` callers and more; it may answer None, and the
+    former is asked. There is no thread of its own: of those who wait, whoever comes first reads for all.
     """
 
-    def __init__(self, monju, crowd_in_bf16=False):
-        self.monju, self.crowd_in_bf16 = monju, crowd_in_bf16
+    def __init__(self, read, read_crowd=None):
+        self.read, self.read_crowd = read, read_crowd
         self.waiting, self.reading, self.changed = deque(), False, threading.Condition()
 
     def votes(self, texts):
@@ -54,7 +54,9 @@ class Together:
     def _answer(self, asked):
         """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's answer."""
         try:
-            found = self.monju.votes([text for texts, _ in asked for text in texts], bf16=self.crowd_in_bf16 and len(asked) >= CROWD)
+            all_texts = [text for texts, _ in asked for text in texts]
+            found = self.read_crowd(all_texts) if self.read_crowd and len(asked) >= CROWD else None
+            found = self.read(all_texts) if found is None else found
         except Exception as error:  # raised where it was asked
             if len(asked) == 1:
                 asked[0][1].set_exception(error)

@@ -88,7 +88,7 @@ def run_all(shop, jobs, devices, threads=None):
 def _work(shop, device, threads, todo, reports):
     """A worker's life: take a job, fit it, report; until there is none left, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         while (item := todo.get()) is not None:
@@ -103,7 +103,7 @@ def _work(shop, device, threads, todo, reports):
         reports.put((None, None))
 
 
-def _end_with_parent():
+def end_with_parent():
     """A parent that was killed cannot end its workers: they watch for it."""
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -112,7 +112,7 @@ def serving(run, **environment):
     shelves = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ui, "Shelf", lambda *given: shelves.append(Shelf(*given)) or shelves[-1])
-        for name, value in environment.items():
+        for name, value in {"MONJU_BF16": 0, **environment}.items():  # no process for crowds, where none comes
             patch.setenv(name, str(value))
         app, url, _ = ui.launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     try:
@@ -120,7 +120,7 @@ def serving(run, **environment):
     finally:
         app.blocks.close(verbose=False)
         for shelf in shelves:  # Gradio keeps a closed page until the process ends, and with it the runs that it opened
-            shelf._opened.clear()
+            shelf.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
+
+from monju import backbones
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import load  # noqa: E402
@@ -27,6 +30,14 @@ def test_every_visitor_of_a_crowd_is_answered(served, finish):
     found = finish(load.ordinary(*served, visitors=10, seconds=5))
     assert found["answered"] == found["n"] == 50 and not found["errors"]
     assert found["after"]["handles"] <= found["before"]["handles"] + FEW
+
+
+@pytest.mark.skipif(not backbones.computes_in_bf16(torch.device("cpu")), reason="this processor does not compute in bf16: a page here has no reader")
+def test_a_crowd_is_answered_though_its_reader_is_killed(served, finish):
+    [reader] = [child for child in served[2].children() if "spawn_main" in " ".join(child.cmdline())]
+    reader.kill()
+    found = finish(load.ordinary(*served, visitors=10, seconds=3))
+    assert found["answered"] == found["n"] == 30 and not found["errors"]
 
 
 @dataclass

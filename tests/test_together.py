@@ -25,13 +25,16 @@ class Counting:
     """The real ensemble, with a count of what it was asked, and a door that holds the first batch until the others wait."""
 
     def __init__(self, ensemble):
-        self.ensemble, self.batches, self.in_bf16, self.door = ensemble, [], [], threading.Event()
+        self.ensemble, self.batches, self.crowds, self.door = ensemble, [], [], threading.Event()
 
-    def votes(self, texts, bf16):
+    def votes(self, texts):
         self.batches.append(len(texts))
-        self.in_bf16.append(bf16)
         self.door.wait(60)
-        return self.ensemble.votes(texts, bf16)
+        return self.ensemble.votes(texts)
+
+    def crowd(self, texts):
+        self.crowds.append(len(texts))
+        return self.ensemble.votes(texts)
 
 
 def begun(crowd, together, counting):
@@ -44,7 +47,7 @@ def begun(crowd, together, counting):
 
 def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = Together(counting)
+    together = Together(counting.votes)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         others = [crowd.submit(together.votes, [text]) for text in TEXTS[1:]]
@@ -60,10 +63,11 @@ def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
             np.testing.assert_allclose(getattr(answer, name)[0], getattr(alone, name)[i], atol=1e-5)
 
 
-@pytest.mark.parametrize("others, allowed, wanted", [(5, True, True), (4, True, True), (3, True, False), (5, False, False)])
-def test_a_crowd_alone_is_read_in_bf16_and_where_that_pays(ensemble, others, allowed, wanted):
+@pytest.mark.parametrize("others, ways, crowds, batches", [
+    (5, "crowd", [5], [1]), (4, "crowd", [4], [1]), (3, "crowd", [], [1, 3]), (5, "none", [], [1, 5]), (5, "nobody", [], [1, 5])])
+def test_a_crowd_is_read_in_its_own_way_where_there_is_one_and_it_answers(ensemble, others, ways, crowds, batches):
     counting = Counting(ensemble)
-    together = Together(counting, allowed)
+    together = Together(counting.votes, {"crowd": counting.crowd, "none": None, "nobody": lambda texts: None}[ways])
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         answers = [crowd.submit(together.votes, [text]) for text in TEXTS[1:others + 1]]
@@ -71,13 +75,13 @@ def test_a_crowd_alone_is_read_in_bf16_and_where_that_pays(ensemble, others, all
             pass
         counting.door.set()
         labels = [answer.result(60).logits[0].argmax(axis=-1) for answer in answers]
-    assert counting.in_bf16 == [False, wanted] and first.result(60)
+    assert (counting.crowds, counting.batches) == (crowds, batches) and first.result(60)
     np.testing.assert_array_equal(labels, ensemble.votes(TEXTS[1:others + 1]).logits.argmax(axis=-1))
 
 
 def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = Together(counting)
+    together = Together(counting.votes)
     with ThreadPoolExecutor(3) as crowd:
         first = begun(crowd, together, counting)
         bad, good = crowd.submit(together.votes, [" "]), crowd.submit(together.votes, TEXTS[1:3])
@@ -93,7 +97,7 @@ def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
 def test_a_crowd_in_several_batches_is_wholly_answered(ensemble, monkeypatch):
     monkeypatch.setattr(together_module, "LARGEST", 2)
     counting = Counting(ensemble)
-    together = Together(counting)
+    together = Together(counting.votes)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         answers = [first, *(crowd.submit(together.votes, [text]) for text in TEXTS[1:])]
@@ -109,7 +113,7 @@ def test_nothing_of_it_outlives_it(ensemble):
     """A page opens run after run: what reads for one that was put back must not keep its models."""
     counting = Counting(ensemble)
     counting.door.set()
-    together = Together(counting)
+    together = Together(counting.votes)
     together.votes(TEXTS[:1])
     there = weakref.ref(counting)
     del together, counting

@@ -210,7 +210,7 @@ def test_a_crowd_is_read_in_bf16_where_the_processor_has_it_unless_told_not_to(t
     if variable:
         monkeypatch.setenv("MONJU_BF16", variable)
     opened = Opened(_shelf(tiny_run).monju("tiny"), None)
-    assert opened.crowd_in_bf16 == (wanted and has_it) and not opened.monju.bf16  # a visitor alone is answered in full precision
+    assert bool(opened.reader) == (wanted and has_it) and not opened.monju.bf16  # a visitor alone is answered in full precision
 
 
 @pytest.mark.parametrize("text", ["good " * 20_000, NASTY, "👩‍👩‍👧" * 50, "‮right to left‬", "a{b}%s\0"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from monju import fusion, gates
 from monju.errors import MonjuError
+from monju.reader import Reader
 from monju.run import Run
 from monju.together import Together
 from monju.ui import zero
@@ -24,9 +25,10 @@ class Opened:
 
     def __init__(self, monju, stamp):
         self.monju, self.stamp = monju, stamp
-        self.crowd_in_bf16 = monju.pays_in_bf16 and os.environ.get("MONJU_BF16") != "0"
-        self._alphas = {}
-        self._votes, self._together, self._merging = {}, Together(monju, self.crowd_in_bf16), threading.Lock()
+        for_crowds = monju.pays_in_bf16 and os.environ.get("MONJU_BF16") != "0" and not zero.ON
+        self.reader = Reader(monju.run.path) if for_crowds else None
+        self._together = Together(monju.votes, self.reader and self.reader.votes)
+        self._alphas, self._votes, self._merging = {}, {}, threading.Lock()
 
     def read(self, text, **settings):
         """(the run under these gate and fusion settings, its Reading of a sentence). Raises MonjuError."""
@@ -43,6 +45,11 @@ class Opened:
         if zero.ON:  # a GPU is lent to one visitor's call
             return zero.votes(self.monju, self.stamp, texts)
         return self._together.votes(texts)
+
+    def close(self):
+        """End what runs beside the page for it."""
+        if self.reader:
+            self.reader.close()
 
     def view(self, gate=None, **settings):
         """The run under these settings; `gate` may also be a way of `combine`. Raises MonjuError for what cannot be."""
@@ -189,15 +196,22 @@ class Shelf:
             if found is None or found.stamp != stamp:
                 from monju.ensemble import Monju  # torch comes with it: the page is up before that
 
+                if found is not None:
+                    found.close()
                 found = Opened(Monju.load(path, "cpu" if zero.ON else "auto"), stamp)
             self._opened[name] = found
             while len(self._opened) > KEPT:
-                self._opened.pop(next(iter(self._opened)))
+                self._opened.pop(next(iter(self._opened))).close()
             return found
 
     def monju(self, name):
         """The run's loaded models alone: see `open`."""
         return self.open(name).monju
+
+    def close(self):
+        """Put every run back."""
+        while self._opened:
+            self._opened.popitem()[1].close()
 
     def warm(self):
         """Open the first run in the background, so that it is ready, or nearly, when the first viewer comes."""
@@ -207,6 +221,7 @@ class Shelf:
         try:
             opened = self.open(self.start)
             opened.votes(["ready"])  # a first forward pass is slower than those after it
-            _ = opened.crowd_in_bf16 and opened.monju.rough
+            if opened.reader:
+                opened.reader.start()
         except (MonjuError, RuntimeError):  # the latter of threads that are not to be had any more: the page is ending
             pass  # the first viewer is told
