@@ -124,12 +124,12 @@ class BackboneEmbedder:
 
     def _loaded(self):
         import transformers
-        from monju import backbones, stack
+        from monju import backbones, encoder
 
         if not hasattr(self, "model"):
             device = backbones.pick_device(self.device)
             model = backbones.from_pretrained(transformers.AutoModel, self.name).eval().to(device)
-            self.model = backbones.tokenizer(self.name), model, stack.hidden_states(model), device
+            self.model = backbones.tokenizer(self.name), model, encoder.hidden_states(model), device
         return self.model
 
 

@@ -8,8 +8,9 @@ import transformers
 import monju
 from monju import backbones, stack
 from monju.config import Config
+from monju.encoder import Encoder, is_known
 from monju.experts import Expert, factors
-from monju.stack import Encoder, Stack, hidden_states
+from monju.stack import Stack
 
 TEXTS = ["a quiet triumph", "dull , loud and far too long for what little it has to say", "see it twice !"]
 CPU = torch.device("cpu")
@@ -53,17 +54,7 @@ def test_models_that_share_nothing_answer_as_they_would_alone(family):
     logits, _ = Stack([(model, None) for model in models], 1, CPU).logits(tokens)
     for place, model in enumerate(models):
         np.testing.assert_allclose(logits[:, place], plain(model, tokens), atol=1e-5)
-    assert stack.is_known(models[0]) == (family != "distilbert")
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
-def test_hidden_states_are_the_encoders_own(family):
-    encoder = fresh(family, 0).base_model
-    ids, mask = backbones.pad([[5, 6, 7, 8], [9, 10]], 1)
-    with torch.inference_mode():
-        ours, theirs = hidden_states(encoder)(ids, mask), encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
-    np.testing.assert_allclose(ours[1, :2], theirs[1, :2], atol=1e-5)
+    assert is_known(models[0]) == (family != "distilbert")
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -92,30 +83,6 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
         for one, other in zip(full.logits_and_vectors(asked, pool), rough.logits_and_vectors(asked, pool)):
             assert 0 < np.abs(one - other).max() < 0.02
     np.testing.assert_allclose(full.logits(tokens[:3])[0], plain_all(members, tokens[:3]), atol=1e-5)  # whose weights are as they were
-
-
-def test_bf16_products_come_in_few_sizes(ensemble, monkeypatch):
-    """Each size that is new costs time and memory that is kept."""
-    sizes, times = set(), stack.Product.times
-    monkeypatch.setattr(stack.Product, "times", lambda self, x: [sizes.add(x.shape[0] if x.dtype == torch.bfloat16 else None),
-                                                                 times(self, x)][1])
-    members = [(expert.model, None) for expert in ensemble.models.values()]
-    rough, lengths = Stack(members, 0, CPU, bf16=True), range(2, 47)
-    for length in lengths:
-        rough.logits([[5] * length] * 20)
-    assert None not in sizes and len(sizes) < 30 < len(lengths)
-    assert [stack.round_up(rows) for rows in (1, 16, 17, 255, 256, 1000)] == [16, 16, 32, 256, 256, 1024]
-
-
-def test_weights_laid_out_for_the_processor_change_nothing(ensemble, monkeypatch):
-    """Nor does it where torch lacks the operator for them."""
-    members, tokens = [(expert.model, None) for expert in ensemble.models.values()], backbones.encode(ensemble.tokenizer, TEXTS * 4, 48)
-    laid_out = Stack(members, 0, CPU, bf16=True)
-    monkeypatch.setattr(stack, "HAS_PACKED_LINEAR", False)
-    plain = Stack(members, 0, CPU, bf16=True)
-    kinds = [{product.linear for _, ask in each.apart for product in ask.products} for each in (laid_out, plain)]
-    assert kinds == [{stack.packed_linear}, {torch.nn.functional.linear}]
-    np.testing.assert_allclose(laid_out.logits(tokens)[0], plain.logits(tokens)[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])
