@@ -118,7 +118,7 @@ def launch(run=None, open_to_all=False, **options):
         threading.Thread(target=fetch, args=(shelf.folder, repository), daemon=True).start()
     public = is_public(options.get("server_name"), options.get("share"))
     page = build(shelf, Owner(public=public, open_to_all=open_to_all))
-    shelf.warm()
+    shelf.warm(for_crowds=public)
     leftovers.keep_swept()
     try:
         turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES),

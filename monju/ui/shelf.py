@@ -213,15 +213,16 @@ class Shelf:
         while self._opened:
             self._opened.popitem()[1].close()
 
-    def warm(self):
-        """Open the first run in the background, so that it is ready, or nearly, when the first viewer comes."""
-        threading.Thread(target=self._try).start()  # no daemon: torch aborts where a thread dies in the middle of a load
+    def warm(self, for_crowds=False):
+        """Open the first run in the background, so that it is ready, or nearly, when the first viewer comes; and what reads for
+        crowds, which otherwise is started when the first one comes."""
+        threading.Thread(target=self._try, args=(for_crowds,)).start()  # no daemon: torch aborts where a thread dies in the middle of a load
 
-    def _try(self):
+    def _try(self, for_crowds):
         try:
             opened = self.open(self.start)
             opened.votes(["ready"])  # a first forward pass is slower than those after it
-            if opened.reader:
+            if for_crowds and opened.reader:
                 opened.reader.start()
         except (MonjuError, RuntimeError):  # the latter of threads that are not to be had any more: the page is ending
             pass  # the first viewer is told
