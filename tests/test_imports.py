@@ -22,7 +22,7 @@ HOUSE = """
     jobs estimate
     terminal
     bench
-    together
+    together reader
     compare
     distill
     training
@@ -36,6 +36,7 @@ HOUSE = """
     experts clustering
     gates fusion clusterers embedders projections sources vectors
     stack orders
+    encoder
     backbones dropout learning tables
     config
     hub
