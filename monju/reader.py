@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 
+PATIENCE = 60  # seconds for one answer: who has not answered by then never will
 AGAIN = 60  # seconds from one start to the next, at least: what died for want of memory would soon die again
 
 
@@ -23,26 +24,30 @@ class Reader:
         self._next, self._starting = 0, threading.Lock()  # when it may be started
 
     def start(self):
-        """Begin to load the models, unless they are there, or were begun with less than `AGAIN` ago."""
+        """Begin to load the models, unless they are there, or were begun with less than `AGAIN` ago. Raises OSError where the machine
+        has no room for another process."""
         with self._starting:
             if self._line is not None or time.monotonic() < self._next:
                 return
+            self._next = time.monotonic() + AGAIN
             context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
             line, theirs = context.Pipe()
             self._process = context.Process(target=_read, args=(str(self.path), theirs), daemon=True)
             self._process.start()
             theirs.close()  # the process has its own: when it dies, the line is cut
-            self._line, self._loaded, self._next = line, False, time.monotonic() + AGAIN
+            self._line, self._loaded = line, False
 
     def votes(self, texts):
-        """texts [n] → Votes, or None while there is nobody to ask: the models are not loaded yet, or the process has died (it is
-        started again). Raises what `Monju.votes` would."""
+        """texts [n] → Votes, or None while there is nobody to ask: the models are not loaded yet, or the process has died or hangs
+        (it is started again). Raises what `Monju.votes` would."""
         try:
             self.start()
             if self._line is None or not self._loaded and not self._line.poll():
                 return None
             self._loaded = self._loaded or self._line.recv()
             self._line.send(texts)
+            if not self._line.poll(PATIENCE):
+                raise EOFError
             found = self._line.recv()
         except (EOFError, OSError):
             self.close()

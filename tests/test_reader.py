@@ -52,12 +52,15 @@ def test_a_bad_sentence_is_told_and_the_next_one_answered(opened):
     assert opened.votes(TEXTS[:1]).logits.shape[0] == 1
 
 
-def test_nobody_waits_for_one_that_was_killed_and_it_comes_back(opened, monkeypatch):
+@pytest.mark.parametrize("struck", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
+def test_nobody_waits_for_one_that_was_killed_or_hangs_and_it_comes_back(opened, monkeypatch, struck):
     answered(opened)
     first = psutil.Process(opened._process.pid)
-    first.send_signal(signal.SIGKILL)
+    first.send_signal(struck)
+    monkeypatch.setattr(reader_module, "PATIENCE", 0.2)
     assert opened.votes(TEXTS) is None and opened.votes(TEXTS) is None and gone(first)
     assert opened._line is None  # it waits: what died for want of memory would die again
+    monkeypatch.setattr(reader_module, "PATIENCE", 60)
     monkeypatch.setattr(opened, "_next", 0)
     assert answered(opened).logits.shape[0] == len(TEXTS) and opened._process.pid != first.pid
 

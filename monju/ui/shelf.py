@@ -226,3 +226,5 @@ class Shelf:
                 opened.reader.start()
         except (MonjuError, RuntimeError):  # the latter of threads that are not to be had any more: the page is ending
             pass  # the first viewer is told
+        except OSError:
+            pass  # no room for another process: a crowd is read by the page
