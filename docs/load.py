@@ -4,7 +4,7 @@ Starts the page in a process of its own on loopback and asks as browsers do:
 
 1. a crowd: every visitor, his page open, sends another sentence each second, while a training runs;
 2. a flood beyond that, from many addresses and from one, and how long ordinary service takes to return;
-3. page opens, each a new session that leaves again: memory and file handles of the page's process.
+3. page opens, each a new session that leaves again: memory of the page with the processes it has started, and its file handles.
 
 Every visitor has an address of his own in X-Forwarded-For, as behind a proxy, so that the page's own limits count. In
 the crowd a sentence's time runs from the moment it was due, so that an answer that comes late makes the next one late too.

@@ -198,8 +198,8 @@ class Monju:
         _ = opened.stacks, bf16 and opened.rough  # now, not when the first sentence comes
         return opened
 
-    def votes(self, texts, bf16=None):
-        """texts [n] → Votes, read in bf16 or not (None: as the run was loaded). Raises MonjuError for an empty sentence.
+    def votes(self, texts):
+        """texts [n] → Votes, read in bf16 or not, as the run was loaded. Raises MonjuError for an empty sentence.
 
         In bf16 logits are rough; a model near to a tie on a sentence reads it again in full precision, and where an ensemble is
         near to one all do, so that labels are those of full precision under the run's own gate and fusion (`under` others an
@@ -208,7 +208,7 @@ class Monju:
         texts = [check_text(text) for text in texts]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
-        if not (self.bf16 if bf16 is None else bf16):
+        if not self.bf16:
             return self._votes(texts, self.stacks)
         found = self._votes(texts, self.rough)
         models, ensembles = near_a_tie(self.decide(found))
