@@ -80,6 +80,22 @@ def encode(tokenizer, texts, max_tokens):
     return tokenizer(clipped, truncation=True, max_length=limit, add_special_tokens=True)["input_ids"]
 
 
+def token_counts(tokenizer, texts, max_tokens):
+    """(tokens that each sentence has, those that are read, those read that the backbone does not know): int64 arrays [n].
+
+    Special tokens are not counted. A backbone without an unknown token, such as a byte-level one, knows all.
+    Of a sentence far longer than can be read only as much is counted as `encode` looks at.
+    """
+    limit = min(max_tokens, tokenizer.model_max_length)
+    if not len(texts):
+        return (np.zeros(0, np.int64),) * 3
+    found = tokenizer([text[: limit * 40] for text in texts], truncation=True, max_length=limit, add_special_tokens=True)
+    special = tokenizer.num_special_tokens_to_add()
+    there = [sum(len(part) - special for part in (one, *one.overflowing)) for one in found.encodings]
+    unknown = [0 if tokenizer.unk_token_id is None else ids.count(tokenizer.unk_token_id) for ids in found["input_ids"]]
+    return np.array(there), np.array([len(ids) - special for ids in found["input_ids"]]), np.array(unknown)
+
+
 def length_batches(lengths, size):
     """Indices of `lengths` in batches of `size`, sentences of like length together: little padding."""
     order = np.argsort(lengths, kind="stable")
