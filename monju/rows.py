@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -176,11 +177,13 @@ def read_alike(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+@lru_cache(10_000)
 def clean_label(text: str) -> str:
     """A label's cell without what nobody sees."""
     return " ".join(INVISIBLE.sub("", unicodedata.normalize("NFC", UNPRINTABLE.sub(" ", text))).split())
 
 
+@lru_cache(10_000)
 def spelled(name) -> str:
     """What the spellings of one label have in common."""
     return unicodedata.normalize("NFKC", clean_label(str(name))).casefold()

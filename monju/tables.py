@@ -154,8 +154,8 @@ def of_rows(path, rows, notes) -> Table:
     edges = [{row[at] for _, row in body if "\n" not in row[at]} for at in (0, -1)] if len(header) > 1 else []
     for line, row in body:
         for cell in row:
-            if (lines := cell.count("\n") + 1) > 1 and (lines >= MANY_LINES or swallows(cell.split("\n")[1:], edges)):
-                notes = [*notes, Note("spanning_cell", {"table": path.name, "n": lines, "line": line})]
+            if "\n" in cell and ((n := cell.count("\n") + 1) >= MANY_LINES or swallows(cell.split("\n")[1:], edges)):
+                notes = [*notes, Note("spanning_cell", {"table": path.name, "n": n, "line": line})]
     columns = dict(zip(header, map(list, zip(*(row for _, row in body))))) if body else {name: [] for name in header}
     return Table(path.name, columns, notes=notes[:MOST_NOTES], repeated=repeated(header))
 
