@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -371,6 +373,34 @@ def test_without_the_hub_the_way_out_is_told_quickly(tmp_path, environment):
 def test_a_cached_hub_dataset_needs_no_network(tmp_path, environment):
     printed = offline(tmp_path, HUB_CACHE, **environment)
     assert printed == "['bad', 'good'] ['train 0', 'train 1', 'train 2', 'train 3'] ['test 0', 'test 1'] [1, 0]"
+
+
+def test_a_hub_that_is_down_for_two_at_once_is_asked_again(monkeypatch):
+    import datasets
+
+    from monju import hub
+
+    def down(name):
+        time.sleep(0.2)
+        raise OSError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", down)
+    monkeypatch.setattr(hub, "answers", lambda: False)
+    before, told = datasets.config.HF_HUB_OFFLINE, []
+
+    def ask(wait):
+        time.sleep(wait)
+        try:
+            load("some/thing")
+        except MonjuError as error:
+            told.append(error.note.code)
+
+    asking = [threading.Thread(target=ask, args=(wait,)) for wait in (0, 0.1)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert told == ["hub_unreachable"] * 2 and datasets.config.HF_HUB_OFFLINE == before
 
 
 def test_sentences_kept_aside_leave_training_and_change_nothing_else(movies):
