@@ -6,6 +6,7 @@ messages (the points, the marker, what is lit), so that each changes without the
 
 import base64
 import json
+import shlex
 import threading
 from functools import partial
 from html import escape
@@ -139,7 +140,7 @@ def build(page, tab):
             monju, atlas = library.open(name)
             reading = page.shelf.open(name).read(typed(sentence))[1]
         except MonjuError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(words.Words().plain(error), print_exception=False) from None
         return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
                 "nearest": neighbours(reading.vector, library.texts(name), monju, atlas)}
 
@@ -367,11 +368,10 @@ def summary(monju, atlas, say):
 
 def missing(shelf, name, error, say):
     """A run without a map, or that cannot be shown: what stands in the map's place."""
-    from monju.atlas import command
-
     try:
         run = shelf.run(name)
-        told = say("no_map", command=command(run)) if not (run.path / "map").is_dir() else say("detail", error=str(error))
+        there = (run.path / "map").is_dir()
+        told = say("detail", error=say.error(error)) if there else say("no_map", command=f"python -m monju map {shlex.quote(run.path.name)}")
     except MonjuError:
         told = say("trouble")
     return json.dumps({"missing": told})

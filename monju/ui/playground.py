@@ -94,7 +94,7 @@ def build(page, tab):
         try:
             return shelf.open(run or shelf.start).read(typed(sentence))[1].to_json()
         except MonjuError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(words.Words().plain(error), print_exception=False) from None
 
     whole = [panel, details, *settings, effect, about, told]
     drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)

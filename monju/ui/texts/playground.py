@@ -111,7 +111,7 @@ TEXTS = {
                "リンクはアドレスバーに入りました（ブラウザが許せばコピー済み）。"),
     "column_sentence": ("sentence", "文"),
     "batch": ("Many sentences at once", "まとめて判定"),
-    "batch_lines": ("One sentence a line, at most {most}", "1 行に 1 文、最大 {most} 行"),
+    "batch_lines": ("One sentence a line, at most 2,000", "1 行に 1 文、最大 2,000 行"),
     "batch_file": ("or a CSV or TXT file", "または CSV・TXT ファイル"),
     "batch_run": ("Read them all", "すべて判定"),
     "batch_empty": ("There is no sentence yet: paste some, one a line, or choose a file.",
