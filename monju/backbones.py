@@ -13,6 +13,7 @@ import transformers
 
 from monju import hub
 from monju.errors import MonjuError
+from monju.notes import Note
 
 transformers.logging.set_verbosity_error()  # "classifier.weight MISSING" is what fine-tuning means
 transformers.utils.logging.disable_progress_bar()
@@ -94,6 +95,19 @@ def token_counts(tokenizer, texts, max_tokens):
     there = [sum(len(part) - special for part in (one, *one.overflowing)) for one in found.encodings]
     unknown = [0 if tokenizer.unk_token_id is None else ids.count(tokenizer.unk_token_id) for ids in found["input_ids"]]
     return np.array(there), np.array([len(ids) - special for ids in found["input_ids"]]), np.array(unknown)
+
+
+def token_summary(name, texts, max_tokens):
+    """What a backbone does not read of sentences [n]: {"cut": how many are longer than it reads, "unknown_tokens": the share of
+    tokens that it does not know, "notes": both as Notes, where there are any}."""
+    reads = tokenizer(name)
+    there, read, unknown = token_counts(reads, texts, max_tokens)
+    cut, share, notes = int((there > read).sum()), float(unknown.sum() / max(1, read.sum())), []
+    if cut:
+        notes.append(Note("cut", {"n": cut, "total": len(texts), "limit": min(max_tokens, reads.model_max_length)}))
+    if share:
+        notes.append(Note("unknown_tokens", {"share": share, "backbone": hub_name(name), "n": int((unknown > 0).sum()), "total": len(texts)}))
+    return {"cut": cut, "unknown_tokens": share, "notes": notes}
 
 
 def length_batches(lengths, size):

@@ -1,4 +1,4 @@
-"""The command line: python -m monju train | evaluate | compare | predict | distill | map | sweep | bench | app.
+"""The command line: python -m monju data | train | evaluate | compare | predict | distill | map | sweep | bench | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -57,12 +57,16 @@ def parser():
     train.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     add_settings(train)
 
+    data = commands.add_parser("data", help="what would be read of a source, without training", argument_default=argparse.SUPPRESS)
+    data.set_defaults(command=run_data)
+    data.add_argument("data", metavar="SOURCE", help="a name, a hub dataset, a file or a folder, as for `train --data`")
+    add_settings(data, only=("text_column", "label_column", "domain_column", "label_names", "keep_overlap", "sample", "tuning_size",
+                             "backbone", "max_tokens", "seed"))
+    data.add_argument("--json", action="store_true", help="print JSON")
+
     evaluate = commands.add_parser("evaluate", help="the results table on a labelled source")
     evaluate.set_defaults(command=run_evaluate)
-    evaluate.add_argument("run", metavar="RUN", help="a finished run's folder")
-    evaluate.add_argument("--data", required=True, metavar="SOURCE", help="labelled sentences: their held-out part where there is one")
-    for name in ("text_column", "label_column"):
-        evaluate.add_argument(schema.flag(name), metavar="NAME")
+    add_evaluation_data(evaluate)
     add_device_and_json(evaluate)
 
     predict = commands.add_parser("predict", help="what every model and both ensembles say of sentences")
@@ -75,10 +79,7 @@ def parser():
 
     compare = commands.add_parser("compare", help="every ensemble, gate and merge that the run allows, side by side")
     compare.set_defaults(command=run_compare)
-    compare.add_argument("run", metavar="RUN", help="a finished run's folder")
-    compare.add_argument("--data", required=True, metavar="SOURCE", help="labelled sentences: their held-out part where there is one")
-    for name in ("text_column", "label_column"):
-        compare.add_argument(schema.flag(name), metavar="NAME")
+    add_evaluation_data(compare)
     add_device_and_json(compare)
 
     students = commands.add_parser("distill", help="teach one model what the ensemble of a finished run says")
@@ -139,11 +140,20 @@ def parser():
     return top
 
 
-def add_settings(command, without=()):
-    """One flag per setting of the schema, grouped as the schema groups them."""
-    for title, fields in groupby(dataclasses.fields(schema.Config), key=lambda field: field.metadata["group"]):
+def add_evaluation_data(command):
+    command.add_argument("run", metavar="RUN", help="a finished run's folder")
+    command.add_argument("--data", required=True, metavar="SOURCE", help="labelled sentences: their held-out part where there is one")
+    for name in ("text_column", "label_column"):
+        command.add_argument(schema.flag(name), metavar="NAME")
+    command.add_argument("--keep-trained", action="store_true", help="also count sentences that the run trained on")
+
+
+def add_settings(command, without=(), only=None):
+    """One flag per setting of the schema (or of those in `only`), grouped as the schema groups them."""
+    fields = [field for field in dataclasses.fields(schema.Config) if field.name not in without and (only is None or field.name in only)]
+    for title, fields in groupby(fields, key=lambda field: field.metadata["group"]):
         group = command.add_argument_group(title)
-        for field in (field for field in fields if field.name not in without):
+        for field in fields:
             kind, text = str(field.type), field.metadata["help"]
             if field.default not in (None, dataclasses.MISSING):
                 text += f" [{DEFAULTS.get(str(field.default), field.default)}]"
@@ -214,32 +224,48 @@ def run_sweep(asked):
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_sweep(found)
 
 
-def run_evaluate(asked):
-    from monju import evaluate, gates, sources
+def run_data(asked):
+    from monju import backbones, sources
+    from monju.terminal import print_data
+
+    config = schema.Config(**{name: value for name, value in vars(asked).items() if name not in ("command", "json")})
+    data = sources.load_for(config)
+    reach = backbones.token_summary(config.backbone, data.texts, config.max_tokens)
+    found = {"train": len(data.train.texts), "validation": len(data.validation.texts), "tuning": len(data.tuning.texts) if data.tuning else 0,
+             "classes": data.classes, "overlap": data.overlap, "cut": reach["cut"], "unknown_tokens": reach["unknown_tokens"],
+             "notes": [note.to_json() for note in [*data.notes, *reach["notes"]]]}
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_data(found)
+
+
+def evaluated(asked):
+    """(the run of `evaluate` or `compare`, its labelled sentences, their notes, which are told on standard error)."""
     from monju.ensemble import Monju
+    from monju.recall import evaluation_data
 
     monju = Monju.load(asked.run, asked.device, controls=True)
-    labelled = sources.load_labelled(asked.data, monju.labels, monju.label_names,
-                                     text_column=asked.text_column, label_column=asked.label_column)
+    labelled, notes = evaluation_data(monju.run, asked.data, text_column=asked.text_column, label_column=asked.label_column,
+                                      keep_trained=asked.keep_trained)
+    for note in notes:
+        print(note.text(), file=sys.stderr)
+    return monju, labelled, [note.to_json() for note in notes]
+
+
+def run_evaluate(asked):
+    from monju import evaluate, gates
+
+    monju, labelled, notes = evaluated(asked)
     cost = monju.run.read_json("metrics.json").get("cost")
-    return report(evaluate.table(monju.predict(labelled.texts), labelled.labels, cost, repr(gates.make(monju.config))), asked.json)
+    table = evaluate.table(monju.predict(labelled.texts), labelled.labels, cost, repr(gates.make(monju.config)))
+    return report(table | {"notes": notes}, asked.json)
 
 
 def run_compare(asked):
-    from monju import sources
     from monju.compare import compare
-    from monju.ensemble import Monju
+    from monju.terminal import print_comparison
 
-    monju = Monju.load(asked.run, asked.device, controls=True)
-    labelled = sources.load_labelled(asked.data, monju.labels, monju.label_names,
-                                     text_column=asked.text_column, label_column=asked.label_column)
-    found = compare(monju, labelled.labels, labelled.texts)
-    if asked.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
-    else:
-        from monju.terminal import print_comparison
-
-        print_comparison(found)
+    monju, labelled, notes = evaluated(asked)
+    found = compare(monju, labelled.labels, labelled.texts) | {"notes": notes}
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_comparison(found)
 
 
 def run_predict(asked):

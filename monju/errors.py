@@ -6,4 +6,6 @@ Anything else that escapes is a defect of Monju and keeps its traceback.
 
 
 class MonjuError(Exception):
-    """Bad input or a bad run folder, told in one sentence."""
+    """Bad input or a bad run folder, told in one sentence. `note`: the same as a `notes.Note`, where it has a code."""
+
+    note = None

@@ -8,8 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
-from monju import sources
+import numpy as np
+
+from monju import backbones, sources
 from monju.errors import MonjuError
+from monju.notes import Note, refusal
+from monju.rows import Split, read_alike, twins
 
 KEPT = 2  # runs whose sentences stay in memory
 
@@ -44,3 +48,50 @@ def read_again(run, fingerprint, given=None):
             return data
         errors.append(MonjuError(f"{source} no longer holds the sentences that the run was trained on: bring the same data back"))
     raise errors[0]
+
+
+def evaluation_data(run, source, *, text_column=None, label_column=None, keep_trained=False):
+    """Labelled sentences to evaluate a run on, none of which it trained on: (Split, notes on what was read and left out).
+
+    Of the run's own source they are its held-out part. Of any other, sentences that the run trained on, as a model reads them, are
+    left out; with `keep_trained` they stay and are counted. Raises MonjuError for what cannot be read, and where nothing is left.
+    """
+    own = own_data(run, source)
+    if own and not keep_trained:
+        split, notes = own.validation, [Note("own_source", {"n": len(own.validation.texts)}), *twins(own.validation.texts)]
+    else:
+        notes = []
+        split = sources.load_labelled(source, run.manifest["data"]["labels"], run.manifest["data"]["label_names"],
+                                      text_column=text_column, label_column=label_column, notes=notes)
+        split = without_trained(run, own, split, source, keep_trained, notes)
+    for name in run.config.all_backbones:
+        notes += backbones.token_summary(name, split.texts, run.config.max_tokens)["notes"]
+    return split, notes
+
+
+def own_data(run, source):
+    """The run's Data, where the source holds just that; else None."""
+    try:
+        return read_again(run, run.manifest["data"]["fingerprint"], source)
+    except MonjuError:
+        return None
+
+
+def without_trained(run, own, split, source, keep, notes):
+    """The sentences that the run did not train on (all of them with `keep`); how many there are is noted."""
+    try:
+        data = own or recall(run)
+    except MonjuError:
+        notes.append(Note("trained_unknown"))
+        return split
+    trained = {read_alike(text) for part in (data.train, data.tuning) if part for text in part.texts}
+    fresh = np.array([read_alike(text) not in trained for text in split.texts])
+    n, total = int((~fresh).sum()), len(fresh)
+    if n and keep:
+        notes.append(Note("trained_kept", {"n": n, "total": total}))
+    elif n == total:
+        raise refusal("all_trained", n=n, source=sources.called(source))
+    elif n:
+        notes.append(Note("trained_left_out", {"n": n, "total": total}))
+        return Split([text for text, here in zip(split.texts, fresh) if here], split.labels[fresh])
+    return split

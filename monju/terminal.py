@@ -38,6 +38,16 @@ def print_metrics(metrics):
     wide_enough.print(tables(metrics))
 
 
+def print_data(found):
+    """What was read of a source: the sizes of its parts, its classes, then all notes."""
+    aside = f", {found['tuning']:,} kept aside" if found["tuning"] else ""
+    print(f"{found['train']:,} training sentences, {found['validation']:,} held out{aside}.")
+    total, wide = sum(found["classes"].values()), max(map(len, found["classes"]))
+    for name, n in found["classes"].items():
+        print(f"  {name:{wide}} {n:>9,} {n / total:>7.1%}")
+    print(*(note["text"] for note in found["notes"] if note["code"] != "classes"), sep="\n")
+
+
 def print_bench(found):
     """A bench's report: a row a contender, and how many times faster ours is."""
     rows = {name: found[name] for name in ("ours", "ours_bf16") if name in found} | found["peers"]

@@ -123,13 +123,15 @@ def train(config, out, resume=False, siblings=()):
 
     # 1. the sentences
     data = sources.load_for(config)
-    yield from map(Stage, data.notes)
+    yield from (Stage(note.text()) for note in data.notes)
     if resume and run.manifest["data"]["fingerprint"] != data.fingerprint:
         raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
                          "bring the same data back, or train a new run")
     device = backbones.pick_device(config.device)
-    for name in config.all_backbones:
-        backbones.tokenizer(name)  # what cannot be had is said before the work begins
+    for name in config.all_backbones:  # what cannot be had is said before the work begins
+        notes = backbones.token_summary(name, data.texts, config.max_tokens)["notes"]
+        yield from (Stage(note.text()) for note in notes)
+        data.notes.extend(notes)
 
     # 2. the clusters
     if resume and (run.path / "clustering").exists():
@@ -389,7 +391,7 @@ def facts(data):
     """What the manifest keeps of the data: numbers and names, no sentence."""
     return {"fingerprint": data.fingerprint, "train": len(data.train.texts), "validation": len(data.validation.texts),
             "tuning": len(data.tuning.texts) if data.tuning else 0,
-            "labels": data.labels, "label_names": data.label_names, "overlap": data.overlap, "notes": data.notes}
+            "labels": data.labels, "label_names": data.label_names, "overlap": data.overlap, "notes": [note.to_json() for note in data.notes]}
 
 
 def versions():

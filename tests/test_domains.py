@@ -40,7 +40,7 @@ def test_joined_data_sets_are_domains_and_their_labels_are_matched(tmp_path, sho
     assert sorted(set(data.train.domains)) == sorted([str(shops), str(words)]) and data.labels == [0, 1]
     assert len(data.train.texts) + len(data.validation.texts) == 100 - data.overlap
     unlike = written(tmp_path / "unlike.csv", [(f"so-so, number {i}", label, "") for i in range(10) for label in ("2", "3")])
-    with pytest.raises(MonjuError, match="has the label 2, which .*shops.csv does not know") as error:
+    with pytest.raises(MonjuError, match="unlike.csv has the label 2, which shops.csv does not know: its labels are 0, 1") as error:
         sources.load(f"{shops}+{unlike}")
     assert "\n" not in str(error.value)
 

@@ -35,10 +35,12 @@ HOUSE = """
     run
     experts clustering
     gates fusion clusterers embedders projections sources vectors
+    rows
     stack orders
     encoder
     backbones dropout learning tables
     config
+    notes
     hub
     errors locks
 """

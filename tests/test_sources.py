@@ -51,6 +51,10 @@ def rows_of(part):
     return list(zip(part.texts, part.labels.tolist()))
 
 
+def told(data):
+    return [note.text() for note in data.notes]
+
+
 def refused(*words, source, **options):
     with pytest.raises(MonjuError) as caught:
         load(source, **options)
@@ -69,7 +73,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     assert rows_of(data.validation) == [("grey sky", 0), ("soft bed", 1)]
     assert data.train.labels.dtype == np.int64
     assert (data.labels, data.label_names, data.overlap) == ([0, 1], ["0", "1"], 0)
-    assert data.notes[0] == f"train.{kind}: 6 rows, sentences from column 'sentence', labels from 'label'."
+    assert told(data)[0] == f"train.{kind}: 6 rows, sentences from column 'sentence', labels from 'label'."
 
 
 def test_glue_folder_takes_train_and_dev_and_keeps_stray_quotes(tmp_path):
@@ -117,7 +121,7 @@ def test_sentences_are_cleaned_and_empty_ones_dropped(tmp_path):
     rows += [("   ", 0), (None, 1), ("\x01", 1)]
     data = load(pair(tmp_path, rows, SIX, "jsonl"))
     assert data.train.texts == ["padded", "nul  and break", long, "alone"]
-    assert "train.jsonl: 3 rows with an empty sentence dropped." in data.notes
+    assert "train.jsonl: 3 rows with an empty sentence are dropped." in told(data)
     folder = tmp_path / "csv"
     assert load(pair(folder, [("y" * 200_000, 0), ("z", 1)], SIX, "csv")).train.texts[0] == "y" * 200_000
 
@@ -142,8 +146,8 @@ def test_labels_are_sorted_values(tmp_path, given, labels, classes, kind):
 def test_rows_without_a_label_are_dropped(tmp_path):
     rows = [("a", 1), ("b", -1), ("c", 0), ("d", None), ("e", float("nan"))]
     data = load(pair(tmp_path, rows, SIX, "jsonl"))
-    assert rows_of(data.train) == [("a", 1), ("c", 0)]
-    assert "train.jsonl: 3 rows without a label (empty, or GLUE's -1) dropped." in data.notes
+    assert rows_of(data.train) == [("a", 2), ("b", 0), ("c", 1)] and data.labels == [-1, 0, 1]
+    assert 'train.jsonl: 2 rows without a label ("") are dropped.' in told(data)
     refused("validation.csv has no labels", source=pair(tmp_path / "c", SIX, [("a", -1), ("b", -1)], "csv"))
     refused("no labels", source=pair(tmp_path / "d", [("a", ""), ("b", "")], SIX, "csv"))
 
@@ -158,8 +162,9 @@ def test_unusable_labels_are_refused(tmp_path):
     refused("only one class, 1", source=write(tmp_path / "one.csv", [("a", 1), ("b", 1)]))
     refused("0.5", "whole number", source=write(tmp_path / "half.csv", [("a", 0.5), ("b", 1)]))
     refused("list", "'label'", source=write(tmp_path / "list.jsonl", [("a", [1]), ("b", [0])]))
-    folder = pair(tmp_path / "f", SIX, [("v", 2)])
-    assert "Labels that stand only in validation, so that no model learns them: 2." in load(folder).notes
+    refused("no label in common (0, 1; 2)", source=pair(tmp_path / "g", SIX, [("v", 2)]))
+    folder = pair(tmp_path / "f", SIX, [("v", 2), ("w", 1)])
+    assert "Labels that stand only in validation, so that no model learns them: 2." in told(load(folder))
 
 
 # Splitting, overlap, sampling
@@ -172,7 +177,7 @@ def test_a_file_is_split_in_proportion_and_always_alike(tmp_path):
     assert np.bincount(data.validation.labels).tolist() == [14, 6]
     assert sorted(data.train.texts + data.validation.texts) == sorted(text for text, _ in many(200))
     assert data.validation.texts == load(path, seed=2).validation.texts
-    assert "20 of its sentences are held out" in " ".join(data.notes)
+    assert "20 of its sentences are held out" in " ".join(told(data))
     (tmp_path / "only").mkdir()
     write(tmp_path / "only" / "train.csv", many(200, share=0.3))
     assert load(tmp_path / "only").validation.texts == data.validation.texts
@@ -191,9 +196,9 @@ def test_overlap_is_counted_and_dropped_unless_kept(tmp_path):
     folder = pair(tmp_path, [*SIX, (" GREY Sky ", 0)], [("grey SKY", 0), ("soft bed", 1)])
     data = load(folder)
     assert data.overlap == 1 and rows_of(data.train) == SIX
-    assert data.notes[-1] == "1 training sentences also stand in validation: dropped from training."
+    assert told(data)[-1] == "1 training sentences also stand in validation: dropped from training."
     kept = load(folder, keep_overlap=True)
-    assert kept.overlap == 1 and kept.train.texts[-1] == "GREY Sky" and kept.notes[-1].endswith("kept.")
+    assert kept.overlap == 1 and kept.train.texts[-1] == "GREY Sky" and told(kept)[-1].endswith("kept.")
     refused("nothing to train on", source=pair(tmp_path / "same", SIX, SIX))
     refused("one class to train on", source=pair(tmp_path / "half", SIX, [row for row in SIX if row[1]]))
 
@@ -206,9 +211,9 @@ def test_sample_is_stratified_in_order_and_leaves_validation_whole(tmp_path):
     assert len(data.validation.texts) == 300
     assert data.train.texts == load(folder, sample=10, seed=3).train.texts
     assert data.train.texts != load(folder, sample=10, seed=4).train.texts
-    assert data.notes[-1] == "Sample: 10 of 100 training sentences."
+    assert told(data)[-1] == "Sample: 10 of 100 training sentences."
     everything = load(folder, sample=500)
-    assert len(everything.train.texts) == 100 and "all there are (500 were asked for)" in everything.notes[-1]
+    assert len(everything.train.texts) == 100 and "all there are (500 were asked for)" in told(everything)[-1]
     refused("sample of 1", "2 classes", source=folder, sample=1)
 
 
@@ -239,7 +244,10 @@ def test_fingerprint_tells_rows_labels_and_splits_apart(tmp_path):
     ("a.csv", b'text,label\n"x,1\ny,0\n', ["line 3", "unexpected end of data"]),
     ("a.tsv", b"text\tlabel\nx\t1\ny\n", ["line 3", "1 fields where the header has 2"]),
     ("a.csv", b"text,label\ncaf\xe9,1\n", ["not UTF-8"]),
-    ("a.jsonl", '{"text": "x"}'.encode("utf-16"), ["not UTF-8"]),
+    ("a.jsonl", '{"text": "x"}'.encode("utf-16-le"), ["line 1 is not JSON"]),
+    ("a.json", b'[{"text": "x", "label": 1},\n {"text": }]', ["line 2 is not JSON"]),
+    ("a.json", b'[{"text": "x", "label": 1}, 3]', ["item 2 is not a JSON object"]),
+    ("a.jsonl", b'{"text": "x", "label": 1, "label": 0}', ["'label' twice"]),
     ("a.csv", b"", ["no rows"]),
     ("a.csv", b"text,label\n", ["no rows"]),
     ("a.csv", b"text,label\n ,1\nx,\n", ["no labelled sentences"]),
@@ -280,7 +288,7 @@ def test_load_labelled_matches_by_name_and_refuses_strangers(tmp_path):
     path = write(tmp_path / "a.csv", [("v", "Positive"), ("w", "NEGATIVE")])
     assert load_labelled(path, [0, 1], ["negative", "positive"]).labels.tolist() == [1, 0]
     write(path, [("v", "1"), ("w", "2")])
-    with pytest.raises(MonjuError, match="label 2.*does not know.*0, 1"):
+    with pytest.raises(MonjuError, match="label 2, which the run does not know: its labels are 0 .negative., 1 .positive."):
         load_labelled(path, [0, 1], ["negative", "positive"])
 
 
@@ -342,10 +350,11 @@ def offline(home: Path, code: str, **environment) -> str:
 ASK = """
 import time, datasets
 from monju import sources
+from monju.errors import MonjuError
 time.sleep = lambda _: print("it is tried again")  # as the hub's library does by itself, for half a minute
 for name in ("sst2", "some/thing"):
     try: sources.load(name)
-    except sources.MonjuError as error: print(error)
+    except MonjuError as error: print(error)
 assert not datasets.config.HF_HUB_OFFLINE or {offline}
 """
 
