@@ -1,14 +1,13 @@
 """A job's snapshot, a plan, the list of runs → HTML. Small pure functions; what comes from people or data is escaped.
 
 The curves are drawn here as SVG, not by a chart component: replaced every second, they do not flicker, and take
-their colours from the style sheet, light or dark. Knows nothing of gradio itself.
+their colours from the style sheet, light or dark. Knows nothing of gradio.
 """
 
 import time
 from html import escape
 
 from monju.ensemble import model_key
-from monju.ui.words import bare
 
 DASHES = {"experts": "", "baseline": "7 4", "equal-cost": "2 3"}
 COLOURS = 7
@@ -38,7 +37,7 @@ def job(snapshot, say):
     if snapshot["history"]:
         parts.append('<div class="curves">' + curves(models, "loss", say("t_loss"), 1, say)
                      + curves(models, "held_out_accuracy", say("t_held_out"), 100, say) + "</div>")
-    lines = "\n".join(map(bare, snapshot["log"]))
+    lines = "\n".join(snapshot["log"])
     parts.append(f'<details open><summary>{say("t_log")}</summary><pre class="log">{escape(lines)}</pre></details>')
     return page("".join(parts), say)
 

@@ -24,8 +24,9 @@ from monju.estimate import estimate
 from monju.jobs import Jobs
 from monju.run import digest
 from monju.ui import leftovers, progress, words
+from monju.ui.columns import guessed
 from monju.ui.page import QUIET
-from monju.ui.words import I18N, Said
+from monju.ui.words import I18N, Said, bare
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 SHOWN = ("data", "backbone", "embedder", "clusterer", "k", "subset_size", "finetuning", "epochs", "batch_size", "learning_rate",
@@ -129,29 +130,6 @@ def columns_of(config):
 
     parts = sources.open_source(config.data)
     return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
-
-
-def guessed(columns):
-    """The columns that most likely hold the sentences and the labels: those of a usual name, else that of the longest text and,
-    of the others, that of the fewest different values. Of a single column both are None."""
-    from monju import sources
-
-    def named(usual, fits=lambda values: True):
-        by_name = {name.strip().casefold(): name for name in reversed(columns)}
-        return next((by_name[name] for name in usual if name in by_name and fits(columns[by_name[name]])), None)
-
-    def length(values):
-        return sum(len(str(value)) for value in values[:1000]) / max(1, len(values[:1000]))
-
-    if len(columns) < 2:
-        return None, None
-    text = (named(sources.TEXT_COLUMNS, lambda values: any(" " in str(value).strip() for value in values[:1000]))
-            or max(columns, key=lambda name: length(columns[name])))
-    others = [name for name in columns if name != text]
-    label = named(sources.LABEL_COLUMNS)
-    if label in (None, text):
-        label = min(others, key=lambda name: (len(set(map(str, columns[name][:1000]))) < 2, len(set(map(str, columns[name][:1000])))))
-    return text, label
 
 
 def previewed(config, columns, say):
@@ -263,7 +241,9 @@ def build(page, tab):
 
     def seen_by_all():
         """The job as anyone may see it: the log, which may name files of this machine, only where everyone is the owner."""
-        return jobs.snapshot() | ({} if owner.everyone else {"log": []})
+        snapshot = jobs.snapshot()
+        named = {"reason": bare(str(snapshot.get("reason", ""))), "log": [bare(line) for line in snapshot.get("log", [])]}
+        return snapshot | named | ({} if owner.everyone else {"log": []})
 
     def look_at_job(before, say):
         snapshot = seen_by_all()

@@ -26,7 +26,7 @@ I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()} for 
 # what the command line's errors name → what the page has in its place
 FLAGS = {**{schema.flag(name): f"setting_{name}" for name in schema.Config.__dataclass_fields__},
          "--out": "t_name", "--resume": "t_resume"}
-FLAG = re.compile(r"(--[a-z][a-z0-9-]*)(?: ([\w.,+/-]*\w))?")
+FLAG = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!-)[\w.,+/-]*\w))?")
 COMMAND = re.compile(r"`python -m monju (\w+)([^`]*)`")
 # a path: absolute, from here (./ ../ ~/ .folder/), in a folder that is here, or one that ends like a file of data; else
 # owner/name is a repository's, and yes/no/both a label. What stands before it must not be part of an address
@@ -60,7 +60,10 @@ class Words:
 
     def note(self, note):
         """A Note in the page's language; one that is a string (an old run's) as it is. HTML."""
-        return Html(escape(self.without_flags(bare(note.text(self.language))))) if isinstance(note, Note) else self._english(str(note))
+        if not isinstance(note, Note):
+            return self._english(str(note))
+        values = {name: named(value) if isinstance(value, str) else value for name, value in note.values.items()}
+        return Html(escape(self.without_flags(Note(note.code, values).text(self.language))))
 
     def error(self, error):
         """A MonjuError, or its text, for a visitor: with the form's labels in place of flags and names in place of paths, without
@@ -111,6 +114,11 @@ class Words:
         """["AB", "BC", "CA"] → "AB, BC and CA". Not escaped."""
         *first, last = items
         return self("and").join(filter(None, [self("comma").join(first), last]))
+
+
+def named(value):
+    """A note's value with a name in place of a path."""
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if re.match(r"[/~]|[A-Za-z]:[/\\]|\.{1,2}[/\\]", value) else bare(value)
 
 
 def bare(text):

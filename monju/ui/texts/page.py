@@ -26,5 +26,6 @@ TEXTS = {
     "detail": ("What was found: {error}.", "原因：{error}"),
     "no_sentences": ("needs the training sentences, which are not here", "学習文が必要ですが、ここにはありません"),
     "and": (" and ", "と"),
+    "stop": (".", "。"),
     "comma": (", ", "、"),
 }
