@@ -7,7 +7,6 @@ readings or layout.
 
 import os
 import re
-import tempfile
 from html import escape, unescape
 
 import gradio as gr
@@ -31,7 +30,9 @@ COMMAND = re.compile(r"`python -m monju (\w+)([^`]*)`")
 # a path: absolute, from here (./ ../ ~/ .folder/), in a folder that is here, or one that ends like a file of data; else
 # owner/name is a repository's, and yes/no/both a label. What stands before it must not be part of an address
 ENDED = r"[^\s'\"`,;:()<>|]"
-PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\][^\s'\"`,;:()<>|]*")
+APART = r"'\"`,;:()<>|"
+PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\]"
+                  rf"(?:[^\s{APART}]| (?=[^{APART}/\\]*[^\s{APART}/\\][/\\]))*")  # with the blanks in its folders' names
 FILE = re.compile(r".*\.(csv|tsv|jsonl?|parquet|npz|txt|safetensors)")
 GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)  # what `recall` says of a run without sentences
 
@@ -123,10 +124,6 @@ def named(value):
 
 def bare(text):
     """A text with names in place of paths: where a file stands on the server is nobody's business."""
-    for folder in {os.getcwd(), os.path.expanduser("~"), tempfile.gettempdir(), os.environ.get("MONJU_RUNS", "")}:
-        if len(folder) > 1:  # they may have blanks, at which a path would seem to end
-            text = text.replace(folder.rstrip("/") + "/", "./")
-
     def name(found):
         whole, first = found[0].rstrip("/\\."), found[1]
         here = not first or first[0] in ".~" or first.endswith(":") or FILE.fullmatch(whole) or os.path.isdir(first)
