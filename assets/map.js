@@ -1,5 +1,5 @@
 // The map: draws what monju/ui/clusters.py tells. The points are drawn once; a marker that moves restyles its own traces
-// alone, so that zoom stays. Runs as a gr.HTML's js_on_load, with `element`, `trigger`, `props`, `server` and `watch`.
+// alone, so that zoom stays. Runs as a gr.HTML's js_on_load, with `element`, `props` and `watch`.
 const root = element.querySelector('.map'), plot = root.querySelector('.map-plot'), tip = root.querySelector('.map-tip')
 const note = root.querySelector('.map-note'), about = root.querySelector('.map-about')
 const PALETTE = ['#d55e00', '#0072b2', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#8a8a00']
@@ -165,8 +165,7 @@ function ask(x, y) {
   follow(false)
   asking ??= setTimeout(() => {
     asking = null
-    const [x, y] = state.marker.at.plane
-    trigger('move', { x, y })
+    window.monjuAsk.wish(state.marker.at.plane)
   }, 60)
 }
 
@@ -208,23 +207,30 @@ function settle() {
   pin.title = state.marker.text ?? ''
 }
 
-async function hover(point) {
+let resting
+function hover(point) {
   const i = point?.customdata
   if (i === undefined || typeof i !== 'number') return
   const { groups, rows, say, run } = state.data
+  state.pointed = point
   const facts = ['label', 'cluster'].map(by => groups[by].names[groups[by].of[i]]).join(' · ')
   const row = say.row.replace('#', rows[i])
-  const tell = text => { tip.textContent = `${text ? text + '\n' : ''}${facts} · ${row}` }
-  tell(state.texts.get(i))
+  const sentence = state.texts.get(i)
+  tip.textContent = `${sentence ? sentence + '\n' : ''}${facts} · ${row}`
   tip.hidden = false
   tip.style.left = `${Math.min(point.xaxis._offset + point.xaxis.l2p(point.x) + 12, plot.clientWidth - 270)}px`
   tip.style.top = `${point.yaxis._offset + point.yaxis.l2p(point.y) + 12}px`
   tip.dataset.place = i
-  if (!state.texts.has(i)) {
-    const text = await server.told([run, i])
-    state.texts.set(i, text)
-    if (tip.dataset.place === String(i)) tell(text)
-  }
+  clearTimeout(resting)
+  if (state.data.readable && !state.texts.has(i)) resting = setTimeout(() => window.monjuAsk.pointer([run, i, Date.now()]), 40)
+}
+
+// the answer to a question about the pointer
+function told(text) {
+  const [run, i, , sentence] = JSON.parse(text)
+  if (run !== state.data?.run) return  // of the map before
+  state.texts.set(i, sentence)
+  if (tip.dataset.place === String(i) && !tip.hidden) hover(state.pointed)
 }
 
 async function start() {
@@ -237,12 +243,13 @@ async function start() {
   if (state.data.missing) { note.hidden = false; note.innerHTML = state.data.missing; return }
   if (!state.data.maps[state.projection] || state.run !== state.data.run) state.projection = Object.keys(state.data.maps)[0]
   if (!state.data.groups[state.colour]) state.colour = 'cluster'
-  state.run = state.data.run
+  state.run = root.dataset.run = state.data.run
   await draw()
 }
 
 window.monjuMap = {
   mark,
+  tell: told,
   light: text => { state.lit = text ? JSON.parse(text) : []; draw() },
   project: name => { if (state.data?.maps?.[name]) { state.projection = name; draw() } },
   colour: name => { if (state.data?.groups?.[name]) { state.colour = name; draw() } },

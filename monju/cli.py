@@ -317,9 +317,11 @@ def tell_progress(text):
 def typed():
     """The lines of standard input."""
     try:
-        lines = sys.stdin.read().splitlines()
+        lines = sys.stdin.read().split("\n")  # not splitlines, which also cuts inside a line, at form feeds and the like
     except UnicodeDecodeError:
         raise MonjuError("standard input is not UTF-8: convert it first") from None
+    if not lines[-1]:
+        lines.pop()  # what follows the last line's end
     if not lines:
         raise MonjuError("there is no sentence on standard input: give one a line")
     return lines

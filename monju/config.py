@@ -55,7 +55,7 @@ class Config:
     # fine-tuning, the same for every model of the run
     backbone: str = option("all-MiniLM-L6-v2", "pretrained encoder: a hub name, a folder or an installed package's",
                            group="fine-tuning")
-    backbones: str | None = option(None, "a backbone for each expert, in their order, with commas between (all have --backbone)",
+    backbones: str | None = option(None, "a backbone for each expert, in their order, with commas between (all have the same)",
                                    group="fine-tuning")
     orders: str = option("buckets", "the order in which the models meet their sentences, one for all or, with commas between, one "
                          "for each: buckets (of like length, in random order), shuffled, short-to-long, easy-to-hard, by-cluster",

@@ -221,18 +221,6 @@ def imdb() -> Parts:
 SOURCES = {"sst2": sst2, "rotten-tomatoes": rotten_tomatoes, "imdb": imdb}
 
 
-def load_texts(path) -> list[str]:
-    """The sentences of a file without labels: its text column, or its only column, header included if it is no name."""
-    table = read_table(Path(path))
-    if len(table.columns) == 1:
-        [(header, values)] = table.columns.items()
-        named = str(header).strip().casefold() in TEXT_COLUMNS
-        values = values if named else [header, *values]
-    else:
-        values = table.columns[find_column(table, None, TEXT_COLUMNS, "--text-column", [])]
-    return [UNPRINTABLE.sub(" ", str(value or "")).strip() for value in values]
-
-
 def open_source(source) -> Parts:
     """A source by its name in SOURCES, by path, or by hub id, in this order: `sst2` is the hub's, `./sst2` a folder."""
     name = os.fspath(source)

@@ -205,6 +205,10 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?\s*%?", re.IGNORECASE | re.ASCII)
+
+
 def no_formula(value):
-    """A cell as a spreadsheet may have it: text that it would run as a formula starts with an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in tuple("=+-@\t\r") else value
+    """A cell as a spreadsheet may have it: text that it would run as a formula starts with an apostrophe; a number stays one."""
+    runs = isinstance(value, str) and (value.lstrip()[:1] in tuple("=+-@") or value[:1] in tuple("\t\r"))
+    return f"'{value}" if runs and not NUMBER.fullmatch(value.strip()) else value

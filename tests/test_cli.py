@@ -102,6 +102,13 @@ def test_predict_reads_sentences_from_standard_input(tiny_run, capsys, monkeypat
     assert [reading["text"] for reading in json.loads(out)] == ["zeroth", "first", "second"]
 
 
+def test_a_sentence_on_standard_input_ends_at_line_breaks_alone(tiny_run, capsys, monkeypatch):
+    text = "not good\x0cbut great\nsecond, dull\u2028(until the end)\nthird\x85with NEL"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    out, _ = ran(["predict", tiny_run, "-", "--json"], capsys)
+    assert len(json.loads(out)) == 3
+
+
 def test_predict_reads_a_sentence_of_100_000_characters(tiny_run, capsys):
     [reading] = json.loads(ran(["predict", tiny_run, "great " * 17_000, "--json"], capsys)[0])
     assert np.isfinite(reading["monju"]["logits"]).all()

@@ -178,10 +178,10 @@ def test_a_long_file_is_read(tmp_path, lines):
 
 
 def test_a_file_of_far_too_many_sentences_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch.sources, "load_texts", None)
+    monkeypatch.setattr(batch.tables, "decoded", None)
     (file := tmp_path / "long.csv").write_bytes(b"a\n" * (batch.MOST_BYTES // 2 + 1))
     with pytest.raises(MonjuError, match="larger than 8 MB"):
-        batch.sentences("", str(file), lambda key, error: error)
+        batch.rows_of("", str(file))
 
 
 def test_a_huge_sentence_is_cut_where_the_run_cuts(tiny_run):
@@ -189,12 +189,16 @@ def test_a_huge_sentence_is_cut_where_the_run_cuts(tiny_run):
     assert reading.monju.name in ("negative", "positive")
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+x", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
+@pytest.mark.parametrize("cell", ["=1+1", "+1+1", "-1+x", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
 def test_no_cell_of_a_csv_is_a_formula(cell):
     """Neither where a sentence stands nor in a heading made of a label's name."""
     [heads, row] = list(csv.reader(io.StringIO(sheet.to_csv([{"text": cell, cell: 0.5}]), newline="")))
     assert row == ["'" + cell, "0.5"] and heads == ["text", "'" + cell]
     assert tables.no_formula(-0.1) == -0.1 and tables.no_formula("a film") == "a film"
+    for number in ("-1", "+3.5", "-0.5e3", "-1,5", "+.5", "-12 %", "−1", " -1"):
+        assert tables.no_formula(number) == number
+    for formula in ("-1+2", "--1", "-", "-1e", "+A1", "-1 2"):
+        assert tables.no_formula(formula) == "'" + formula
 
 
 # ---- nothing outside --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from monju.errors import MonjuError
-from monju.sources import load, load_labelled, load_texts, split, stratified
+from monju.sources import load, load_labelled, split, stratified
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -411,10 +411,3 @@ def test_sentences_kept_aside_leave_training_and_change_nothing_else(movies):
     assert parted.validation.texts == whole.validation.texts and whole.tuning is None
     with pytest.raises(MonjuError, match="at most half"):
         load(movies, tuning_size=61)
-
-
-def test_a_list_without_labels_is_read(tmp_path):
-    (tmp_path / "named.tsv").write_text("id\tReview\n1\ta quiet triumph\n")
-    (tmp_path / "bare.csv").write_text("a quiet triumph\ndull\n")
-    assert load_texts(tmp_path / "named.tsv") == ["a quiet triumph"]
-    assert load_texts(tmp_path / "bare.csv") == ["a quiet triumph", "dull"]

@@ -8,11 +8,13 @@ import shlex
 import pytest
 
 from monju import config as schema
+from monju import sources
 from monju.cli import parser
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.jobs import Jobs
 from monju.ui import gr, progress, training
+from monju.ui.columns import guessed
 from monju.ui.texts.training import SETTINGS
 from monju.ui.words import TEXTS, Words
 
@@ -64,15 +66,47 @@ def test_bad_json_is_told(text):
         training.loaded(text)
 
 
-def test_an_upload_is_kept_beside_the_runs_under_a_safe_name(tmp_path):
-    upload = tmp_path / "My data; <b>.csv"
+def test_an_upload_is_kept_beside_the_runs_under_its_own_name(tmp_path):
+    upload = tmp_path / "レビュー 2024; é+1.CSV"
     upload.write_text("text,label\ngood,1\nbad,0\n")
     place = training.kept(upload, tmp_path / "runs")
-    assert re.fullmatch(r".*/runs/\.uploads/My-data-b-[0-9a-f]{12}\.csv", place)
-    assert training.kept(upload, tmp_path / "runs") == place and open(place).read() == upload.read_text()
+    assert re.fullmatch(r"\.uploads/[0-9a-f]{12}/レビュー 2024; é\+1\.csv", place)
+    assert training.kept(upload, tmp_path / "runs") == place and (tmp_path / "runs" / place).read_text() == upload.read_text()
+    config = training.placed(Config(data=place), tmp_path / "runs")
+    assert config.data == str(tmp_path / "runs" / place) and sources.open_source(config.data).train.columns["text"] == ["good", "bad"]
+    for other in ("sst2", "../x.csv", ".uploads/../../x.csv", "/etc/passwd"):
+        assert training.placed(Config(data=other), tmp_path / "runs").data == other
     (tmp_path / "x.pkl").write_text("")
     with pytest.raises(MonjuError, match="kind"):
         training.kept(tmp_path / "x.pkl", tmp_path / "runs")
+
+
+@pytest.mark.parametrize("name, own", [
+    ("../../etc/a.csv", "-..-etc-a.csv"), ("a\0b\u202ec.csv", "abc.csv"), (".csv", "data.csv"), ("...hidden.tsv", "hidden.tsv"),
+    ('a:b|"c"?.csv', "a-b--c--.csv"), ("か\u3099.csv", "が.csv"), ("映" * 200 + ".csv", "映" * 40 + ".csv")])
+def test_a_name_of_an_upload_is_safe_and_still_its_own(name, own):
+    assert training.own_name(name) == own and len(own.encode()) <= 128
+
+
+def test_the_command_names_no_place_outside_where_it_is_typed(tmp_path, monkeypatch):
+    place = ".uploads/3f2a/レビュー 1.csv"
+    monkeypatch.chdir(tmp_path)
+    inside = shlex.split(training.command(Config(data=place), "laptop", tmp_path / "trained", "mine"))
+    assert inside[inside.index("--out") + 1] == "trained/mine" and inside[inside.index("--data") + 1] == f"trained/{place}"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    outside = training.command(Config(data=place), "laptop", tmp_path / "trained", "mine")
+    assert "--out mine" in outside and ".." not in outside and str(tmp_path) not in outside
+
+
+@pytest.mark.parametrize("columns, found", [
+    ({"review": ["a quiet triumph", "dull and long"], "opinion": ["good", "bad"]}, ("review", "opinion")),
+    ({"opinion": ["good", "bad", "bad"], "id": ["1", "2", "3"], "review": ["a quiet triumph", "dull and long", "fine"]}, ("review", "opinion")),
+    ({"Label": [1, 0], "Text": ["a film", "a b"], "notes": ["very long notes indeed", "here"]}, ("Text", "Label")),
+    ({"sentence": [1, 2, 3], "text": ["a film", "a b", "c d"], "stars": [3, 3, 3], "mood": ["x", "y", "y"]}, ("text", "mood")),
+    ({"only": ["a film"]}, (None, None))])
+def test_the_likeliest_columns_are_guessed(columns, found):
+    assert guessed(columns) == found
 
 
 def line(model, step, held_out=None):
@@ -109,10 +143,18 @@ def test_sizes_and_clocks():
 
 
 def test_a_source_is_previewed(movies):
-    html = progress_text = training.previewed(Config(data=str(movies)), SAY)
-    assert "120 training sentences, columns text, label" in html and "0 60, 1 60" in progress_text
-    with pytest.raises(MonjuError, match="nothing"):
-        training.previewed(Config(data=str(movies), text_column="nothing"), SAY)
+    config = Config(data=str(movies))
+    columns = training.columns_of(config)
+    html, fine = training.previewed(config, columns, SAY)
+    assert fine and "120 training sentences, columns text, label" in html and "0 60, 1 60" in html
+    assert html.count('<th scope="row"') == 3 and str(movies.parent) not in html
+    html, fine = training.previewed(Config(data=str(movies), text_column="nothing"), columns, SAY)
+    assert not fine and "nothing" in html and "--text-column" not in html and html.count('<th scope="row"') == 3
+
+
+def test_what_a_job_says_names_no_place():
+    html = progress.job(snapshot(status="failed", reason="the disk that holds /srv/app/trained/x is full: use --sample 4"), SAY)
+    assert "holds x is full: use “Sample: 4”" in html and "/srv" not in html
 
 
 def test_nothing_is_started_by_a_snapshot(tmp_path):

@@ -1,6 +1,7 @@
 """The page without a browser: what is drawn from a reading, the two languages, the run on show, the endpoint."""
 
 import ast
+import csv as csv_format
 import io
 import os
 import re
@@ -21,6 +22,7 @@ from monju import backbones, fusion, gates
 from monju.config import Config
 from monju.ensemble import Monju, Reading
 from monju.errors import MonjuError
+from monju.notes import Note
 from monju.run import Run
 from monju.ui import OPTIONS, ROOT, batch, build, cards, gr, history, launch, playground, sheet, words
 from monju.ui.shelf import Opened, Shelf
@@ -358,18 +360,67 @@ def test_many_sentences_are_read_with_progress(tiny_run, tmp_path):
     lines = "\n\n".join(f"a film number {i}" for i in range(40))
     steps = list(batch.answers(shelf, "tiny", lines, None, SAY, own))
     assert len(steps) == 3 and "32 of 40" in steps[1][0] and "40 sentences read" in steps[-1][0]
-    assert len(pd.read_csv(io.StringIO(steps[-1][2]))) == 40
+    assert pd.read_csv(io.StringIO(steps[-1][2]))["monju"].notna().tolist() == [i % 2 == 0 for i in range(79)]
     (tmp_path / "list.csv").write_text("text,stars\n\"one, two\",3\nthree,4\n")
     (tmp_path / "plain.csv").write_text("a quiet triumph\ndull\n")
     (tmp_path / "lines.txt").write_text("a quiet triumph\n\ndull\n", encoding="utf-8-sig")
-    assert batch.sentences("", str(tmp_path / "list.csv"), SAY) == ["one, two", "three"]
-    assert batch.sentences("", str(tmp_path / "plain.csv"), SAY) == ["a quiet triumph", "dull"]
-    assert batch.sentences(None, str(tmp_path / "lines.txt"), SAY) == ["a quiet triumph", "dull"]
+    assert batch.rows_of("", str(tmp_path / "list.csv"))[0] == ["one, two", "three"]
+    assert batch.rows_of("", str(tmp_path / "plain.csv"))[0] == ["a quiet triumph", "dull"]
+    assert batch.rows_of(None, str(tmp_path / "lines.txt"))[0] == ["a quiet triumph", "", "dull"]
+
+
+# cases/16_lines.txt, 17_batch_ids.csv, 18_batch_header.csv, 45_minus_one_one.csv, in small
+def batched(run, folder, name, content, say=SAY):
+    """(status as text, the CSV's rows) of a file that was uploaded to the batch."""
+    (folder / name).write_text(content, encoding="utf-8", newline="")
+    *_, (status, _, csv, _) = batch.answers(_shelf(run), "tiny", "", str(folder / name), say, {})
+    return text_of(status), list(csv_format.DictReader(io.StringIO(csv, newline="")))
+
+
+def test_a_line_ends_at_line_breaks_alone(tiny_run, tmp_path):
+    text = "not good\x0cbut great\nsecond, dull\u2028(until the end)\r\nthird\x85with NEL\rfourth\n"
+    assert batch.split(text) == ["not good\x0cbut great", "second, dull\u2028(until the end)", "third\x85with NEL", "fourth"]
+    status, rows = batched(tiny_run, tmp_path, "lines.txt", text)
+    assert len(rows) == 4 and "4 sentences read" in status and rows[1]["text"] == "second, dull\u2028(until the end)"
+
+
+def test_every_row_has_its_row_with_its_own_cells_in_order(tiny_run, tmp_path):
+    status, rows = batched(tiny_run, tmp_path, "ids.csv",
+                           "id,review,monju,delta\n101,a quiet triumph,x,-1\n102,,y,+3.5\n103,dull and long,z,-0.5e3\n104,warm,=1+1,007\n")
+    assert list(rows[0])[:5] == ["id", "review", "given_monju", "delta", "monju"] and "text" not in rows[0]
+    assert [row["id"] for row in rows] == ["101", "102", "103", "104"]
+    assert [row["delta"] for row in rows] == ["-1", "+3.5", "-0.5e3", "007"]  # numbers, no formulas
+    assert [row["given_monju"] for row in rows] == ["x", "y", "z", "'=1+1"]
+    assert [bool(row["monju"]) for row in rows] == [True, False, True, True] and rows[1]["review"] == ""
+    assert "3 sentences read" in status and "column “review”" in status and "Rows without a sentence: 1." in status
+
+
+@pytest.mark.parametrize("content, column, texts, told", [
+    ("tweet\na quiet triumph\n\ntwo hours gone\n", "tweet", ["a quiet triumph", "", "two hours gone"], "“tweet” was taken for the column’s heading"),
+    ("a quiet triumph\ntwo hours gone\n", "text", ["a quiet triumph", "two hours gone"], "“a quiet triumph”, was taken for a sentence"),
+    ("Text\nfine film\ndull\n", "Text", ["fine film", "dull"], "2 sentences read"),
+    ("nr;opinion\n1;a quiet triumph\n2;two hours gone\n", "opinion", ["a quiet triumph", "two hours gone"], "column “opinion”")])
+def test_how_a_header_was_taken_is_told(tiny_run, tmp_path, content, column, texts, told):
+    status, rows = batched(tiny_run, tmp_path, "list.csv", content)
+    assert [row[column] for row in rows] == texts and told in status
+
+
+def test_what_is_not_read_of_a_sentence_is_told_beside_the_verdict_and_counted_in_the_batch(tmp_path, monkeypatch):
+    monju = opened()
+    found = read(monju, [POSITIVE] * 3, MEMBERS)
+    object.__setattr__(found, "notes", (Note("sentence_unknown", {"n": 7, "tokens": 8, "backbone": "all-MiniLM-L6-v2"}),
+                                        Note("sentence_cut", {"n": 300, "limit": 128})))
+    html = cards.reading(found, monju, SAY)
+    assert 'role="status"' in html and "7 of 8 tokens of this sentence are unknown to all-MiniLM-L6-v2" in html
+    assert "先頭" in cards.reading(found, monju, Words("ja")) or "最初の 128 トークン" in cards.reading(found, monju, Words("ja"))
+    assert "unread" not in cards.reading(read(monju, [POSITIVE] * 3, MEMBERS), monju, SAY)
+    assert batch.counts(["a", "", "b"], [found, read(monju, [POSITIVE] * 3)]) == {"batch_blank": 1, "batch_cut": 1, "batch_unknown": 1}
 
 
 @pytest.mark.parametrize("lines, content, said", [
     ("", None, "no sentence yet"), ("x\n" * 2001, None, "2,001 sentences are more than 2,000"),
-    ("", b"\xff\xfe\x00broken", "cannot be read"), ("", b"a,b\n1,2\n", "cannot be read"), ("", b"", "cannot be read")])
+    ("\n" * 2000 + "x", None, "2,001 sentences are more than 2,000"), ("", b"text\n\xe9 broken\n", "UTF-8"),
+    ("", b"a,b\n1,2\n", "None of the columns holds text: a, b."), ("", b"text,text\na b,c d\n", "same name: text"), ("", b"", "no rows")])
 def test_many_sentences_that_cannot_be_read_are_told_calmly(tiny_run, tmp_path, lines, content, said):
     path = None
     if content is not None:

@@ -1,16 +1,21 @@
-"""Many sentences at once: pasted or uploaded, answered with progress, kept as CSV."""
+"""Many sentences at once: pasted or uploaded, answered row for row with progress, kept as CSV."""
 
+import csv as csv_format
+import re
 from pathlib import Path
 
 import gradio as gr
 
-from monju import sources
+from monju import tables
 from monju.errors import MonjuError
+from monju.notes import Note
+from monju.rows import TEXT_COLUMNS, UNPRINTABLE
 from monju.ui import sheet, words
+from monju.ui.columns import guessed
 from monju.ui.page import QUIET, named
-from monju.ui.words import I18N
+from monju.ui.words import I18N, Said
 
-MOST, MOST_BYTES = 2000, 8 << 20  # sentences, and of the file that brings them: read whole, it takes many times as much memory
+MOST, MOST_BYTES = 2000, 8 << 20  # rows (the page's label says so, too), and of the file that brings them: read whole, it takes many times as much memory
 CHUNK = 32  # sentences between two moves of the bar: those who type meanwhile are answered in between
 SHOWN = 200  # rows on the page; the file has all
 
@@ -37,39 +42,84 @@ def build(shelf, chosen, settings):
 
 def answers(shelf, run, lines, path, say, settings):
     """status, table, CSV and the button's state, again and again until all sentences are read."""
-    def told(text, share=None):
+    def told(text, share=None, notes=()):
         bar = "" if share is None else f'<progress max="1" value="{share:.3f}"></progress>'
-        return f'<div class="monju"><p role="status">{bar} {text}</p></div>'
+        listed = "".join(f"<li>{note}</li>" for note in notes)
+        return f'<div class="monju" lang="{say.language}"><p role="status">{bar} {text}</p>{f"<ul>{listed}</ul>" if notes else ""}</div>'
 
     try:
-        texts = sentences(lines, path, say)
+        texts, given, how = rows_of(lines, path)
         opened = shelf.open(run)
-        view, rows = opened.view(**settings), []
-        for begin in range(0, len(texts), CHUNK):
-            part = texts[begin:begin + CHUNK]
-            yield told(say("batch_progress", done=begin, n=len(texts)), begin / len(texts)), gr.skip(), "", gr.update(visible=False)
-            rows += [sheet.row(found, view) for found in view.readings(part, opened.votes(part))]
-        differ = sum(row.get("baseline", row["monju"]) != row["monju"] for row in rows)
-        done = say("batch_done", n=len(rows), differ=differ) if view.members else say("batch_done_alone", n=len(rows))
-        yield told(done), sheet.table(rows[:SHOWN], say), sheet.to_csv(rows), gr.update(visible=True)
+        view, found = opened.view(**settings), {}
+        full = [i for i, text in enumerate(texts) if text]
+        for begin in range(0, len(full), CHUNK):
+            part = full[begin:begin + CHUNK]
+            yield told(say("batch_progress", done=begin, n=len(full)), begin / len(full)), gr.skip(), "", gr.update(visible=False)
+            asked = [texts[i] for i in part]
+            found |= dict(zip(part, view.readings(asked, opened.votes(asked))))
+        rows = [sheet.row(found[i], view) if i in found else {"text": ""} for i in range(len(texts))]
+        differ = sum(rows[i].get("baseline", rows[i]["monju"]) != rows[i]["monju"] for i in full)
+        done = say("batch_done", n=len(full), differ=differ) if view.members else say("batch_done_alone", n=len(full))
+        notes = [say.note(one) if isinstance(one, Note) else say(one[0], **one[1]) for one in how]
+        notes += [say(key, n=n) for key, n in counts(texts, found.values()).items() if n]
+        csv = sheet.to_csv(rows if given is None else sheet.beside(given, rows))
+        yield told(done, notes=notes), sheet.table(rows[:SHOWN], say), csv, gr.update(visible=True)
     except MonjuError as error:
-        yield told(str(error)), "", "", gr.update(visible=False)
+        yield told(say.error(error) + say("stop")), "", "", gr.update(visible=False)
 
 
-def sentences(lines, path, say):
-    """The sentences that were pasted, or else those of the file; empty lines are left out. Raises MonjuError."""
+def counts(texts, readings):
+    """{key of the texts: of how many rows it is true}: rows without a sentence, sentences of which something is not read."""
+    noted = [{note.code for note in getattr(found, "notes", ())} for found in readings]
+    return {"batch_blank": texts.count(""), "batch_cut": sum(any(code.startswith("sentence_cut") for code in codes) for codes in noted),
+            "batch_unknown": sum("sentence_unknown" in codes for codes in noted)}
+
+
+def rows_of(lines, path):
+    """The sentences that were pasted, or else those of the file, "" for a row without one; the file's rows as {column: value} (None
+    of plain lines); what is to be told of how they were taken, [Note or (key of the texts, values)]. Raises MonjuError."""
+    given, how = None, []
     if (lines or "").strip() or not path:
-        texts = (lines or "").splitlines()
+        texts = split(lines or "")
     else:
         try:
             if Path(path).stat().st_size > MOST_BYTES:
-                raise MonjuError(f"it is larger than {MOST_BYTES >> 20} MB")
-            texts = Path(path).read_text(encoding="utf-8-sig").splitlines() if path.endswith(".txt") else sources.load_texts(path)
-        except (MonjuError, OSError, UnicodeDecodeError) as error:
-            raise MonjuError(say("batch_unreadable", error=str(error).replace(str(path), Path(path).name).rstrip("."))) from None
-    texts = [text.strip() for text in texts if text.strip()]
-    if not texts:
-        raise MonjuError(say("batch_empty"))
+                raise Said("batch_too_large", mb=MOST_BYTES >> 20)
+            if path.endswith(".txt"):
+                texts = split(tables.decoded(Path(path)))
+            else:
+                texts, given, how = of_table(Path(path))
+        except OSError as error:
+            raise Said("batch_unreadable", error=error.strerror or type(error).__name__) from None
+    texts = [UNPRINTABLE.sub(" ", str("" if text is None else text)).strip() for text in texts]
+    if not any(texts):
+        raise Said("batch_empty")
     if len(texts) > MOST:
-        raise MonjuError(say("batch_too_many", n=f"{len(texts):,}", most=f"{MOST:,}"))
-    return texts
+        raise Said("batch_too_many", n=f"{len(texts):,}", most=f"{MOST:,}")
+    return texts, given, how
+
+
+def split(text):
+    """A text's lines, the empty ones too; cut at line breaks alone: `str.splitlines` also cuts inside a sentence."""
+    lines = re.split(r"\r\n|\r|\n", text)
+    return lines if lines[-1] else lines[:-1]
+
+
+def of_table(path):
+    """`rows_of` for a table: its text column, or its only column, whose first cell may be a sentence or a heading."""
+    table = tables.read_table(path)
+    columns = {str(name): values for name, values in table.columns.items()}
+    if table.repeated:
+        raise Said("batch_repeated", columns=", ".join(table.repeated))
+    if len(columns) > 1:
+        text, _ = guessed(columns)
+        if not any(re.search(r"[^\W\d_]", str(value)) for value in columns[text]):
+            raise Said("batch_no_text", columns=", ".join(columns))
+        return columns[text], [dict(zip(columns, row)) for row in zip(*columns.values())], [*table.notes, ("batch_column", {"column": text})]
+    # read_table leaves empty lines out, which are rows here
+    first, *values = [row[0] if row else "" for row in csv_format.reader(tables.Lines(tables.decoded(path)))]
+    if first.strip().casefold() in TEXT_COLUMNS:
+        return values, [{first: value} for value in values], []
+    if " " not in first.strip() and any(" " in value.strip() for value in values):
+        return values, [{first: value} for value in values], [("batch_heading", {"heading": first})]
+    return [first, *values], None, [("batch_no_heading", {"first": sheet.clipped(first)})]

@@ -26,7 +26,7 @@ SHOWN = 200  # characters of the sentence that stand above the verdicts
 
 def reading(found, monju, say):
     """A Reading's answer: both verdicts, what to make of them, the experts."""
-    parts = [quoted(found.text), verdicts(found, monju, say), told(found, monju, say), experts(found, monju, say)]
+    parts = [quoted(found.text), verdicts(found, monju, say), told(found, monju, say), unread(found, say), experts(found, monju, say)]
     return page("".join(parts), say)
 
 
@@ -46,7 +46,7 @@ def hint(say):
 def trouble(error, say):
     """A run that cannot be shown: one calm sentence, the way out, and what was found."""
     return page(f'<div class="note" role="status"><p><b>{say("trouble")}</b></p><p>{say("way_out")}</p>'
-                f'<p class="faint">{say("detail", error=str(error).rstrip("."))}</p></div>', say)
+                f'<p class="faint">{say("detail", error=say.error(error))}</p></div>', say)
 
 
 def page(inside, say):
@@ -104,6 +104,12 @@ def told(found, monju, say):
     else:
         first = say("agree", label=label)
     return f'<p class="told{" differ" if differ else ""}"><b>{first}</b> {minority(found, monju, say)}</p>'
+
+
+def unread(found, say):
+    """What of the sentence the models do not see, as its Reading notes; nothing where they see it all."""
+    notes = "".join(f"<li>{say.note(note)}</li>" for note in getattr(found, "notes", ()))
+    return f'<ul class="unread" role="status">{notes}</ul>' if notes else ""
 
 
 def minority(found, monju, say):

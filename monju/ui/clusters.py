@@ -6,6 +6,7 @@ messages (the points, the marker, what is lit), so that each changes without the
 
 import base64
 import json
+import shlex
 import threading
 from functools import partial
 from html import escape
@@ -37,9 +38,6 @@ def build(page, tab):
     gr.set_static_paths([PLOTLY])
     held, kept, copied = gr.State(None), gr.State([]), gr.State("")
 
-    def told(asked):  # Gradio marks the function, which it cannot do to a method
-        return library.told(asked)
-
     with gr.Row(elem_id="map-controls"):
         text = gr.Textbox("", label=I18N("map_sentence"), max_lines=2, scale=3, elem_id="map-sentence")
         search = gr.Textbox("", label=I18N("map_search"), placeholder=I18N("map_search_hint"), scale=1, min_width=140,
@@ -53,7 +51,7 @@ def build(page, tab):
         clear = gr.Button(I18N("map_clear"), size="sm", elem_id="map-clear", scale=0, min_width=80)
     with gr.Row(elem_id="map-row"):
         with gr.Column(scale=3, min_width=300):
-            points = gr.HTML("", elem_id="map", html_template=TEMPLATE, apply_default_css=False, server_functions=[told],
+            points = gr.HTML("", elem_id="map", html_template=TEMPLATE, apply_default_css=False,
                              js_on_load=f"const PLOTLY = {json.dumps(f'gradio_api/file={PLOTLY}')};\n"
                                         + (ASSETS / "map.js").read_text(encoding="utf-8"))
         with gr.Column(scale=1, min_width=280):
@@ -62,6 +60,11 @@ def build(page, tab):
     tell = partial(gr.HTML, "", html_template="", apply_default_css=False, elem_classes="map-message")
     marker = tell(js_on_load="watch('value', () => window.monjuMap?.mark(props.value))")
     lit = tell(js_on_load="watch('value', () => window.monjuMap?.light(props.value))")
+    pointed = tell(js_on_load="watch('value', () => window.monjuMap?.tell(props.value))")
+    # what the map asks: values, not events, since a deferred event would be sent again with the data of the one before it
+    wish, pointer = (tell(js_on_load=f"(window.monjuAsk ??= {{}}).{name} = value => "
+                                     "{ props.value = JSON.stringify(value); trigger('ask') }")
+                     for name in ("wish", "pointer"))
     figures = gr.HTML("", elem_id="map-figures", apply_default_css=False)
 
     def draw(name, say, sentence):
@@ -73,7 +76,7 @@ def build(page, tab):
         offered = list(atlas.projections)
         choice = gr.update(choices=[(I18N(each), each) for each in offered], value=offered[0])
         place = stand(monju, atlas, sentence)
-        return (describe(name, monju, atlas, say), message(place, [], monju, atlas), panel(place, library, name, monju, atlas, say),
+        return (describe(name, monju, atlas, library.texts(name) is not None, say), message(place, [], monju, atlas), panel(place, library, name, monju, atlas, say),
                 summary(monju, atlas, say) + library.excuse(name, say), place, [], choice, "")
 
     def answer(sentence, name, kept, request: gr.Request):
@@ -85,14 +88,24 @@ def build(page, tab):
             return gr.skip(), cards.trouble(error, say), None
         return message(place, kept, monju, atlas), panel(place, library, name, monju, atlas, say), place
 
-    def move(event: gr.EventData, name, place, kept, request: gr.Request):
-        """The hypothetical sentence: the same logits and height over the plane, another place in it."""
+    def move(wish, name, place, kept, request: gr.Request):
+        """The hypothetical sentence: the same logits and height over the plane, another place in it, [x, y] as JSON."""
         try:
             monju, atlas = library.open(name)
-            moved = shift(place, [float(event._data["x"]), float(event._data["y"])], monju, atlas)
-        except (MonjuError, KeyError, TypeError, ValueError):
+            x, y = json.loads(wish)
+            moved = shift(place, [float(x), float(y)], monju, atlas)
+        except (MonjuError, RecursionError, TypeError, ValueError):
             return gr.skip(), gr.skip(), gr.skip()
         return message(moved, kept, monju, atlas), panel(moved, library, name, monju, atlas, words.asked(request)), moved
+
+    def point(pointer, name):
+        """The sentence under the pointer: [run, place in the sample, time], as JSON, → the same and its text. With the time,
+        no answer is like the one before it: the browser is told of what changes alone."""
+        try:
+            run, place, time = json.loads(pointer)
+            return json.dumps([run, place, time, library.told([name, place]) if run == name else None])
+        except (OverflowError, RecursionError, TypeError, ValueError):
+            return gr.skip()
 
     def remember(name, place, kept):
         kept = kept if place is None else [*kept, {"text": place["reading"].text[:80], "at": place["at"]}][-KEPT:]
@@ -127,7 +140,7 @@ def build(page, tab):
             monju, atlas = library.open(name)
             reading = page.shelf.open(name).read(typed(sentence))[1]
         except MonjuError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(words.Words().plain(error), print_exception=False) from None
         return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
                 "nearest": neighbours(reading.vector, library.texts(name), monju, atlas)}
 
@@ -139,7 +152,8 @@ def build(page, tab):
 
         tab.select(copy, [page.sentence, copied], [text, copied], **QUIET)
     text.change(answer, [text, chosen, kept], [marker, side, held], trigger_mode="always_last", **QUIET, **MODELS)
-    points.move(move, [chosen, held, kept], [marker, side, held], trigger_mode="always_last", **QUIET)
+    wish.ask(move, [wish, chosen, held, kept], [marker, side, held], trigger_mode="always_last", **QUIET)
+    pointer.ask(point, [pointer, chosen], pointed, trigger_mode="always_last", **QUIET)
     search.change(find, [search, chosen], [lit, found], trigger_mode="always_last", **QUIET)
     keep.click(remember, [chosen, held, kept], [kept, marker], **QUIET)
     clear.click(forget, [chosen, held], [kept, marker], **QUIET)
@@ -205,8 +219,9 @@ class Library:
 # what the browser is told
 
 
-def describe(name, monju, atlas, say):
-    """The points and all that stands still, as one message: typed arrays as base64, a few hundred kilobytes."""
+def describe(name, monju, atlas, readable, say):
+    """The points and all that stands still, as one message: typed arrays as base64, a few hundred kilobytes. `readable`:
+    whether their sentences can be had."""
     found = atlas.predict(monju)
     maps = {}
     for each, projection in atlas.projections.items():
@@ -223,7 +238,7 @@ def describe(name, monju, atlas, say):
     if found.baseline is not None:
         groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1), [say("do_agree"), say("do_differ")])
     return json.dumps({
-        "run": name, "names": monju.clusters, "rows": packed(atlas.rows, "<i4"), "maps": maps,
+        "run": name, "readable": readable, "names": monju.clusters, "rows": packed(atlas.rows, "<i4"), "maps": maps,
         "movable": "plane" in maps and monju.config.gate != "posterior",
         "groups": {by: {"of": packed(of, "u1"), "names": names} for by, (of, names) in groups.items()},
         "say": {key: say(key) for key in SPOKEN} | {"row": say("row_number", n="#")}})
@@ -353,11 +368,10 @@ def summary(monju, atlas, say):
 
 def missing(shelf, name, error, say):
     """A run without a map, or that cannot be shown: what stands in the map's place."""
-    from monju.atlas import command
-
     try:
         run = shelf.run(name)
-        told = say("no_map", command=command(run)) if not (run.path / "map").is_dir() else say("detail", error=str(error))
+        there = (run.path / "map").is_dir()
+        told = say("detail", error=say.error(error)) if there else say("no_map", command=f"python -m monju map {shlex.quote(run.path.name)}")
     except MonjuError:
         told = say("trouble")
     return json.dumps({"missing": told})

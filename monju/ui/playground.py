@@ -4,6 +4,7 @@ Layout and wiring only: what is drawn is `cards`, what is thought is `Monju.read
 """
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from monju.ui import batch, cards, history, sheet, singles, words, zero
 from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
 from monju.ui.words import I18N
 
+USUAL = {"sharpness": (0, 32, 0.5), "temperature": (0.01, 1, 0.01)}  # the sliders' bounds and steps for most runs
 ASSETS = Path(__file__).parents[2] / "assets"
 EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
 # the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be had
@@ -38,8 +40,8 @@ def build(page, tab):
         panel = gr.HTML(elem_id="panel", apply_default_css=False)
         with gr.Row(elem_id="turn"):
             gate = gr.Dropdown(["distance"], value="distance", label=I18N("gate"), elem_id="gate", min_width=180)
-            sharpness = gr.Slider(0, 32, 1, step=0.5, label=I18N("sharpness"), elem_id="sharpness", min_width=200)
-            temperature = gr.Slider(0.01, 1, 0.1, step=0.01, label=I18N("temperature"), elem_id="temperature",
+            sharpness = gr.Slider(**reach("sharpness", 1.0), label=I18N("sharpness"), elem_id="sharpness", min_width=200)
+            temperature = gr.Slider(**reach("temperature", 0.1), label=I18N("temperature"), elem_id="temperature",
                                     visible=False, min_width=200)
             mix = gr.Radio(["logits"], value="logits", label=I18N("fusion"), elem_id="fusion", min_width=200)
             reset = gr.Button(I18N("reset"), size="sm", elem_id="reset", scale=0, min_width=110)
@@ -52,7 +54,9 @@ def build(page, tab):
         batch.build(shelf, chosen, [gate, sharpness, temperature, mix])
         about = gr.HTML(elem_id="about", apply_default_css=False)
     settings = [gate, sharpness, temperature, mix]
-    answered = [panel, details, rows, table]
+    told = gr.State(None)  # the run and settings whose effect is shown
+    again = gr.State(0)  # counts what has set the controls for the answer to follow
+    answered = [panel, details, rows, table, told, effect, sharpness, temperature, mix]
 
     def arrive(text, request: gr.Request):
         """A new viewer, perhaps by a link: the runs there are now, and the sentence answered."""
@@ -62,22 +66,24 @@ def build(page, tab):
         text = typed(asked.get("text", text))
         come = [gr.update(choices=runs, value=name), text, name]
         if not shelf.ready(name):
-            yield [*come, cards.waiting(say), *[gr.skip()] * 7]
+            yield [*come, cards.waiting(say), *[gr.skip()] * 8]
         yield [*come, *show(shelf, name, text, say, asked)]
 
-    def answer(text, name, found, request: gr.Request, *turned):
+    def answer(text, name, found, told, request: gr.Request, *turned):
+        """What follows from the sentence and the controls; the controls' effect where another one is shown."""
         say = words.asked(request)
         drawn, reading = respond(shelf, name, text, say, named(turned))
         found = history.noted(found, reading) if reading else found
-        return [*drawn, found, history.drawn(found, say)]
+        now = [name, *turned]
+        rest = [gr.skip()] * 4 if told == now else [measure(shelf, name, say, named(turned)),
+                                                    *[gr.update(visible=shown) for shown in needed(turned[0])]]
+        return [*drawn, found, history.drawn(found, say), now, *rest]
 
-    def turn(text, name, request: gr.Request, *turned):
-        say = words.asked(request)
-        return [*respond(shelf, name, text, say, named(turned))[0], measure(shelf, name, say, named(turned)),
-                *[gr.update(visible=shown) for shown in needed(turned[0])]]
-
-    def as_trained(text, name, request: gr.Request):
-        return show(shelf, name, text, words.asked(request))
+    def as_trained(name, again, request: gr.Request):
+        try:
+            return [*controls(shelf.open(name), {}, words.asked(request)), again + 1]
+        except MonjuError:
+            return [*[gr.skip()] * 4, again + 1]
 
     def linked(request: gr.Request, *_):
         gr.Info(words.asked(request)("linked"), duration=4)
@@ -88,20 +94,20 @@ def build(page, tab):
         try:
             return shelf.open(run or shelf.start).read(typed(sentence))[1].to_json()
         except MonjuError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(words.Words().plain(error), print_exception=False) from None
 
-    whole = [panel, details, *settings, effect, about]
+    whole = [panel, details, *settings, effect, about, told]
     drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
     page.blocks.load(arrive, sentence, [chosen, sentence, drawn, *whole], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
     # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts who is inside
     # as they are: Gradio would hand each of nine values to a thread, a third of its work; the settings' schema checks them
     plain = {"preprocess": False, "postprocess": False}
-    for event in (sentence.change, sentence.submit):
-        event(answer, [sentence, chosen, rows, *settings], answered, trigger_mode="always_last", queue=zero.ON, **plain, **QUIET, **MODELS)
-    gr.on([part.input for part in settings], turn, [sentence, chosen, *settings], [panel, details, effect, sharpness, temperature, mix],
-          trigger_mode="always_last", **QUIET, **MODELS)
-    reset.click(as_trained, [sentence, chosen], whole, **QUIET, **MODELS)
+    # one listener for all that changes the answer: two would end in either order, the older answer last. What comes while it
+    # is at work is asked after it, with the values of then; an event without a change (the list's blur) changes nothing
+    gr.on([sentence.change, sentence.submit, *[part.input for part in settings], again.change], answer,
+          [sentence, chosen, rows, told, *settings], answered, trigger_mode="always_last", queue=zero.ON, **plain, **QUIET, **MODELS)
+    reset.click(as_trained, [chosen, again], [*settings, again], **QUIET, **MODELS)
     link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
     for chip, example in zip(chips, EXAMPLES):
         chip.click(None, None, sentence, js=f"() => {json.dumps(example)}", api_visibility="private")
@@ -110,21 +116,38 @@ def build(page, tab):
 
 def show(shelf, name, text, say, asked=None):
     """All that depends on the run: both panels, the controls as it was trained (or as a link asks), their effect,
-    the line under the page."""
+    the line under the page, and the run and settings whose effect that is."""
     try:
         opened = shelf.open(name)
         settings = asked_for(opened, asked or {})
     except MonjuError as error:
-        return [cards.trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", ""]
+        return [cards.trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", "", None]
+    return [*respond(shelf, name, text, say, settings)[0], *controls(opened, settings, say), measure(shelf, name, say, settings),
+            describe(shelf, name, say), [name, *settings.values()]]
+
+
+def controls(opened, settings, say):
+    """The four controls as these settings have them; those that are not named, as the run was trained."""
+    settings = {setting: getattr(opened.monju.config, setting) for setting in SETTINGS} | settings
     turns = needed(settings["gate"])
-    return [*respond(shelf, name, text, say, settings)[0],
-            gr.update(choices=[(say(f"gate_{kind}") if f"gate_{kind}" in words.TEXTS else kind, kind) for kind in opened.gates],
-                      value=settings["gate"], interactive=True),
-            gr.update(value=settings["sharpness"], visible=turns[0], interactive=True),
-            gr.update(value=settings["temperature"], visible=turns[1], interactive=True),
-            gr.update(choices=[(say(f"fusion_{kind}") if f"fusion_{kind}" in words.TEXTS else kind, kind)
-                               for kind in fusion.TABLE], value=settings["fusion"], visible=turns[2], interactive=True),
-            measure(shelf, name, say, settings), describe(shelf, name, say)]
+
+    def choice(which, choices, **more):
+        named = [(say(f"{which}_{kind}") if f"{which}_{kind}" in words.TEXTS else kind, kind) for kind in choices]
+        return gr.update(choices=named, value=settings[which], interactive=True, **more)
+
+    return [choice("gate", opened.gates),
+            *[gr.update(**reach(setting, settings[setting]), visible=shown, interactive=True)
+              for setting, shown in zip(("sharpness", "temperature"), turns)],
+            choice("fusion", fusion.TABLE, visible=turns[2])]
+
+
+def reach(setting, value):
+    """A slider's value, bounds and step: the usual ones, as far as the value needs others. The schema knows no largest p or T."""
+    low, high, step = USUAL[setting]
+    low, high = min(low, value), max(high, value)
+    if abs((value - low) / step - round((value - low) / step)) > 1e-6:
+        step = float(f"1e{Decimal(repr(value)).as_tuple().exponent}")  # as fine as the value is written
+    return {"minimum": low, "maximum": high, "value": value, "step": step}
 
 
 def needed(gate):

@@ -11,6 +11,7 @@ from monju.ensemble import model_key
 
 DASHES = {"experts": "", "baseline": "7 4", "equal-cost": "2 3"}
 COLOURS = 7
+SHOWN, MOST_COLUMNS = 3, 8  # rows and columns of a source that is looked at
 WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 600, 240, 44, 28, 66, 12
 
 
@@ -19,7 +20,7 @@ def page(inside, say):
 
 
 def trouble(error, say):
-    return page(f'<p class="told" role="alert">{say("t_error", error=str(error).rstrip("."))}</p>', say)
+    return page(f'<p class="told" role="alert">{say("t_error", error=say.error(error))}</p>', say)
 
 
 # ---- the job
@@ -27,7 +28,7 @@ def trouble(error, say):
 
 def job(snapshot, say):
     """A job, whole: what it does, its bars, its curves, the end of its log."""
-    status = say(f"t_status_{snapshot['status']}", run=snapshot["name"], reason=str(snapshot.get("reason", "")).rstrip("."))
+    status = say(f"t_status_{snapshot['status']}", run=snapshot["name"], reason=say.error(snapshot.get("reason", "")))
     head = f'<h3 role="status" data-status="{snapshot["status"]}">{status}</h3>'
     if snapshot["status"] == "none":
         return page(head, say)
@@ -165,10 +166,18 @@ def preview(data, columns, say):
     """What stands in a source: its first sentences, columns, how many of each label, and what was found and dropped."""
     counts = [int((data.train.labels == number).sum()) for number in range(len(data.labels))]
     labels = ", ".join(f"{name} {count:,}" for name, count in zip(data.label_names, counts))
-    rows = [(escape(text[:160]), escape(str(data.label_names[label]))) for text, label in zip(data.train.texts[:6], data.train.labels)]
-    notes = "".join(f"<li>{escape(note)}</li>" for note in data.notes)
+    rows = [(escape(text[:160]), escape(str(data.label_names[label]))) for text, label in zip(data.train.texts[:SHOWN], data.train.labels)]
+    notes = "".join(f"<li>{say.note(note)}</li>" for note in data.notes)
     return page(f'<div class="card"><p>{say("t_rows", n=f"{len(data.train.texts):,}", columns=", ".join(columns), labels=labels)}</p>'
-                + table([say("sentence"), say("setting_label_column")], rows) + f'<ul class="faint">{notes}</ul></div>', say)
+                + table([say("column_sentence"), say("t_label")], rows) + f'<ul class="faint">{notes}</ul></div>', say)
+
+
+def first_rows(columns, say):
+    """The first rows of {column: values} as they stand in the file."""
+    names = list(columns)[:MOST_COLUMNS]
+    rows = [[escape(str("" if value is None else value)[:160]) for value in row]
+            for row in zip(*(columns[name][:SHOWN] for name in names))]
+    return page(f'<div class="card">{table([escape(name) for name in names], rows)}</div>', say)
 
 
 # ---- the runs

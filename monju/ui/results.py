@@ -87,7 +87,7 @@ def build(page, tab):
         try:
             return report.Results.of(shelf.run(run or shelf.start)).metrics
         except MonjuError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(words.Words().plain(error), print_exception=False) from None
 
     def compare(name, request: gr.Request):
         say = words.asked(request)

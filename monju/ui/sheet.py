@@ -37,6 +37,13 @@ def row(found, view):
                    "temperature": config.temperature, "fusion": config.fusion}
 
 
+def beside(given, rows):
+    """Uploaded rows, each its own cells in their order, then what was read of it; a column whose name is needed gets another."""
+    needed = {name for row in rows for name in row} - {"text"}
+    return [{f"given_{name}" if name in needed else name: value for name, value in cells.items()}
+            | {name: value for name, value in row.items() if name != "text"} for cells, row in zip(given, rows)]
+
+
 def to_csv(rows):
     """Rows → CSV text. A cell that a spreadsheet would run as a formula starts with an apostrophe."""
     frame = pd.DataFrame([{no_formula(name): no_formula(value) for name, value in row.items()} for row in rows])
@@ -46,7 +53,8 @@ def to_csv(rows):
 def table(rows, say):
     """Rows as an HTML table: the sentence and both verdicts."""
     heads = "".join(f'<th scope="col">{head}</th>' for head in (say("column_sentence"), say("monju"), say("baseline")))
-    body = "".join(f'<tr><th scope="row" dir="auto">{escape(clipped(row["text"]))}</th>{verdict(row, "monju", say)}'
+    empty = f'<span class="faint">{say("batch_row_empty")}</span>'
+    body = "".join(f'<tr><th scope="row" dir="auto">{escape(clipped(row["text"])) or empty}</th>{verdict(row, "monju", say)}'
                    f'{verdict(row, "baseline", say)}</tr>' for row in rows)
     return f'<div class="monju"><table class="sheet"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 

@@ -43,5 +43,5 @@ def drawn(shelf, name, text, say):
         best = int(p.argmax())
         rows += (f'<tr data-single="{escape(model)}"><th scope="row">{escape(model)}</th><td class="bar">{cards.bar(p[best])}</td>'
                  f"<td>{escape(say.label(opened.monju.label_names[best]))}</td><td>{cards.percent(p[best])}</td></tr>")
-    left = "".join(f'<p class="faint"><b>{escape(model)}</b>: {escape(reason)}</p>' for model, reason in lacking.items())
+    left = "".join(f'<p class="faint"><b>{escape(model)}</b>: {say.reason(reason)}</p>' for model, reason in lacking.items())
     return cards.page(f'<section><div class="card"><h2>{say("singles_title")}</h2><table class="scores"><tbody>{rows}</tbody></table>{left}</div></section>', say)

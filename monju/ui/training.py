@@ -6,12 +6,11 @@ that changes something, computes at length or reads a named file goes through `o
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
-import re
 import shlex
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,18 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.estimate import estimate
 from monju.jobs import Jobs
+from monju.run import digest
 from monju.ui import leftovers, progress, words
+from monju.ui.columns import guessed
 from monju.ui.page import QUIET
-from monju.ui.words import I18N
+from monju.ui.words import I18N, Said, bare
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 SHOWN = ("data", "backbone", "embedder", "clusterer", "k", "subset_size", "finetuning", "epochs", "batch_size", "learning_rate",
          "sample", "seed", "baselines")  # the rest stands under "more"
 BACKBONES = ("all-MiniLM-L6-v2", "FacebookAI/roberta-base")
 NAMED = ("rotten-tomatoes", "imdb", "sst2")
+UPLOADS = ".uploads/"  # in the folder of runs: what was uploaded, each file in a folder named by its content
 KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 RUNNING = ("training", "stopping")
 
@@ -75,10 +77,14 @@ def collected(values):
 
 
 def command(config, preset, folder, name):
-    """The command that trains the same run."""
+    """The command that trains the same run, as one types it where the page was started; where the folder of runs is not below
+    that, as one types it there."""
     base = preset if preset in schema.PRESETS else "laptop"
-    out = os.path.relpath(Path(folder) / (name or "my-run"))  # as one types it where the page was started
-    return shlex.join(["python", "-m", "monju", "train", "--out", str(out), *schema.arguments(config, base)])
+    start = Path(os.path.relpath(folder))
+    start = Path() if ".." in start.parts else start
+    if config.data.startswith(UPLOADS):
+        config = dataclasses.replace(config, data=str(start / config.data))
+    return shlex.join(["python", "-m", "monju", "train", "--out", str(start / (name or "my-run")), *schema.arguments(config, base)])
 
 
 def loaded(text):
@@ -90,28 +96,50 @@ def loaded(text):
 
 
 def kept(upload, folder):
-    """Copy an uploaded file beside the runs, so that a resume finds it: its path there, named by its content."""
+    """Copy an uploaded file beside the runs, so that a resume finds it: what the form has for its place, which ends in its own name."""
     upload = Path(upload)
     if upload.suffix.lower() not in KINDS:
-        raise MonjuError(f"a file of that kind is not read here: give one of {', '.join(KINDS)}")
-    with open(upload, "rb") as file:
-        mark = hashlib.file_digest(file, "sha256").hexdigest()[:12] if hasattr(hashlib, "file_digest") else (
-            hashlib.sha256(file.read()).hexdigest()[:12])
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", upload.stem)[:40].strip("-") or "data"
-    place = Path(folder) / ".uploads" / f"{stem}-{mark}{upload.suffix.lower()}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        shutil.copyfile(upload, place)
-    return str(place)
+        raise Said("t_kind", kinds=", ".join(KINDS))
+    place = f"{UPLOADS}{digest(upload)[:12]}/{own_name(upload.name)}"
+    to = Path(folder) / place
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if not to.exists():
+        shutil.copyfile(upload, to)
+    return place
 
 
-def previewed(config, say):
-    """A source, read and drawn."""
+def own_name(name):
+    """A file's own name as every system takes it: without separators, control characters and outer dots, of 120 bytes at most."""
+    name = unicodedata.normalize("NFC", name)
+    name = "".join("-" if letter in '/\\:*?"<>|' else letter for letter in name if not unicodedata.category(letter).startswith("C"))
+    stem, dot, kind = name.rpartition(".")
+    stem = stem.strip(". ").encode()[:120].decode(errors="ignore").rstrip()
+    return (stem or "data") + dot + kind.lower()
+
+
+def placed(config, folder):
+    """The configuration with an upload's place on this machine: the form has it as seen from the folder of runs."""
+    place = os.path.abspath(Path(folder) / config.data)
+    inside = config.data.startswith(UPLOADS) and place.startswith(os.path.join(os.path.abspath(folder), UPLOADS))
+    return dataclasses.replace(config, data=place) if inside else config
+
+
+def columns_of(config):
+    """The columns of a source, {name: values}. Raises MonjuError."""
     from monju import sources  # numpy and all: not before someone looks
 
     parts = sources.open_source(config.data)
-    columns = list((parts.train or parts.validation).columns)
-    return progress.preview(sources.load_for(config), columns, say)
+    return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
+
+
+def previewed(config, columns, say):
+    """A source, read and drawn; what is wrong with it beside its first rows. Also whether it can be trained on."""
+    from monju import sources
+
+    try:
+        return progress.preview(sources.load_for(config), list(columns), say), True
+    except MonjuError as error:
+        return progress.trouble(error, say) + progress.first_rows(columns, say), False
 
 
 def guarded(act):
@@ -122,7 +150,7 @@ def guarded(act):
         try:
             return act(say, *values)
         except MonjuError as error:
-            raise gr.Error(say("t_error", error=str(error).rstrip(".")), print_exception=False) from None
+            raise gr.Error(say("t_error", error=say.error(error)), print_exception=False) from None
         except OSError as error:
             raise gr.Error(say("t_error", error=error.strerror or type(error).__name__), print_exception=False) from None
 
@@ -164,6 +192,9 @@ def build(page, tab):
         upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload", height=120)
         with gr.Row():
             look = gr.Button(I18N("t_preview"), size="sm", scale=0, min_width=220, elem_id="look")
+        with gr.Row(visible=False, elem_id="columns") as lists:
+            text_list = gr.Dropdown([], label=I18N("t_text_list"), elem_id="text-list", min_width=200)
+            label_list = gr.Dropdown([], label=I18N("t_label_list"), elem_id="label-list", min_width=200)
         data = gr.HTML(elem_id="preview", apply_default_css=False)
         with gr.Accordion(I18N("t_more"), open=False), gr.Row():
             for field_name in FIELDS:
@@ -210,7 +241,9 @@ def build(page, tab):
 
     def seen_by_all():
         """The job as anyone may see it: the log, which may name files of this machine, only where everyone is the owner."""
-        return jobs.snapshot() | ({} if owner.everyone else {"log": []})
+        snapshot = jobs.snapshot()
+        named = {"reason": bare(str(snapshot.get("reason", ""))), "log": [bare(line) for line in snapshot.get("log", [])]}
+        return snapshot | named | ({} if owner.everyone else {"log": []})
 
     def look_at_job(before, say):
         snapshot = seen_by_all()
@@ -260,7 +293,7 @@ def build(page, tab):
     @guarded
     def begin(say, name, config):
         if config is None:
-            raise MonjuError("the settings have changed: plan the training again")
+            raise Said("t_changed")
         jobs.start(Config.from_json(config), name)
         return ["", gr.update(visible=False), *look_at_job("", say)]
 
@@ -330,40 +363,75 @@ def build(page, tab):
     preset.input(choose_preset, [preset, name], [*form, preset, *follow], **done)
     load.click(load_json, [text, name], [*form, preset, *follow], **done)
 
+    listed = [fields["text_column"], fields["label_column"], lists, text_list, label_list, data]
+
+    def looked_at(config, say, guess=False):
+        """A source's columns as two lists, and its first rows: for `listed`. Those that are not named are guessed where asked, or
+        where they must be. Also the configuration with them."""
+        here = placed(config, jobs.folder)
+        columns = columns_of(here)
+        text, label = guessed(columns)
+        named = {"text_column": config.text_column or text, "label_column": config.label_column or label}
+        drawn, fine = ("", False) if guess else previewed(here, columns, say)
+        if not fine and named["text_column"]:
+            config = dataclasses.replace(config, **named)
+            drawn, fine = previewed(placed(config, jobs.folder), columns, say)
+        choices = [gr.update(choices=list(columns), value=value if value in columns else None) for value in named.values()]
+        return [config.text_column or "", config.label_column or "", gr.update(visible=len(columns) > 1), *choices, drawn], config
+
+    def no_lists(error, say):
+        return [gr.skip(), gr.skip(), gr.update(visible=False), gr.skip(), gr.skip(), progress.trouble(error, say)]
+
     @owner.only
-    def read(request, *values):
+    def read(request, preset, name, *values):
         say = words.asked(request)
         try:
-            return previewed(collected(values), say)
+            before = collected(values)
+            drawn, config = looked_at(before, say)
         except MonjuError as error:
-            return progress.trouble(error, say)
+            return [*no_lists(error, say), *[gr.skip()] * 6]
+        follows = [gr.skip()] * 6 if config == before else ["custom", *told(config, "custom", name), "", gr.update(visible=False), None]
+        return [*drawn, *follows]
 
     @owner.only
     def uploaded(request, file, preset, name, *values):
         say = words.asked(request)
         if file is None:
-            return [gr.skip()] * 8
+            return [gr.skip()] * 13
         try:
             place = kept(file, jobs.folder)
-            values = [place if key == "data" else [] if key == "label_names" and not value else value for key, value in zip(FIELDS, values)]
-            config = collected([", ".join(value) if isinstance(value, list) else value for value in values])
-        except (MonjuError, OSError) as error:
-            return [gr.skip(), progress.trouble(error, say), *[gr.skip()] * 6]
-        try:
-            drawn = previewed(config, say)
+            new = {"data": place, "text_column": "", "label_column": "", "label_names": ""}
+            drawn, config = looked_at(collected([new.get(key, value) for key, value in zip(FIELDS, values)]), say, guess=True)
         except MonjuError as error:
-            drawn = progress.trouble(error, say)
-        return [place, drawn, "custom", *told(config, "custom", name), "", gr.update(visible=False), None]
+            return [gr.skip(), *no_lists(error, say), *[gr.skip()] * 6]
+        except OSError as error:
+            return [gr.skip(), *no_lists(MonjuError(error.strerror or type(error).__name__), say), *[gr.skip()] * 6]
+        source = gr.update(choices=[*NAMED, (place.rpartition("/")[2], place)], value=place)
+        return [source, *drawn, "custom", *told(config, "custom", name), "", gr.update(visible=False), None]
 
-    look.click(read, form, data, api_visibility="private")
-    upload.upload(uploaded, [upload, preset, name, *form], [fields["data"], data, preset, *follow], api_visibility="private")
+    @owner.only
+    def choose_columns(request, text, label, preset, name, *values):
+        say = words.asked(request)
+        try:
+            if text == label:
+                raise Said("t_same_column")
+            new = {"text_column": text or "", "label_column": label or "", "label_names": ""}
+            drawn, config = looked_at(collected([new.get(key, value) for key, value in zip(FIELDS, values)]), say)
+        except MonjuError as error:
+            return [*[gr.skip()] * 5, progress.trouble(error, say), *[gr.skip()] * 6]
+        return [*drawn, "custom", *told(config, "custom", name), "", gr.update(visible=False), None]
+
+    look.click(read, [preset, name, *form], [*listed, preset, *follow], api_visibility="private")
+    upload.upload(uploaded, [upload, preset, name, *form], [fields["data"], *listed, preset, *follow], api_visibility="private")
+    gr.on([text_list.input, label_list.input], choose_columns, [text_list, label_list, preset, name, *form],
+          [*listed, preset, *follow], trigger_mode="always_last", **QUIET)
 
     @owner.only
     def make_plan(request, name, *values):
         say = words.asked(request)
         yield progress.planning(say), gr.update(visible=False), None
         try:
-            config = collected(values)
+            config = placed(collected(values), jobs.folder)
             shelved.free(jobs.folder, name)
             found = {}
             for part in estimate(config):
@@ -387,7 +455,7 @@ def build(page, tab):
     @guarded
     def rename_run(say, old, new):
         if old == shelf.start:
-            raise MonjuError("the page starts on this run: it keeps its name")
+            raise Said("t_keeps_name")
         jobs.rename(old, new)
         return ["", *list_runs(say)]
 
@@ -395,7 +463,7 @@ def build(page, tab):
     @guarded
     def delete_run(say, name):
         if name == shelf.start:
-            raise MonjuError("the page starts on this run: it stays")
+            raise Said("t_stays")
         jobs.delete(name)
         drawn, *choices = list_runs(say)
         return [gr.update(visible=False), drawn, *(gr.update(**{**choice, "value": None}) for choice in choices), *look_at_job("", say)]

@@ -5,10 +5,15 @@ what Python draws is worded here in the language that the browser asked for. Kno
 readings or layout.
 """
 
-from html import escape
+import os
+import re
+from html import escape, unescape
 
 import gradio as gr
 
+from monju import config as schema
+from monju.errors import MonjuError
+from monju.notes import Note
 from monju.ui.texts import clusters, owner, page, playground, results, training
 
 # one file of texts a tab; a key belongs to one of them
@@ -16,6 +21,32 @@ TEXTS = {**page.TEXTS, **playground.TEXTS, **clusters.TEXTS, **training.TEXTS, *
 
 LANGUAGES = ("en", "ja")
 I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()} for i, language in enumerate(LANGUAGES)})
+
+# what the command line's errors name → what the page has in its place
+FLAGS = {**{schema.flag(name): f"setting_{name}" for name in schema.Config.__dataclass_fields__},
+         "--out": "t_name", "--resume": "t_resume"}
+FLAG = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!-)[\w.,+/-]*\w))?")
+COMMAND = re.compile(r"`python -m monju (\w+)([^`]*)`")
+# a path: absolute, from here (./ ../ ~/ .folder/), in a folder that is here, or one that ends like a file of data; else
+# owner/name is a repository's, and yes/no/both a label. What stands before it must not be part of an address
+ENDED = r"[^\s'\"`,;:()<>|]"
+APART = r"'\"`,;:()<>|"
+PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\]"
+                  rf"(?:[^\s{APART}]| (?=[^{APART}/\\]*[^\s{APART}/\\][/\\]))*")  # with the blanks in its folders' names
+FILE = re.compile(r".*\.(csv|tsv|jsonl?|parquet|npz|txt|safetensors)")
+GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)  # what `recall` says of a run without sentences
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+
+class Said(MonjuError):
+    """An error of the page's own: a key of its texts and their values, told in the visitor's language."""
+
+    def __init__(self, key, **values):
+        super().__init__(TEXTS[key][0].format(**values))
+        self.key, self.values = key, values
 
 
 class Words:
@@ -26,7 +57,55 @@ class Words:
 
     def __call__(self, key, **values):
         text = TEXTS[key][LANGUAGES.index(self.language)]
-        return text.format(**{name: escape(str(value)) for name, value in values.items()})
+        return text.format(**{name: value if isinstance(value, Html) else escape(str(value)) for name, value in values.items()})
+
+    def note(self, note):
+        """A Note in the page's language; one that is a string (an old run's) as it is. HTML."""
+        if not isinstance(note, Note):
+            return self._english(str(note))
+        values = {name: named(value) if isinstance(value, str) else value for name, value in note.values.items()}
+        return Html(escape(self.without_flags(Note(note.code, values).text(self.language))))
+
+    def error(self, error):
+        """A MonjuError, or its text, for a visitor: with the form's labels in place of flags and names in place of paths, without
+        its full stop. In the page's language where the error has it (`note`, `Said`), else English and marked so. HTML."""
+        if isinstance(error, Said):
+            return Html(self(error.key, **error.values).rstrip(".。"))
+        note = getattr(error, "note", None)
+        return Html(self.note(note).rstrip(".。")) if isinstance(note, Note) else self._english(str(error).rstrip("."))
+
+    def reason(self, error):
+        """Why a part of a run is left out: as `error`, in short where the run's own sentences are not here. HTML."""
+        return self("no_sentences") if GONE.match(str(error)) else self.error(error)
+
+    def plain(self, error):
+        """`error` as text, for programs."""
+        return unescape(re.sub(r"<[^>]+>", "", self.error(error)))
+
+    def _english(self, text):
+        text = escape(self.without_flags(bare(text)))
+        return Html(text if self.language == "en" else f'<span lang="en">{text}</span>')
+
+    def without_flags(self, text):
+        """A text with the form's labels in place of flags: “--k 3” → ““Clusters (k): 3””. A command is named, not shown."""
+        def named(found):
+            flag, value = found.groups()
+            label = self(FLAGS[flag]) if flag in FLAGS else flag[2:].replace("-", " ")
+            if value is None or self._belongs(flag, value):
+                return f"“{label}: {value}”" if value else f"“{label}”"
+            return f"“{label}” {value}"
+
+        def command(found):
+            return f"“{self('t_resume')}”" if "--resume" in found[2] else f"the command “{found[1]}”"
+
+        return FLAG.sub(named, COMMAND.sub(command, text))
+
+    @staticmethod
+    def _belongs(flag, word):
+        """Whether the word after a flag is its value, not the sentence's next word."""
+        field = schema.Config.__dataclass_fields__.get(flag[2:].replace("-", "_"))
+        allowed = (field and schema.choices(field)) or ()
+        return word in allowed or bool(re.search(r"[\d+]", word)) and not (field is None and flag in FLAGS)
 
     def label(self, name):
         """A label's readable name: the common ones translated, any other as the data has it. Not escaped."""
@@ -36,6 +115,21 @@ class Words:
         """["AB", "BC", "CA"] → "AB, BC and CA". Not escaped."""
         *first, last = items
         return self("and").join(filter(None, [self("comma").join(first), last]))
+
+
+def named(value):
+    """A note's value with a name in place of a path."""
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if re.match(r"[/~]|[A-Za-z]:[/\\]|\.{1,2}[/\\]", value) else bare(value)
+
+
+def bare(text):
+    """A text with names in place of paths: where a file stands on the server is nobody's business."""
+    def name(found):
+        whole, first = found[0].rstrip("/\\."), found[1]
+        here = not first or first[0] in ".~" or first.endswith(":") or FILE.fullmatch(whole) or os.path.isdir(first)
+        return (re.split(r"[/\\]", whole)[-1] or found[0]) + found[0][len(whole):].lstrip("/\\") if here else found[0]
+
+    return PATH.sub(name, text)
 
 
 def asked(request):

@@ -1,13 +1,19 @@
 """The map in a real browser: type, drag, click, zoom, search; both languages; nothing from outside."""
 
 import json
+import shutil
 from urllib.parse import urlparse
 
 import gradio_client
 import pytest
+from conftest import serving
 
 import monju
+from monju.atlas import Atlas
 from monju.recall import recall
+from monju.run import Run
+from monju.ui import SHIPPED
+
 
 @pytest.fixture
 def open_map(open_page):
@@ -108,3 +114,76 @@ def test_locate_over_the_network(served, tiny_run):
     assert set(answer["coordinates"]) == {"plane", "pca", "umap"} and len(answer["nearest"]) == 8
     assert set(answer["nearest"][0]) == {"row", "label", "cluster", "distance", "text"}
     assert json.dumps(answer)
+
+
+def hovered(page, place):
+    """What the tip says when the pointer rests on a point of the map, by its place in the sample."""
+    box = page.locator(".map-plot").bounding_box()
+    x, y = page.evaluate("""place => { const plot = document.querySelector('.map-plot'), { xaxis, yaxis } = plot._fullLayout
+        const points = plot.data.find(trace => trace.customdata?.includes(place) && trace.mode == 'markers'), i = points.customdata.indexOf(place)
+        return [xaxis._offset + xaxis.l2p(points.x[i]), yaxis._offset + yaxis.l2p(points.y[i])] }""", place)
+    page.mouse.move(box["x"] + 3, box["y"] + box["height"] - 3)
+    page.mouse.move(box["x"] + x + 1, box["y"] + y)
+    page.wait_for_selector(".map-tip:not([hidden])")
+    return int(page.get_attribute(".map-tip", "data-place"))
+
+
+def tells(page, sentence):
+    page.wait_for_function("text => document.querySelector('.map-tip').textContent.startsWith(text + '\\n')", arg=sentence)
+
+
+def choose_run(page, name):
+    page.click("#run input")
+    page.get_by_role("option", name=name, exact=True).click()
+    page.wait_for_function("name => document.querySelector('#run input').value == name", arg=name)
+
+
+def test_the_pointer_over_a_point_tells_its_sentence_whatever_was_shown_before(open_map, tiny_run, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(tiny_run, tmp_path / name)
+    run = monju.load(tiny_run).run
+    texts, rows = recall(run).train.texts, Atlas.load(run).rows
+    with serving(tmp_path / "one", MONJU_RUNS=tmp_path) as (url, _):
+        page = open_map(url)
+        said = []
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        for place in (0, 7, 60):
+            tells(page, texts[rows[hovered(page, place)]])
+        for name in ("two", "one"):  # the map's value is updated, and is what it was
+            choose_run(page, name)
+            page.wait_for_function("name => document.querySelector('.map').dataset.run == name", arg=name)
+            for place in (60, 7):
+                tells(page, texts[rows[hovered(page, place)]])
+        page.get_by_role("tab", name="Playground").click()
+        page.locator("#clusters-button").last.click()
+        page.wait_for_selector(".map-pin:not([hidden])")
+        tells(page, texts[rows[hovered(page, 42)]])
+        assert said == [] and page.errors == []
+
+
+def test_a_point_whose_sentence_cannot_be_had_tells_its_row_and_facts(open_map):
+    with serving(SHIPPED) as (url, _):
+        page = open_map(url)
+        said = []
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.asked.clear()
+        place = hovered(page, 5)
+        atlas = Atlas.load(Run.open(SHIPPED))
+        page.wait_for_timeout(500)
+        label, cluster = ("negative", "positive")[atlas.labels[place]], "ABC"[atlas.clusters[place]]
+        assert page.inner_text(".map-tip") == f"{label} · cluster {cluster} · row {atlas.rows[place]}"
+        assert said == [] and page.errors == [] and not [url for url in page.asked if "component_server" in url]
+
+
+def test_after_a_drag_the_panel_is_that_of_the_last_place(open_map, served):
+    page = open_map(served)
+    say(page, "a quiet triumph")
+    for across, down in ((90, 60), (-120, 40), (60, -90)):
+        x, y = pin(page)
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + across, y + down, steps=25)
+        page.mouse.up()
+        page.wait_for_function("""() => { const of = parts => [...parts].map(part => part.textContent).sort().join()
+            return of(document.querySelectorAll('.map-over .length'))
+                == of(document.querySelectorAll('#map-side [data-part=distances] td:last-child')) }""")

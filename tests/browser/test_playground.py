@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import shutil
 import sys
 import urllib.error
 import urllib.request
@@ -15,6 +16,7 @@ import pytest
 from conftest import serving
 
 import monju
+from monju.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 import load  # noqa: E402
@@ -194,6 +196,95 @@ def test_a_link_opens_the_same_sentence_and_settings(open_page, served):
     nonsense = open_page(f"{served}?run=../../etc&gate=none&sharpness=x&text=%3Cscript%3E")
     answered(nonsense, "<script>")
     assert nonsense.errors == []
+
+
+def on_screen(page):
+    """All that the controls and what is drawn from them show."""
+    return page.evaluate("""() => ({
+        controls: ['#gate input', '#sharpness input', '#temperature input', '#fusion input:checked'].map(
+            part => document.querySelector(part)?.value ?? null),
+        ...Object.fromEntries(['#panel', '#details', '#effect'].map(part => [part, document.querySelector(part).innerText]))})""")
+
+
+def turn(page, setting, value):
+    number = page.locator(f"#{setting} input[type=number]")
+    number.fill(str(value))
+    number.press("Enter")
+
+
+def settled(page):
+    """What is shown when nothing has changed for a second: nothing is on its way any more."""
+    before, since = None, 0
+    while since < 5:
+        page.wait_for_timeout(200)
+        now = on_screen(page)
+        before, since = now, since + 1 if now == before else 0
+    return before
+
+
+def test_as_trained_is_what_it_says_after_the_list_of_gates_was_opened(open_page, served):
+    page = open_page(served)
+    page.wait_for_function("() => document.querySelector('#effect').innerText.includes('Turn the gate')")
+    first = settled(page)
+    for _ in range(3):
+        turn(page, "sharpness", 20)
+        page.wait_for_function("() => document.querySelector('#details').innerText.includes('20')"
+                               " && document.querySelector('#effect').innerText.includes('p =')")
+        page.locator("#gate input").click()
+        page.get_by_role("option", name="membership").wait_for()
+        page.keyboard.press("Escape")
+        page.locator("#reset").click()
+        assert settled(page) == first
+    assert page.errors == []
+
+
+@pytest.mark.parametrize("way", ["distance", "membership"])
+def test_a_link_opens_exactly_what_is_on_the_screen(open_page, served, way):
+    page = open_page(served)
+    page.locator("#sentence textarea").fill("a film of few words & many")
+    answered(page, "a film of few words & many")
+    if way == "membership":
+        page.locator("#gate input").click()
+        page.get_by_role("option", name=way).click()
+        page.wait_for_selector("#temperature", state="visible")
+        turn(page, "temperature", 0.03)
+    else:
+        turn(page, "sharpness", 32)
+        page.locator("#gate input").click()
+        page.keyboard.press("Escape")
+        page.get_by_label("probabilities").check()
+    shown = settled(page)
+    page.locator("#link").click()
+    page.wait_for_url("**sharpness=**")
+    assert settled(page) == shown and settled(open_page(page.url)) == shown
+
+
+@pytest.mark.parametrize("settings", [{"sharpness": 40.0}, {"gate": "membership", "temperature": 2.0}, {"gate": "membership", "temperature": 0.005},
+                                      {"sharpness": 0.3}])
+def test_a_run_whose_setting_is_beyond_the_usual_is_shown_and_turned(open_page, tiny_run, tmp_path, settings):
+    shutil.copytree(tiny_run, tmp_path / "far")
+    run = Run.open(tmp_path / "far")
+    run.manifest["config"].update(settings)
+    run.finish()
+    name, value = list(settings.items())[-1]
+    with serving(tmp_path / "far") as (url, _):
+        page = open_page(url)
+        page.wait_for_selector("#effect .effect")
+        first = settled(page)
+        assert float(page.input_value(f"#{name} input[type=number]")) == value == float(page.input_value(f"#{name} input[type=range]"))
+        assert "Turn the gate" in first["#effect"]
+        page.get_by_label("probabilities").check()
+        page.wait_for_function("() => document.querySelector('#effect').innerText.includes('p =')")
+        turned = settled(page)
+        assert turned["controls"] == [*first["controls"][:3], "probabilities"] and turned["#details"] != first["#details"]
+        turn(page, name, 0.5)
+        page.wait_for_function("old => document.querySelector('#details').innerText != old", arg=turned["#details"])
+        page.locator("#batch button").first.click()
+        page.locator("#batch-lines textarea").fill("a quiet triumph")
+        page.get_by_role("button", name="Read them all").click()
+        page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('1 sentence')")
+        page.locator("#reset").click()
+        assert settled(page) == first and page.errors == []
 
 
 def test_the_sessions_sentences_are_kept_and_downloaded(open_page, served):

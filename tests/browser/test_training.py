@@ -1,6 +1,8 @@
 """The training tab in a real browser: a real small training is planned, started, watched, stopped, continued and used."""
 
+import csv
 import json
+import re
 import shutil
 
 import gradio_client
@@ -8,6 +10,7 @@ import pytest
 from conftest import serving
 
 from monju.jobs import Jobs
+from monju.run import Run
 
 SLOW = 180_000  # milliseconds for what trains, on a busy machine
 SETTINGS = {"label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora", "epochs": 30, "batch_size": 4,
@@ -136,11 +139,52 @@ def test_an_upload_is_previewed_and_becomes_the_source(open_page, trainable, tmp
     page.set_input_files("#upload input[type=file]", movies / "train.csv")
     page.wait_for_selector("#preview table")
     assert "columns text, label" in page.inner_text("#preview")
-    assert ".uploads/train-" in page.input_value("#command textarea, #command input")
+    assert re.search(r"--data \S*\.uploads/[0-9a-f]{12}/train\.csv", page.input_value("#command textarea, #command input"))
+    assert page.input_value("#setting-data input") == "train.csv"
     (tmp_path / "broken.csv").write_bytes(b"text,label\n\xff\xfe,1\n")
     page = visit(open_page, trainable)
     page.set_input_files("#upload input[type=file]", tmp_path / "broken.csv")
     page.wait_for_function("document.querySelector('#preview').innerText.includes('UTF-8')")
+
+
+@pytest.mark.parametrize("locale, tab, heads", [("en-US", "Training", ("Sentences are in", "Labels are in")), ("ja-JP", "学習", ("文の列", "ラベルの列"))])
+def test_columns_of_any_name_are_two_lists_and_trained_on_from_the_page_alone(open_page, trainable, folder, tmp_path, movies, locale, tab, heads):
+    page = visit(open_page, trainable, tab, locale=locale)
+    with open(movies / "train.csv", encoding="utf-8") as file:
+        rows = [(f"r{i}", "good" if row["label"] == "1" else "bad", row["text"]) for i, row in enumerate(csv.DictReader(file))]
+    with open(tmp_path / "映画の レビュー.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("number", "opinion", "review"), *rows])
+    load(page, **{**SETTINGS, "label_names": [], "epochs": 1, "k": 2})
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--frozen-layers 5')")
+    page.set_input_files("#upload input[type=file]", tmp_path / "映画の レビュー.csv")
+    page.wait_for_selector("#columns", state="visible")
+    assert all(head in page.inner_text("#columns") for head in heads)
+    assert page.input_value("#text-list input") == "review" and page.input_value("#label-list input") == "opinion"
+    assert page.locator("#preview tbody tr").count() == 3 and rows[0][2][:20] in page.inner_text("#preview")
+    assert page.input_value("#setting-data input") == "映画の レビュー.csv" and "映画の レビュー.csv" in page.inner_text("#preview")
+
+    page.click("#label-list input")  # what is chosen there is what is read
+    page.get_by_role("option", name="number", exact=True).click()
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--label-column number')")
+    page.wait_for_function("!document.querySelector('#preview').innerText.includes('good')")
+    page.click("#label-list input")
+    page.get_by_role("option", name="opinion", exact=True).click()
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--label-column opinion')")
+    page.wait_for_function("document.querySelector('#preview').innerText.includes('good')")
+    for shown in (page.inner_text("#preview"), page.input_value("#setting-data input"), page.input_value("#json textarea")):
+        assert str(folder) not in shown and "--label-column" not in shown
+
+    if locale == "en-US":
+        page.fill("#run-name textarea, #run-name input", "opinions")
+        page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('opinions')")
+        page.click("#plan")
+        page.wait_for_selector("#start", state="visible", timeout=SLOW)
+        page.click("#start")
+        page.wait_for_function("document.querySelector('#job [data-status=finished]')?.innerText.includes('opinions')", timeout=4 * SLOW)
+        assert Run.open(folder / "opinions").manifest["data"]["label_names"] == ["bad", "good"]
+        page.wait_for_function("document.querySelector('#runs').innerText.includes('映画の レビュー.csv')")
+        assert str(folder) not in page.inner_text("body")
+    assert page.errors == []
 
 
 def test_runs_are_renamed_packed_and_deleted(open_page, trainable, folder, tiny_run):

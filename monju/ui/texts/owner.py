@@ -13,9 +13,9 @@ TEXTS = {
                "学習、アップロード、名前の変更、削除、送信は、この Space のオーナーだけが行えます。"
                "オーナーの方はログインするか、合言葉（MONJU_OWNER_SECRET）を入力してください。"),
     "o_closed": ("Training is closed: this page is public and has no owner. Whoever runs it sets MONJU_OWNER_SECRET, "
-                 "or opens training to everyone with --open-to-all (MONJU_OPEN=1). Your own copy trains without either.",
+                 "or opens training to everyone (MONJU_OPEN=1). Your own copy trains without either.",
                  "このページは公開されていてオーナーが決まっていないため、学習はできません。"
-                 "運営者は MONJU_OWNER_SECRET を設定するか、--open-to-all（MONJU_OPEN=1）で全員に開放できます。"
+                 "運営者は MONJU_OWNER_SECRET を設定するか、MONJU_OPEN=1 で全員に開放できます。"
                  "手元で起動すれば、そのまま学習できます。"),
     "o_zero": ("Training is switched off on ZeroGPU: it lends a GPU for a minute at a time. Give the Space a GPU of its own, "
                "or train in your own copy.",

@@ -23,7 +23,9 @@ TEXTS = {
     "trouble": ("This run cannot be shown.", "このランは表示できません。"),
     "way_out": (f"Train one with <code>{TRAIN}</code>, then open it with <code>{APP}</code>.",
                 f"<code>{TRAIN}</code> で学習し、<code>{APP}</code> で開いてください。"),
-    "detail": ("What was found: {error}.", "原因（英語）：{error}"),
+    "detail": ("What was found: {error}.", "原因：{error}"),
+    "no_sentences": ("needs the training sentences, which are not here", "学習文が必要ですが、ここにはありません"),
     "and": (" and ", "と"),
+    "stop": (".", "。"),
     "comma": (", ", "、"),
 }
