@@ -13,6 +13,7 @@ import transformers
 
 from monju import hub
 from monju.errors import MonjuError
+from monju.inputs import sentences
 
 transformers.logging.set_verbosity_error()  # "classifier.weight MISSING" is what fine-tuning means
 transformers.utils.logging.disable_progress_bar()
@@ -76,7 +77,7 @@ def encode(tokenizer, texts, max_tokens):
     A sentence far longer than can be read is cut before tokenising: 100,000 characters cost nothing.
     """
     limit = min(max_tokens, tokenizer.model_max_length)
-    clipped = [text[: limit * 40] for text in texts]
+    clipped = [text[: limit * 40] for text in sentences(texts)]
     return tokenizer(clipped, truncation=True, max_length=limit, add_special_tokens=True)["input_ids"]
 
 

@@ -15,6 +15,7 @@ from monju import backbones, clusterers, fusion, gates
 from monju.clustering import Clustering
 from monju.errors import MonjuError
 from monju.experts import Expert
+from monju.inputs import sentences
 from monju.run import Run
 from monju.sources import UNPRINTABLE
 from monju.stack import Stack
@@ -199,13 +200,14 @@ class Monju:
         return opened
 
     def votes(self, texts):
-        """texts [n] → Votes, read in bf16 or not, as the run was loaded. Raises MonjuError for an empty sentence.
+        """texts [n] → Votes, read in bf16 or not, as the run was loaded. Raises MonjuError for an empty sentence, and for what
+        is no sequence of strings (`inputs.sentences`).
 
         In bf16 logits are rough; a model near to a tie on a sentence reads it again in full precision, and where an ensemble is
         near to one all do, so that labels are those of full precision under the run's own gate and fusion (`under` others an
         ensemble that is near to a tie decides on rough logits).
         """
-        texts = [check_text(text) for text in texts]
+        texts = [check_text(text) for text in sentences(texts)]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
         if not self.bf16:
@@ -251,19 +253,23 @@ class Monju:
         return votes.decide_as(self.config) if self.way is None else self.way[1](votes)
 
     def read(self, texts):
-        """texts [n] → a list of n Readings."""
-        return self.readings(texts, self.votes(texts)) if len(texts) else []
+        """texts [n], any iterable of strings → a list of n Readings, each with its own text."""
+        texts = sentences(texts)
+        return self.readings(texts, self.votes(texts)) if texts else []
 
     def readings(self, texts, votes):
         """The Readings [n] of texts [n] whose votes are known already: the gate's and the fusion's part alone."""
+        texts = sentences(texts)
+        if len(texts) != len(votes.logits):
+            raise MonjuError(f"there are {len(texts):,} sentences and the votes on {len(votes.logits):,}: give as many of each")
         found = self.decide(votes)
-        return [Reading(text=check_text(texts[i]), vector=found.vectors[i],
+        return [Reading(text=check_text(text), vector=found.vectors[i],
                         distances=dict(zip(found.clusters, found.distances[i].tolist())),
                         alpha=dict(zip(found.experts, found.alpha[i].tolist())),
                         logits=dict(zip(found.models, found.logits[i])),
                         monju=self.verdict(found.monju[i]),
                         baseline=None if found.baseline is None else self.verdict(found.baseline[i]))
-                for i in range(len(texts))]
+                for i, text in enumerate(texts)]
 
     def under(self, way=None, **settings):
         """The same models under another gate or fusion (gate, sharpness, temperature, power, top_k, fusion), or deciding in
@@ -309,7 +315,7 @@ def near_a_tie(found):
 
 def check_text(text):
     """The sentence as a training source would have cleaned it, or a MonjuError where nothing is left."""
-    cleaned = UNPRINTABLE.sub(" ", text).strip() if isinstance(text, str) else ""
+    cleaned = UNPRINTABLE.sub(" ", text).strip()
     if not cleaned:
         raise MonjuError("a sentence is empty: type at least one word")
     return cleaned

@@ -5,15 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import softmax
 
 import monju
 from monju import fusion, gates
+from monju.compare import compare
 from monju.config import Config
+from monju.distill import answers
+from monju.embedders import TfidfEmbedder
 from monju.ensemble import Monju, Predictions, Votes, check_text, expert_names, model_key, near_a_tie
 from monju.errors import MonjuError
 from monju.run import Run
+from monju.together import Together
 
 SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]
@@ -118,15 +123,57 @@ def test_a_run_trained_on_a_gpu_is_read_without_one(tiny_run, found):
     np.testing.assert_array_equal(Monju.of(run, "cpu").predict(TEXTS).monju, found.monju)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u3000", "\x00\x07", None, 3])
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u3000", "\x00\x07"])
 def test_a_sentence_without_a_word_is_refused(ensemble, text):
     for act in (ensemble.read, ensemble.predict):
         with pytest.raises(MonjuError, match="empty"):
             act(["a fine film", text])
 
 
+SEQUENCES = {
+    "tuple": tuple, "generator": iter, "array": np.array, "objects": lambda texts: np.array(texts, object), "keys": lambda texts: dict.fromkeys(texts).keys(),
+    "series": pd.Series, "shuffled": lambda texts: pd.Series(texts, [2, 0, 4, 1, 3]), "named": lambda texts: pd.Series(texts, list("edcba")),
+    "strings": lambda texts: pd.Series(texts, [5, 9, 7, 6, 8], dtype="string"), "repeated": lambda texts: pd.Series(texts, [1] * 5)}
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_any_sequence_of_strings_is_read_in_its_order(ensemble, found, kind):
+    """pandas finds by label and iterates by place: each reading carries the text that was read for it."""
+    make = SEQUENCES[kind]
+    for readings in (ensemble.read(make(TEXTS)), ensemble.readings(make(TEXTS), ensemble.votes(make(TEXTS)))):
+        assert [reading.text for reading in readings] == TEXTS
+        np.testing.assert_allclose([reading.monju.logits for reading in readings], found.monju, atol=1e-5)
+    np.testing.assert_allclose(ensemble.predict(make(TEXTS)).monju, found.monju, atol=1e-5)
+
+
+NO_SENTENCES = {
+    "a string": ("good", r"put it into brackets, \[sentence\]"), "bytes": (b"good", "put it into brackets"),
+    "a number": (3, "from a list of strings, not from a int"), "nothing": (None, "from a list of strings, not from a NoneType"),
+    "a table": (pd.DataFrame({"text": TEXTS}), "from one column, not from a DataFrame"),
+    "a dictionary": ({"text": TEXTS}, "from one column, not from a dict"),
+    "a gap": (pd.Series(["a fine film", None]), "sentence 2 is no string but of the type NoneType"),
+    "not a number": (["a fine film", float("nan")], "sentence 2 is no string but of the type float"),
+    "rows": ([["a fine film", 1]], "sentence 1 is no string but of the type list"), "numbers": ([3], "sentence 1 .* int")}
+
+
+@pytest.mark.parametrize("given", NO_SENTENCES)
+def test_what_is_no_sequence_of_strings_is_refused(ensemble, given):
+    texts, told = NO_SENTENCES[given]
+    doors = [ensemble.read, ensemble.votes, ensemble.predict, ensemble.clustering.place, Together(ensemble.votes).votes,
+             TfidfEmbedder(Config()).fit(TEXTS).transform, lambda texts: ensemble.readings(texts, ensemble.votes(["a", "b"])),
+             lambda texts: answers(ensemble, texts)]
+    for door in doors if texts is None else [*doors, lambda texts: compare(ensemble, [0, 1], texts)]:
+        with pytest.raises(MonjuError, match=told):
+            door(texts)
+
+
+def test_readings_have_as_many_votes_as_texts(ensemble):
+    with pytest.raises(MonjuError, match="2 sentences and the votes on 3"):
+        ensemble.readings(TEXTS[:2], ensemble.votes(TEXTS[:3]))
+
+
 def test_no_sentence_at_all(ensemble):
-    assert ensemble.read([]) == []
+    assert ensemble.read([]) == ensemble.read(iter([])) == ensemble.read(pd.Series(dtype=str)) == []
     with pytest.raises(MonjuError, match="no sentence"):
         ensemble.predict([])
 

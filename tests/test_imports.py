@@ -39,7 +39,7 @@ HOUSE = """
     encoder
     backbones dropout learning tables
     config
-    hub
+    hub inputs
     errors locks
 """
 FLOOR = {part: floor for floor, line in enumerate(HOUSE.split("\n")) for part in line.split()}
