@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 TEXTS = {  # code → (English, Japanese); numbers are given as numbers
     "sentence_cut": ("Only the first {limit:,} of {n:,} tokens of this sentence are read.",
                      "この文は {n:,} トークンのうち最初の {limit:,} トークンだけが読まれます。"),
-    "sentence_unknown": ("{n:,} of {tokens:,} tokens of this sentence are unknown to {backbone}: the verdict rests on the others.",
-                         "この文の {tokens:,} トークンのうち {n:,} 個は {backbone} の知らないものです。判定は残りのトークンだけによります。"),
+    "sentence_cut_far": ("This sentence is very long: only its beginning is read, {limit:,} tokens.",
+                         "この文は非常に長いため、最初の {limit:,} トークンだけが読まれます。"),
+    "sentence_unknown": ("{n:,} of {tokens:,} tokens of this sentence are unknown to {backbone}: the verdict does not reflect what they say.",
+                         "この文の {tokens:,} トークンのうち {n:,} 個は {backbone} の語彙にないもので、その内容は判定に反映されません。"),
 }
 
 
