@@ -8,12 +8,12 @@ import os
 import reprlib
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from scipy.special import softmax
 
 from monju import backbones, clusterers, fusion, gates
+from monju.cache import once
 from monju.clustering import Clustering
 from monju.errors import MonjuError
 from monju.experts import Expert
@@ -167,13 +167,13 @@ class Monju:
         """The first expert's tokenizer; every model's in a run of one backbone."""
         return self.tokenizers[self.config.backbone_of(0)]
 
-    @cached_property
+    @once
     def stacks(self):
         """For each backbone, the first expert's first: (its models' places among all, its tokenizer, its models as one Stack);
         the embedder's encoder is among the first's models where it is their own backbone."""
         return self._stacked(bf16=False)
 
-    @cached_property
+    @once
     def rough(self):
         """The same, working in bf16."""
         return self._stacked(bf16=True)

@@ -40,7 +40,7 @@ HOUSE = """
     backbones dropout learning tables
     config
     hub inputs
-    errors locks notes
+    errors locks notes cache
 """
 FLOOR = {part: floor for floor, line in enumerate(HOUSE.split("\n")) for part in line.split()}
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
