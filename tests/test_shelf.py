@@ -7,12 +7,13 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from monju import sources
+from monju import sources, ui
 from monju import recall as memory
 from monju.ensemble import Monju
 from monju.recall import recall
@@ -144,6 +145,14 @@ def test_sentences_that_cannot_be_had_are_asked_for_again_later(shelf, monkeypat
     assert opened.texts() is None and len(asked) == tries  # not at every keystroke
     monkeypatch.setattr(shelf_module.time, "monotonic", lambda now=shelf_module.time.monotonic(): now + shelf_module.AGAIN + 1)
     assert len(opened.texts()) == 100
+
+
+def test_many_take_the_same_file_of_results_at_once(tiny_run):
+    page = ui.build(Shelf(tiny_run))
+    take = next(each.fn for each in page.fns.values() if each.fn and each.fn.__qualname__.startswith("build.<locals>.take"))
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: Path(take("tiny", None)).read_bytes(), range(64)))
+    assert len(set(taken)) == 1 and len(taken[0]) > 100
 
 
 def test_what_visitors_share_bears_many_at_once(shelf, monkeypatch):
