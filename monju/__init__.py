@@ -10,8 +10,9 @@ Importing the package costs nothing: torch is imported by the first `load`.
 __version__ = "0.1.0"
 
 
-def load(path, device="auto", bf16=False):
-    """Open the finished run at `path`, to read in full precision or in bf16; see `monju.ensemble.Monju`."""
+def load(path, device="auto", controls=False, bf16=False):
+    """Open the finished run at `path`, with or without its equal-cost models, to read in full precision or in bf16; see
+    `monju.ensemble.Monju.load`."""
     from monju.ensemble import Monju
 
-    return Monju.load(path, device=device, bf16=bf16)
+    return Monju.load(path, device=device, controls=controls, bf16=bf16)

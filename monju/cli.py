@@ -333,11 +333,11 @@ def run_map(asked):
     from monju.recall import read_again
     from monju.run import Run
 
-    run = Run.open(asked.run).check()
-    train = read_again(run, run.manifest["data"]["fingerprint"], asked.data).train
-    print(f"Drawing the map of {asked.run}.", file=sys.stderr)
-    atlas.draw(run, Monju.of(run, asked.device), train, asked.size)
-    run.finish()
+    with Run.changing(asked.run) as run:
+        train = read_again(run, run.manifest["data"]["fingerprint"], asked.data).train
+        print(f"Drawing the map of {asked.run}.", file=sys.stderr)
+        atlas.draw(run, Monju.of(run, asked.device), train, asked.size)
+        run.finish()
 
 
 def run_app(asked):

@@ -117,13 +117,13 @@ def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
     """
     import torch
 
-    torch.manual_seed(0)
+    random = torch.Generator().manual_seed(0)  # its own: several gates may be learned at the same moment
     centres = torch.tensor(known.centres, dtype=torch.float64)
     start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / known.config.temperature  # (d + 1, k)
     change = torch.zeros_like(start, requires_grad=True)
     parts = [change]
     if hidden:
-        into = torch.randn(centres.shape[1], hidden, dtype=torch.float64) / centres.shape[1] ** 0.5
+        into = torch.randn(centres.shape[1], hidden, dtype=torch.float64, generator=random) / centres.shape[1] ** 0.5
         out = torch.zeros(hidden, len(centres), dtype=torch.float64)
         parts += [into.requires_grad_(), out.requires_grad_()]
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from monju import combine, distill, evaluate, merging
 from monju.errors import MonjuError
+from monju.inputs import sentences
 from monju.merger import Merger
 
 
@@ -24,7 +25,7 @@ def compare(monju, labels, texts=None, votes=None):
     "difference_interval", "changed", "p_value", "p_holm", "forward_passes", "ms", "train_tokens", "parameters"}],
     "left_out": [{"name", "kind", "reason"}], "diversity"}
     """
-    labels, pass_ms = np.asarray(labels), None
+    labels, pass_ms, texts = np.asarray(labels), None, None if texts is None else sentences(texts)
     if votes is None:
         began = time.perf_counter()
         votes = monju.votes(texts)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from monju import backbones, fusion, gates, locks, sources
+from monju import backbones, fusion, gates, sources
 from monju.config import Config
 from monju.ensemble import Monju
 from monju.errors import MonjuError
@@ -74,7 +74,7 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
     if temperature is None and data.tuning is None:
         raise MonjuError("there are no sentences kept aside to choose on: give --temperature 2 --mixing 0.5, "
                          "or train the run with --tuning-size 2000")
-    with locks.holding(run.path, MonjuError(f"{path} is in use by a training: wait for it, or stop it first")):
+    with Run.changing(path) as run:
         try:
             yield from teach(run, data, sizes, targets, sample, epochs, (temperature, mixing), device)
         finally:

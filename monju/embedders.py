@@ -19,6 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from monju.errors import MonjuError
+from monju.inputs import sentences
 
 
 class TfidfEmbedder:
@@ -47,7 +48,7 @@ class TfidfEmbedder:
         """texts [n] → float32 [n, dim] of length one; a sentence of unknown words alone is the zero vector."""
         vectorizer = self._vectorizer(self.words)
         vectorizer.idf_ = self.arrays["idf"]
-        return normalize(csr_matrix(vectorizer.transform(texts)) @ self.arrays["components"].T).astype(np.float32)
+        return normalize(csr_matrix(vectorizer.transform(sentences(texts))) @ self.arrays["components"].T).astype(np.float32)
 
     def identity(self):
         """What, beside the sentences, decides the vectors."""
@@ -91,7 +92,7 @@ class BackboneEmbedder:
 
         tokenizer, model, encoder, device = self._loaded()
         tokens = backbones.encode(tokenizer, texts, self.max_tokens)
-        vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
+        vectors = np.zeros((len(tokens), model.config.hidden_size), np.float32)
         for rows in backbones.length_batches([len(sentence) for sentence in tokens], self.batch):
             ids, mask = (part.to(device) for part in backbones.pad([tokens[row] for row in rows], tokenizer.pad_token_id))
             with torch.inference_mode():

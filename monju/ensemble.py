@@ -4,17 +4,21 @@ The way of a sentence: embed → distances → α (gate) → every model's logit
 `Reading` is the one object that crosses from here to the page, the command line and the tests.
 """
 
+import os
+import reprlib
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from scipy.special import softmax
 
 from monju import backbones, clusterers, fusion, gates
+from monju.cache import once
 from monju.clustering import Clustering
 from monju.errors import MonjuError
 from monju.experts import Expert
+from monju.inputs import sentences
+from monju.notes import Note
 from monju.run import Run
 from monju.sources import UNPRINTABLE
 from monju.stack import Stack
@@ -22,7 +26,7 @@ from monju.stack import Stack
 TIE = 0.2  # more than bf16 moves one logit against another: 0.13 at most in the 29,232 answers measured (docs/performance.md)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verdict:
     """One answer: fused logits [labels], their softmax, the label as it stands in the data and its readable name."""
 
@@ -35,10 +39,20 @@ class Verdict:
         return {"logits": self.logits.tolist(), "probabilities": self.probabilities.tolist(),
                 "label": self.label, "name": self.name}
 
+    def __eq__(self, other):
+        return self.to_json() == other.to_json() if isinstance(other, Verdict) else NotImplemented
 
-@dataclass(frozen=True)
+    def __hash__(self):
+        return hash((self.label, self.name))
+
+    def __repr__(self):
+        return f"Verdict({self.name!r}, {self.probabilities.max():.1%})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Reading:
-    """Everything that was thought about one sentence. `logits` has every model, the experts first."""
+    """Everything that was thought about one sentence. `logits` has every model, the experts first; `notes` say what of the
+    sentence the models did not see. Readings are equal where all their values are."""
 
     text: str
     vector: np.ndarray
@@ -47,14 +61,27 @@ class Reading:
     logits: dict[str, np.ndarray]
     monju: Verdict
     baseline: Verdict | None
+    notes: tuple[Note, ...] = ()
 
     def to_json(self):
         return {"text": self.text, "distances": self.distances, "alpha": self.alpha,
                 "logits": {model: values.tolist() for model, values in self.logits.items()},
-                "monju": self.monju.to_json(), "baseline": self.baseline and self.baseline.to_json()}
+                "monju": self.monju.to_json(), "baseline": self.baseline and self.baseline.to_json(),
+                "notes": [note.to_json() for note in self.notes]}
+
+    def __eq__(self, other):
+        if not isinstance(other, Reading):
+            return NotImplemented
+        return self.to_json() == other.to_json() and np.array_equal(self.vector, other.vector)
+
+    def __hash__(self):
+        return hash((self.text, self.monju))
+
+    def __repr__(self):
+        return f"Reading({reprlib.repr(self.text)}, monju={self.monju}, baseline={self.baseline})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # large arrays: equal to itself alone
 class Votes:
     """What the models and the clusters say of n sentences, before any gate: the gate can be changed later.
 
@@ -70,6 +97,10 @@ class Votes:
     distances: np.ndarray
     posterior: np.ndarray | None
     logits: np.ndarray
+
+    def __repr__(self):
+        n, models, labels = self.logits.shape
+        return f"{type(self).__name__}({n:,} sentences, {models} models, {labels} labels)"
 
     @property
     def models(self):
@@ -100,7 +131,7 @@ class Votes:
         return mix(self.of(models), np.full((len(self.logits), len(models)), 1 / len(models)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Predictions(Votes):
     """Votes and what the ensembles make of them: α [n, experts]; fused logits [n, labels] of each ensemble."""
 
@@ -136,13 +167,13 @@ class Monju:
         """The first expert's tokenizer; every model's in a run of one backbone."""
         return self.tokenizers[self.config.backbone_of(0)]
 
-    @cached_property
+    @once
     def stacks(self):
         """For each backbone, the first expert's first: (its models' places among all, its tokenizer, its models as one Stack);
         the embedder's encoder is among the first's models where it is their own backbone."""
         return self._stacked(bf16=False)
 
-    @cached_property
+    @once
     def rough(self):
         """The same, working in bf16."""
         return self._stacked(bf16=True)
@@ -199,13 +230,14 @@ class Monju:
         return opened
 
     def votes(self, texts):
-        """texts [n] → Votes, read in bf16 or not, as the run was loaded. Raises MonjuError for an empty sentence.
+        """texts [n] → Votes, read in bf16 or not, as the run was loaded. Raises MonjuError for an empty sentence, and for what
+        is no sequence of strings (`inputs.sentences`).
 
         In bf16 logits are rough; a model near to a tie on a sentence reads it again in full precision, and where an ensemble is
         near to one all do, so that labels are those of full precision under the run's own gate and fusion (`under` others an
         ensemble that is near to a tie decides on rough logits).
         """
-        texts = [check_text(text) for text in texts]
+        texts = [check_text(text) for text in sentences(texts)]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
         if not self.bf16:
@@ -251,19 +283,44 @@ class Monju:
         return votes.decide_as(self.config) if self.way is None else self.way[1](votes)
 
     def read(self, texts):
-        """texts [n] → a list of n Readings."""
-        return self.readings(texts, self.votes(texts)) if len(texts) else []
+        """texts [n], any iterable of strings → a list of n Readings, each with its own text."""
+        texts = sentences(texts)
+        return self.readings(texts, self.votes(texts)) if texts else []
 
     def readings(self, texts, votes):
         """The Readings [n] of texts [n] whose votes are known already: the gate's and the fusion's part alone."""
+        texts = [check_text(text) for text in sentences(texts)]
+        if len(texts) != len(votes.logits):
+            raise MonjuError(f"there are {len(texts):,} sentences and the votes on {len(votes.logits):,}: give as many of each")
         found = self.decide(votes)
-        return [Reading(text=check_text(texts[i]), vector=found.vectors[i],
+        return [Reading(text=text, vector=found.vectors[i],
                         distances=dict(zip(found.clusters, found.distances[i].tolist())),
                         alpha=dict(zip(found.experts, found.alpha[i].tolist())),
                         logits=dict(zip(found.models, found.logits[i])),
                         monju=self.verdict(found.monju[i]),
-                        baseline=None if found.baseline is None else self.verdict(found.baseline[i]))
-                for i in range(len(texts))]
+                        baseline=None if found.baseline is None else self.verdict(found.baseline[i]),
+                        notes=notes)
+                for i, (text, notes) in enumerate(zip(texts, self._notes(texts)))]
+
+    def _notes(self, texts):
+        """What the run's models do not see of each of texts [n]: a list of tuples of Notes. Of several backbones the one that sees
+        the least is told."""
+        counts = [(bare(name), tokenizer, *backbones.token_counts(tokenizer, texts, self.config.max_tokens))
+                  for name, tokenizer in self.tokenizers.items()]
+        found = []
+        for i, text in enumerate(texts):
+            lost, limit, n = max((int(there[i] - read[i]), int(read[i]), int(there[i])) for _, _, there, read, _ in counts)
+            notes = []
+            if any(backbones.is_clipped(tokenizer, text, self.config.max_tokens) for _, tokenizer, *_ in counts):
+                notes.append(Note("sentence_cut_far", {"limit": limit}))
+            elif lost:
+                notes.append(Note("sentence_cut", {"limit": limit, "n": n}))
+            _, unknown, tokens, backbone = max((unknown[i] / max(1, read[i]), int(unknown[i]), int(read[i]), name)
+                                               for name, _, _, read, unknown in counts)
+            if unknown:
+                notes.append(Note("sentence_unknown", {"n": unknown, "tokens": tokens, "backbone": backbone}))
+            found.append(tuple(notes))
+        return found
 
     def under(self, way=None, **settings):
         """The same models under another gate or fusion (gate, sharpness, temperature, power, top_k, fusion), or deciding in
@@ -284,6 +341,11 @@ class Monju:
         """Fused logits [labels] → Verdict."""
         best = int(logits.argmax())
         return Verdict(logits, softmax(logits), self.labels[best], self.label_names[best])
+
+
+def bare(backbone):
+    """A backbone's name for people: of a folder its own name, without the way to it."""
+    return os.path.basename(os.path.abspath(backbone)) if os.path.isdir(backbone) else backbone
 
 
 def expert_names(config):
@@ -309,7 +371,7 @@ def near_a_tie(found):
 
 def check_text(text):
     """The sentence as a training source would have cleaned it, or a MonjuError where nothing is left."""
-    cleaned = UNPRINTABLE.sub(" ", text).strip() if isinstance(text, str) else ""
+    cleaned = UNPRINTABLE.sub(" ", text).strip()
     if not cleaned:
         raise MonjuError("a sentence is empty: type at least one word")
     return cleaned

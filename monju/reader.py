@@ -9,6 +9,8 @@ import signal
 import threading
 import time
 
+from monju.inputs import sentences
+
 PATIENCE = 60  # seconds for one answer: who has not answered by then never will
 AGAIN = 60  # seconds from one start to the next, at least: what died for want of memory would soon die again
 
@@ -40,6 +42,7 @@ class Reader:
     def votes(self, texts):
         """texts [n] → Votes, or None while there is nobody to ask: the models are not loaded yet, or the process has died or hangs
         (it is started again). Raises what `Monju.votes` would."""
+        texts = sentences(texts)
         try:
             self.start()
             if self._line is None or not self._loaded and not self._line.poll():

@@ -3,33 +3,24 @@
 What is read counts only where its fingerprint is the run's: other sentences are never shown as the run's own.
 """
 
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 
 from monju import backbones, sources
+from monju.cache import Cache
 from monju.errors import MonjuError
 from monju.notes import Note, refusal
 from monju.rows import Split, read_alike, twins
 
-KEPT = 2  # runs whose sentences stay in memory
-
-_read = OrderedDict()  # fingerprint → Data, the last used last
-_reading = Lock()
+_read = Cache(2)  # fingerprint → Data, of the runs whose sentences stay in memory
 
 
 def recall(run):
     """The sentences that a run was trained on and checked with, as `sources.Data`. Raises MonjuError where they cannot be had."""
     fingerprint = run.manifest["data"]["fingerprint"]
-    with _reading:
-        data = _read.pop(fingerprint, None) or read_again(run, fingerprint)
-        _read[fingerprint] = data
-        while len(_read) > KEPT:
-            _read.popitem(last=False)
-    return data
+    return _read.get(fingerprint, lambda: read_again(run, fingerprint))
 
 
 def read_again(run, fingerprint, given=None):

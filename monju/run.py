@@ -13,6 +13,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monju import locks
 from monju.config import Config
 from monju.errors import MonjuError
 
@@ -57,6 +58,15 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise damaged(path / "run.json") from None
         return cls(path, manifest)
+
+    @classmethod
+    @contextmanager
+    def changing(cls, path):
+        """The finished run in a folder, for one who adds to it: nobody else does until the block ends, and the manifest is read when
+        that is certain. Raises MonjuError for a run that is not whole, or that somebody else changes or trains."""
+        cls.open(path)  # a folder that is no run is told as such
+        with locks.holding(path, MonjuError(f"{path} is in use by another training, distill or map: wait for it, or stop it first")):
+            yield cls.open(path).check()
 
     @property
     def config(self):

@@ -8,8 +8,7 @@ the models themselves to 1e-5. Knows nothing of clusters, gates or runs.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
+from threading import Barrier, Lock
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ class Stack:
         self.padding, self.device = padding, device
         self.batch = BATCH_IN_BF16 if bf16 else BATCH
         self.count, self.labels = len(members), members[0][0].config.num_labels
-        self.cores = torch.get_num_threads() if device.type == "cpu" else 1
+        self.cores, self.do = cores() if device.type == "cpu" else (1, at_once)
         known = [place for place, (model, _) in enumerate(members) if is_known(model)]
         encoders = [members[place][0].base_model for place in known]
         depth = shared_depth(encoders) if len(known) > 1 else 0
@@ -72,9 +71,8 @@ class Stack:
 
     def logits(self, tokens, beside=None):
         """tokens (n lists of ids) → (float32 [n, members, labels], what the function `beside`, run meanwhile, returns)."""
-        with one_core_each(self.cores) as do:
-            other = do(beside) if beside else None
-            return self._read(do, tokens), other.result() if beside else None
+        other = self.do(beside) if beside else None
+        return self._read(tokens), other.result() if beside else None
 
     def logits_and_vectors(self, tokens, pool):
         """tokens (n lists of ids) → logits as above, and what `pool` makes of the guest's hidden states [m, length, hidden] with
@@ -85,24 +83,22 @@ class Stack:
             for row, vector in zip(rows, pool(states, mask)):
                 vectors[row] = vector
 
-        with one_core_each(self.cores) as do:
-            return self._read(do, tokens, keep), np.stack(vectors)
+        return self._read(tokens, keep), np.stack(vectors)
 
     def some_logits(self, tokens, wanted):
         """tokens (n lists of ids), wanted bool [n, members] → float32 [n, members, labels]: right where wanted, of the others
         only what comes along."""
         out = np.zeros((len(tokens), self.count, self.labels), np.float32)
-        with one_core_each(self.cores) as do:
-            tasks = []
-            for group in self.apart:
-                rows = np.flatnonzero(wanted[:, group[0]].any(axis=1))
-                batches = backbones.length_batches([len(tokens[row]) for row in rows], self.batch)
-                tasks += [do(self._answer, tokens, rows[batch], group, out) for batch in batches]
-            for task in tasks:
-                task.result()
+        tasks = []
+        for group in self.apart:
+            rows = np.flatnonzero(wanted[:, group[0]].any(axis=1))
+            batches = backbones.length_batches([len(tokens[row]) for row in rows], self.batch)
+            tasks += [self.do(self._answer, tokens, rows[batch], group, out) for batch in batches]
+        for task in tasks:
+            task.result()
         return out
 
-    def _read(self, do, tokens, keep=None):
+    def _read(self, tokens, keep=None):
         out = np.zeros((len(tokens), self.count, self.labels), np.float32)
         lengths = [len(sentence) for sentence in tokens]
 
@@ -118,7 +114,7 @@ class Stack:
             even = len(groups) // self.cores * self.cores  # a core has its groups' sentences whole; those left over are cut up
             tasks = [(rows, group) for rows in batches(1) for group in groups[:even]]
             tasks += [(rows, group) for rows in batches(self.cores) for group in groups[even:]]
-        for task in [do(self._answer, tokens, rows, group, out, keep) for rows, group in tasks]:
+        for task in [self.do(self._answer, tokens, rows, group, out, keep) for rows, group in tasks]:
             task.result()
         return out
 
@@ -176,24 +172,31 @@ def alike(one, other):
         for name in one)
 
 
-@cache
-def pool(cores):
-    """As many threads as cores, each computing on its own: on matrices this small, threads that share one wait for each other."""
-    return ThreadPoolExecutor(cores, "stack", initializer=lambda: torch.set_num_threads(1))
+_pools, _starting = {}, Lock()  # number of cores → a pool with a thread for each
 
 
-@contextmanager
-def one_core_each(cores):
-    """A function that starts work, `do(work, *arguments)` → future: in the pool, or at once where there is one core."""
-    if cores < 2:
-        yield at_once
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrix library's number is the process's: a pool thread would start threads of its own
-    try:
-        yield pool(cores).submit
-    finally:
-        torch.set_num_threads(threads)
+def cores():
+    """(The number of cores that this process computes on, what starts work on one of them: `do(work, *arguments)` → future).
+
+    As many threads as cores, each computing on its own: on matrices this small, threads that share one wait for each other.
+    """
+    with _starting, ThreadPoolExecutor(1) as fresh:  # a new thread has the process's number, whatever another's is
+        number = fresh.submit(torch.get_num_threads).result()
+        if number < 2:
+            return number, at_once
+        if number not in _pools:
+            _pools[number], all_there = ThreadPoolExecutor(number, "stack"), Barrier(number)
+            for started in [_pools[number].submit(alone, all_there) for _ in range(number)]:
+                started.result()
+            fresh.submit(torch.set_num_threads, number).result()  # of the threads to come, which `alone` has changed, too
+        return number, _pools[number].submit
+
+
+def alone(all_there):
+    """A thread of the pool, from now on, computes without helpers."""
+    torch.get_num_threads()  # who has never asked would take over the process's number later
+    torch.set_num_threads(1)
+    all_there.wait()
 
 
 class at_once:

@@ -69,7 +69,10 @@ def tell(readings):
     """Each sentence with α, every expert's view and both verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 80)
     for reading in readings:
-        table = Table(title=Text(reading.text), title_justify="left", box=None, padding=(0, 2, 0, 0))
+        console.print(Text(reading.text, style="italic"))
+        for note in reading.notes:
+            console.print(Text(note.text()), soft_wrap=True)
+        table = Table(box=None, padding=(0, 2, 0, 0))
         for column in ("", "α", "logits", "says"):
             table.add_column(column)
         for expert, alpha in reading.alpha.items():

@@ -10,6 +10,8 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import replace
 
+from monju.inputs import sentences
+
 CROWD = 4  # callers in one batch from which on it is a crowd: fewer are answered as fast in the ordinary way
 LARGEST = 64  # sentences in one batch
 
@@ -27,9 +29,9 @@ class Together:
 
     def votes(self, texts):
         """As `Monju.votes`, for one caller; raises what that would raise for these sentences."""
-        answer = Future()
+        texts, answer = sentences(texts), Future()
         with self.changed:
-            self.waiting.append((list(texts), answer))
+            self.waiting.append((texts, answer))
         while not answer.done():
             with self.changed:
                 self.changed.wait_for(lambda: answer.done() or not self.reading)

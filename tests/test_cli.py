@@ -68,10 +68,11 @@ def test_a_command_is_needed():
 
 
 def test_predict_json_has_the_keys_of_the_contract(tiny_run, capsys):
-    out, err = ran(["predict", tiny_run, "a quiet triumph", "  dull  ", "--json"], capsys)
-    first, second = json.loads(out)
+    out, err = ran(["predict", tiny_run, "a quiet triumph", "  dull  ", "👎👎👎", "--json"], capsys)
+    first, second, unknown = json.loads(out)
     assert err == "" and second["text"] == "dull"
-    assert list(first) == ["text", "distances", "alpha", "logits", "monju", "baseline"]
+    assert list(first) == ["text", "distances", "alpha", "logits", "monju", "baseline", "notes"]
+    assert first["notes"] == [] and [(note["code"], note["values"]["n"]) for note in unknown["notes"]] == [("sentence_unknown", 1)]
     assert list(first["distances"]) == ["A", "B", "C"] and list(first["alpha"]) == ["AB", "BC", "CA"]
     assert list(first["logits"]) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"]
     for verdict in (first["monju"], first["baseline"]):
@@ -112,6 +113,7 @@ def test_a_sentence_on_standard_input_ends_at_line_breaks_alone(tiny_run, capsys
 def test_predict_reads_a_sentence_of_100_000_characters(tiny_run, capsys):
     [reading] = json.loads(ran(["predict", tiny_run, "great " * 17_000, "--json"], capsys)[0])
     assert np.isfinite(reading["monju"]["logits"]).all()
+    assert [note["text"] for note in reading["notes"]] == ["This sentence is very long: only its beginning is read, 46 tokens."]
 
 
 def test_evaluate_gives_the_stored_numbers_exactly(tiny_run, movies, capsys):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import log_softmax, softmax
 
 from monju import combine, gates
@@ -90,6 +91,14 @@ def test_dynamic_selection_asks_those_who_are_right_nearby():
 
 def test_nobody_right_nearby_weighs_all_alike():
     np.testing.assert_allclose(combine.shares(np.array([[0.0, 0, 0], [1, 1, 2]])), [[1 / 3] * 3, [0.25, 0.25, 0.5]])
+
+
+def test_a_gate_that_is_learned_draws_from_its_own_random_numbers():
+    """Two visitors who learn at the same moment would otherwise take each other's."""
+    random = np.random.default_rng(0)
+    tuning, before = votes(random.normal(size=(20, 3, 2)), vectors=random.normal(size=(20, 3))), torch.get_rng_state()
+    gate = combine.fit_parent(tuning, random.integers(0, 2, 20), known(), hidden=4, steps=3)
+    assert torch.equal(torch.get_rng_state(), before) and np.allclose(gate(tuning.vectors).sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("hidden", [0, 4])

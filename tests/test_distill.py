@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from monju import distill, sources
+from monju import atlas, distill, sources
 from monju.cli import main
 from monju.compare import compare
 from monju.ensemble import Monju
@@ -85,3 +85,55 @@ def test_what_cannot_be_is_refused(tiny_run, tmp_path, settings, why):
     shutil.copytree(tiny_run, path)
     with pytest.raises(MonjuError, match=why):
         list(distill.distill(path, device="cpu", **settings))
+
+
+def students_named(run, name):
+    """What `distill` does to a run at its end, without the learning: a student's folder, and its name in the sealed manifest."""
+    with run.folder(f"students/{name}") as folder:
+        (folder / "weights").write_text(name)
+    run.manifest.setdefault("students", {})[name] = {"tokens": 1}
+    run.finish()
+
+
+def test_a_distill_that_waited_keeps_the_students_of_the_one_before(tiny_run, tmp_path, monkeypatch):
+    path = shutil.copytree(tiny_run, tmp_path / "run")
+    recall = distill.recall
+
+    def meanwhile(run):  # between reading the settings and the training
+        with Run.changing(path) as other:
+            students_named(other, "same-in-sample")
+        return recall(run)
+
+    def teach(run, *_):
+        yield students_named(run, "same-hard-labels")
+
+    monkeypatch.setattr(distill, "recall", meanwhile)
+    monkeypatch.setattr(distill, "teach", teach)
+    list(distill.distill(path, targets=("hard-labels",), temperature=2.0, mixing=0.5))
+    assert list(Run.open(path).check().manifest["students"]) == ["same-in-sample", "same-hard-labels"]
+    assert {folder.name for folder in (path / "students").iterdir()} == {"same-in-sample", "same-hard-labels"}
+
+
+def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, monkeypatch, capsys):
+    """While one is at a run the other is refused in one sentence, and nothing of what either wrote is lost."""
+    path, draw, refused = shutil.copytree(tiny_run, tmp_path / "run"), atlas.draw, []
+
+    def meanwhile(*given):
+        try:
+            list(distill.distill(path, targets=("hard-labels",), temperature=2.0, mixing=0.5))
+        except MonjuError as error:
+            refused.append(str(error))
+        return draw(*given)
+
+    monkeypatch.setattr(atlas, "draw", meanwhile)
+    monkeypatch.setattr(distill, "teach", lambda run, *_: iter([students_named(run, "same-hard-labels")]))
+    assert main(["map", str(path), "--size", "20"]) == 0
+    if not refused:
+        assert "students" in Run.open(path).manifest, "the map has overwritten what distill wrote"
+    assert len(refused) == 1 and "is in use by another" in refused[0]
+    list(distill.distill(path, targets=("hard-labels",), temperature=2.0, mixing=0.5))
+    assert main(["map", str(path), "--size", "20"]) == 0
+    assert list(Run.open(path).check().manifest["students"]) == ["same-hard-labels"]
+    with Run.changing(path):
+        capsys.readouterr()
+        assert main(["map", str(path)]) == 2 and "is in use by another training, distill or map" in capsys.readouterr().err

@@ -1,19 +1,28 @@
 """A loaded run: from sentences to readings, and that every number in one follows from the others."""
 
 import json
+import pickle
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import transformers
 from scipy.special import softmax
 
 import monju
 from monju import fusion, gates
+from monju.compare import compare
 from monju.config import Config
+from monju.distill import answers
+from monju.embedders import TfidfEmbedder
 from monju.ensemble import Monju, Predictions, Votes, check_text, expert_names, model_key, near_a_tie
 from monju.errors import MonjuError
+from monju.notes import Note
 from monju.run import Run
+from monju.together import Together
 
 SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]
@@ -73,9 +82,58 @@ def test_a_reading_says_what_the_arrays_say(ensemble, found):
 def test_a_reading_is_json(ensemble):
     reading = ensemble.read([TEXTS[0]])[0]
     told = json.loads(json.dumps(reading.to_json(), allow_nan=False))
-    assert list(told) == ["text", "distances", "alpha", "logits", "monju", "baseline"]
+    assert list(told) == ["text", "distances", "alpha", "logits", "monju", "baseline", "notes"]
     assert set(told["logits"]) == {"AB", "BC", "CA", "seed0", "seed1", "seed2"}
     assert told["monju"]["label"] in (0, 1) and np.allclose(sum(told["monju"]["probabilities"]), 1)
+
+
+def test_readings_compare_hash_and_print(ensemble):
+    (one, other), again = ensemble.read(TEXTS[:2]), ensemble.read(TEXTS[:2])
+    assert [one, other] == again and one != other and one != 3 and other in again
+    assert len({one, other, *again}) == 2 and len({one.monju, *(reading.monju for reading in again)}) == 2 - (one.monju.label == other.monju.label)
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert one.monju == again[0].monju and one.monju != other.monju and one.monju != "positive"
+    for change in ({"vector": one.vector + 1}, {"text": "b"}, {"baseline": None}, {"notes": (Note("sentence_cut", {"limit": 1, "n": 2}),)},
+                   {"logits": one.logits | {"AB": one.logits["AB"] + 1}}, {"alpha": one.alpha | {"AB": 0.0}}, {"monju": other.monju}):
+        assert replace(one, **change) != one
+    assert repr(one) == f"Reading('a quiet triumph', monju={one.monju}, baseline={one.baseline})"
+    assert repr(one.monju) == f"Verdict({one.monju.name!r}, {100 * one.monju.probabilities.max():.1f}%)"
+    assert len(repr(replace(one, text="word " * 20_000))) < 200
+
+
+def test_votes_and_predictions_are_equal_to_themselves_alone(ensemble):
+    votes, found = ensemble.votes(TEXTS), ensemble.predict(TEXTS)
+    assert votes == votes and votes != ensemble.votes(TEXTS) and votes != found and len({votes, found, votes}) == 2
+    assert repr(votes) == "Votes(5 sentences, 6 models, 2 labels)" and repr(found) == "Predictions(5 sentences, 6 models, 2 labels)"
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(votes)).logits, votes.logits)
+
+
+NOTED = {  # on at most 48 tokens, two of them special
+    "a quiet triumph": [], "👎👎👎": [("sentence_unknown", {"n": 1, "tokens": 1})], "fine 👎 film": [("sentence_unknown", {"n": 1, "tokens": 3})],
+    "word " * 46: [], "word " * 47: [("sentence_cut", {"limit": 46, "n": 47})], "word " * 384: [("sentence_cut", {"limit": 46, "n": 384})],
+    "word " * 385: [("sentence_cut_far", {"limit": 46})], "word " * 20_000: [("sentence_cut_far", {"limit": 46})],
+    "👎 " * 50: [("sentence_cut", {"limit": 46, "n": 50}), ("sentence_unknown", {"n": 46, "tokens": 46})]}
+
+
+@pytest.mark.parametrize("text", NOTED, ids=range(len(NOTED)))
+def test_what_the_models_do_not_see_of_a_sentence_is_noted(ensemble, text):
+    expected = [Note(code, values | ({"backbone": "all-MiniLM-L6-v2"} if code == "sentence_unknown" else {})) for code, values in NOTED[text]]
+    [reading] = ensemble.read([text])
+    assert list(reading.notes) == expected and reading.to_json()["notes"] == [note.to_json() for note in expected]
+    assert ensemble.readings(["fine", text], ensemble.votes(["fine", text]))[1].notes == reading.notes  # each its own
+    for note in reading.notes:
+        assert note.text("en") and note.text("ja") != note.text("en") and json.dumps(note.to_json())
+
+
+def test_of_several_backbones_the_one_that_sees_the_least_is_noted(ensemble, tmp_path):
+    """Beside the run's own a tokenizer that knows two words."""
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fine", "film"]), encoding="utf-8")
+    small = transformers.BertTokenizerFast(vocab=str(tmp_path / "small" / "vocab.txt"))
+    several = copy(ensemble)
+    several.tokenizers = {**ensemble.tokenizers, str(tmp_path / "small"): small}
+    [reading] = several.readings(["a fine 👎 film"], ensemble.votes(["a fine 👎 film"]))
+    assert reading.notes == (Note("sentence_unknown", {"n": 2, "tokens": 4, "backbone": "small"}),)
 
 
 def test_gate_and_fusion_can_be_changed_without_the_models(ensemble):
@@ -105,7 +163,7 @@ def test_without_baselines_there_is_no_baseline_verdict():
 
 
 def test_the_control_is_loaded_on_request_only(tiny_run, ensemble, found):
-    everything = Monju.load(tiny_run, "cpu", controls=True).predict(TEXTS)
+    everything = monju.load(tiny_run, "cpu", controls=True).predict(TEXTS)
     assert everything.equal_cost == [f"equal-cost/seed{i}" for i in range(3)]
     assert everything.logits.shape == (5, 9, 2)
     np.testing.assert_allclose(everything.logits[:, :6], found.logits, atol=1e-5)
@@ -118,15 +176,57 @@ def test_a_run_trained_on_a_gpu_is_read_without_one(tiny_run, found):
     np.testing.assert_array_equal(Monju.of(run, "cpu").predict(TEXTS).monju, found.monju)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u3000", "\x00\x07", None, 3])
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\u3000", "\x00\x07"])
 def test_a_sentence_without_a_word_is_refused(ensemble, text):
     for act in (ensemble.read, ensemble.predict):
         with pytest.raises(MonjuError, match="empty"):
             act(["a fine film", text])
 
 
+SEQUENCES = {
+    "tuple": tuple, "generator": iter, "array": np.array, "objects": lambda texts: np.array(texts, object), "keys": lambda texts: dict.fromkeys(texts).keys(),
+    "series": pd.Series, "shuffled": lambda texts: pd.Series(texts, [2, 0, 4, 1, 3]), "named": lambda texts: pd.Series(texts, list("edcba")),
+    "strings": lambda texts: pd.Series(texts, [5, 9, 7, 6, 8], dtype="string"), "repeated": lambda texts: pd.Series(texts, [1] * 5)}
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_any_sequence_of_strings_is_read_in_its_order(ensemble, found, kind):
+    """pandas finds by label and iterates by place: each reading carries the text that was read for it."""
+    make = SEQUENCES[kind]
+    for readings in (ensemble.read(make(TEXTS)), ensemble.readings(make(TEXTS), ensemble.votes(make(TEXTS)))):
+        assert [reading.text for reading in readings] == TEXTS
+        np.testing.assert_allclose([reading.monju.logits for reading in readings], found.monju, atol=1e-5)
+    np.testing.assert_allclose(ensemble.predict(make(TEXTS)).monju, found.monju, atol=1e-5)
+
+
+NO_SENTENCES = {
+    "a string": ("good", r"put it into brackets, \[sentence\]"), "bytes": (b"good", "put it into brackets"),
+    "a number": (3, "from a list of strings, not from a int"), "nothing": (None, "from a list of strings, not from a NoneType"),
+    "a table": (pd.DataFrame({"text": TEXTS}), "from one column, not from a DataFrame"),
+    "a dictionary": ({"text": TEXTS}, "from one column, not from a dict"),
+    "a gap": (pd.Series(["a fine film", None], dtype=object), "sentence 2 is no string but of the type NoneType"),
+    "not a number": (["a fine film", float("nan")], "sentence 2 is no string but of the type float"),
+    "rows": ([["a fine film", 1]], "sentence 1 is no string but of the type list"), "numbers": ([3], "sentence 1 .* int")}
+
+
+@pytest.mark.parametrize("given", NO_SENTENCES)
+def test_what_is_no_sequence_of_strings_is_refused(ensemble, given):
+    texts, told = NO_SENTENCES[given]
+    doors = [ensemble.read, ensemble.votes, ensemble.predict, ensemble.clustering.place, Together(ensemble.votes).votes,
+             TfidfEmbedder(Config()).fit(TEXTS).transform, lambda texts: ensemble.readings(texts, ensemble.votes(["a", "b"])),
+             lambda texts: answers(ensemble, texts)]
+    for door in doors if texts is None else [*doors, lambda texts: compare(ensemble, [0, 1], texts)]:
+        with pytest.raises(MonjuError, match=told):
+            door(texts)
+
+
+def test_readings_have_as_many_votes_as_texts(ensemble):
+    with pytest.raises(MonjuError, match="2 sentences and the votes on 3"):
+        ensemble.readings(TEXTS[:2], ensemble.votes(TEXTS[:3]))
+
+
 def test_no_sentence_at_all(ensemble):
-    assert ensemble.read([]) == []
+    assert ensemble.read([]) == ensemble.read(iter([])) == ensemble.read(pd.Series(dtype=str)) == []
     with pytest.raises(MonjuError, match="no sentence"):
         ensemble.predict([])
 

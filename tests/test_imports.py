@@ -40,9 +40,9 @@ HOUSE = """
     encoder
     backbones dropout learning tables
     config
+    hub inputs
     notes
-    hub
-    errors locks
+    errors locks cache
 """
 FLOOR = {part: floor for floor, line in enumerate(HOUSE.split("\n")) for part in line.split()}
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from monju.ensemble import Reading, Verdict
 from monju.evaluate import table
-from monju.terminal import tables
+from monju.notes import Note
+from monju.terminal import tables, tell
 from toy import COST, LABELS, logits, toy, verdicts
 
 
@@ -77,3 +79,14 @@ def test_a_run_without_baseline_has_no_line_for_it():
 
 def test_a_cluster_without_sentences_has_no_accuracy():
     assert "*–" in shown(table(toy(distances=2.0 - np.eye(3)[verdicts("00011111")]), LABELS))
+
+
+def test_a_sentence_is_told_with_its_notes_each_on_one_line_under_it(capsys):
+    verdict = Verdict(np.array([-1.0, 1.0]), np.array([0.12, 0.88]), 1, "positive")
+    notes = (Note("sentence_cut", {"limit": 126, "n": 3000}), Note("sentence_unknown", {"n": 7, "tokens": 126, "backbone": "all-MiniLM-L6-v2"}))
+    read = Reading("很好", np.zeros(2), {"A": 1.0}, {"AB": 1.0}, {"AB": np.array([-1.0, 1.0])}, verdict, None, notes)
+    tell([read])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:3] == ["很好", "Only the first 126 of 3,000 tokens of this sentence are read.",
+                         "7 of 126 tokens of this sentence are unknown to all-MiniLM-L6-v2: the verdict does not reflect what they say."]
+    assert lines[5].split() == ["Monju", "-1.00", "+1.00", "positive", "88.0%"]

@@ -7,7 +7,6 @@ messages (the points, the marker, what is lit), so that each changes without the
 import base64
 import json
 import shlex
-import threading
 from functools import partial
 from html import escape
 from importlib.util import find_spec
@@ -19,7 +18,6 @@ import numpy as np
 from scipy.special import softmax
 
 from monju.errors import MonjuError
-from monju.recall import recall
 from monju.ui import cards, words
 from monju.ui.page import MODELS, QUIET, typed
 from monju.ui.words import I18N
@@ -75,7 +73,7 @@ def build(page, tab):
             return missing(page.shelf, name, error, say), "", "", "", None, [], gr.skip(), ""
         offered = list(atlas.projections)
         choice = gr.update(choices=[(I18N(each), each) for each in offered], value=offered[0])
-        place = stand(monju, atlas, sentence)
+        place = stand(page.shelf.open(name), atlas, sentence)
         return (describe(name, monju, atlas, library.texts(name) is not None, say), message(place, [], monju, atlas), panel(place, library, name, monju, atlas, say),
                 summary(monju, atlas, say) + library.excuse(name, say), place, [], choice, "")
 
@@ -83,7 +81,7 @@ def build(page, tab):
         say = words.asked(request)
         try:
             monju, atlas = library.open(name)
-            place = stand(monju, atlas, sentence)
+            place = stand(page.shelf.open(name), atlas, sentence)
         except MonjuError as error:
             return gr.skip(), cards.trouble(error, say), None
         return message(place, kept, monju, atlas), panel(place, library, name, monju, atlas, say), place
@@ -167,30 +165,27 @@ TEMPLATE = ('<div class="map"><p class="map-note"><span class="spinner"></span><
 
 
 class Library:
-    """The maps of the runs on a shelf and, where they can be had, their sentences: each is read once."""
+    """The maps of the runs on a shelf and, where they can be had, their sentences."""
 
     def __init__(self, shelf):
-        self.shelf, self._maps, self._texts, self._reading = shelf, {}, {}, threading.Lock()
+        self.shelf = shelf
 
     def open(self, name):
         """(Monju, Atlas) of a run. Raises MonjuError where either is missing."""
-        from monju.atlas import Atlas
-
-        monju = self.shelf.monju(name)
-        known, atlas = self._maps.get(name, (None, None))
-        if known is not monju:
-            atlas = Atlas.load(monju.run)
-            self._maps[name] = monju, atlas
-        return monju, atlas
+        opened = self.shelf.open(name)
+        return opened.monju, opened.atlas
 
     def texts(self, name):
         """All training sentences of a run by row, or None where they cannot be had."""
-        return self._read(name)[0]
+        return self.shelf.open(name).texts()
 
     def excuse(self, name, say):
         """Why there are no sentences, in words; nothing where there are."""
-        texts, source = self._read(name)
-        return "" if texts is not None else cards.page(f'<p class="about">{say("no_texts", source=source)}</p>', say)
+        opened = self.shelf.open(name)
+        if opened.texts() is not None:
+            return ""
+        source = Path(opened.monju.config.data).name  # a whole path would tell of the machine that trained
+        return cards.page(f'<p class="about">{say("no_texts", source=source)}</p>', say)
 
     def told(self, asked):
         """One sentence of a run's map, for the pointer over it: [run, place in the sample] → text or None."""
@@ -201,19 +196,6 @@ class Library:
             return texts and texts[atlas.rows[int(place)]][:300]
         except (MonjuError, ValueError, TypeError, IndexError):
             return None
-
-    def _read(self, name):
-        monju = self.shelf.monju(name)
-        with self._reading:
-            known, texts, source = self._texts.get(name, (None, None, ""))
-            if known is not monju:
-                source = Path(monju.config.data).name  # a whole path would tell of the machine that trained
-                try:
-                    texts = recall(monju.run).train.texts
-                except MonjuError:
-                    texts = None
-                self._texts[name] = monju, texts, source
-            return texts, source
 
 
 # what the browser is told
@@ -279,11 +261,11 @@ def centres(monju):
 # a sentence and its place
 
 
-def stand(monju, atlas, sentence):
-    """Where a sentence stands, as it is read; None for nothing typed."""
+def stand(opened, atlas, sentence):
+    """Where a sentence stands, as the opened run reads it; None for nothing typed."""
     if not typed(sentence).strip():
         return None
-    reading = monju.read([typed(sentence)])[0]
+    reading = opened.read(typed(sentence))[1]
     plane = atlas.projections.get("plane")
     return {"reading": reading, "at": places(reading.vector, atlas), "moved": False,
             "off": None if plane is None else float(plane.off(reading.vector[None])[0]),

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
+from monju.cache import Cache
 from monju.ui import words
 from monju.ui.page import QUIET
 from monju.ui.rate import Rate, visitor
@@ -42,7 +43,7 @@ class Owner:
         self.reason = ("o_zero" if self.zero else "o_both" if self.secret and self.author else "o_secret" if self.secret
                        else "o_login" if self.author else "o_closed")
         self.hosts = {host.strip() for host in environment.get("SPACE_HOST", "").split(",")} - {""}
-        self._sessions = {}  # the pages in which the secret was given, the last one last
+        self._sessions = Cache(MOST_SESSIONS)  # the pages in which the secret was given
         self._each, self._all = Rate(5, 5 / 60), Rate(30, 30 / 60)  # attempts
 
     def is_(self, request, profile=None):
@@ -84,9 +85,7 @@ class Owner:
             return "o_wait"
         if not (self.secret and request.session_hash and hmac.compare_digest((given or "").encode(), self.secret.encode())):
             return "o_wrong"
-        self._sessions[request.session_hash] = True
-        if len(self._sessions) > MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+        self._sessions.get(request.session_hash, lambda: True)
         return "o_welcome"
 
     def door(self, blocks):

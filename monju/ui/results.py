@@ -5,6 +5,7 @@ Layout and wiring only: what stands in the table, the words and the figures is `
 
 import json
 import tempfile
+import threading
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def build(page, tab):
     shelf, chosen = page.shelf, page.chosen
     gr.set_static_paths(PLOTLY)  # plotly.js from the installed package: nothing is fetched from outside
     folder = tempfile.TemporaryDirectory(prefix="monju-")  # what is taken away; gone with the page
-    page.blocks.taken = folder
+    page.blocks.taken, writing = folder, threading.Lock()
     wanted = gr.State("")  # the run whose sentences are to be read, a moment after its numbers are shown
     with gr.Column():
         table = gr.HTML(I18N("results_waiting"), elem_id="results-table", apply_default_css=False)
@@ -77,7 +78,9 @@ def build(page, tab):
                 raise gr.Error(say("take_trouble"), print_exception=False) from None
             path = Path(folder.name) / say.language / f"monju-{found.name}{ENDINGS[kind]}"
             path.parent.mkdir(exist_ok=True)
-            write(path, FILES[kind](found, say))
+            content = FILES[kind](found, say)
+            with writing:  # others take the same file
+                write(path, content)
             return str(path)
         return make
 

@@ -5,19 +5,22 @@ Knows nothing of gradio.
 
 import os
 import threading
+import time
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from monju import fusion, gates
+from monju.cache import Cache, once
 from monju.errors import MonjuError
 from monju.reader import Reader
+from monju.recall import recall
 from monju.run import Run
 from monju.together import Together
 from monju.ui import zero
 
 KEPT = 3  # opened runs that stay in memory, the last used
 REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again
+AGAIN = 60  # seconds after which sentences that could not be had are asked for again
 
 
 class Opened:
@@ -28,16 +31,13 @@ class Opened:
         for_crowds = monju.pays_in_bf16 and os.environ.get("MONJU_BF16") != "0" and not zero.ON
         self.reader = Reader(monju.run.path) if for_crowds else None
         self._together = Together(monju.votes, self.reader and self.reader.votes)
-        self._alphas, self._votes, self._merging = {}, {}, threading.Lock()
+        self._alphas, self._votes, self._texts = Cache(REMEMBERED), Cache(REMEMBERED), Cache(1)
+        self._merging = threading.Lock()
 
     def read(self, text, **settings):
         """(the run under these gate and fusion settings, its Reading of a sentence). Raises MonjuError."""
         view = self.view(**settings)
-        votes = self._votes.get(text)
-        if votes is None:
-            votes = self._votes[text] = self.votes([text])
-            if len(self._votes) > REMEMBERED:
-                self._votes.pop(next(iter(self._votes)), None)
+        votes = self._votes.get(text, lambda: self.votes([text]))
         return view, view.readings([text], votes)[0]
 
     def votes(self, texts):
@@ -64,7 +64,7 @@ class Opened:
         view.way = (gate, lambda votes: way.decide(votes, replace(self.known, config=view.config)))
         return view
 
-    @cached_property
+    @once
     def gates(self):
         """What this run can be decided by: its gates, and ways that were learned on sentences kept aside from training."""
         from monju import combine
@@ -73,14 +73,14 @@ class Opened:
         return [name for name, way in combine.every().items() if not way.lack(votes, self.known)
                 and (name in gates.TABLE or name in combine.TABLE and way.kind != "control")]
 
-    @cached_property
+    @once
     def known(self):
         """What the ways may learn from."""
         from monju import combine
 
         return combine.known(self.monju)
 
-    @cached_property
+    @once
     def comparison(self):
         """Every way to decide on the stored held-out sentences, as `compare` has it; no model is asked. Raises MonjuError."""
         from monju.compare import compare
@@ -88,7 +88,7 @@ class Opened:
         votes, labels = self.held_out
         return compare(self.monju, labels, votes=votes)
 
-    @cached_property
+    @once
     def merged(self):
         """(its experts' Merger, {merge's name: weights}, {merge's name: why there is none})."""
         from monju import merging
@@ -114,15 +114,10 @@ class Opened:
 
     def alpha(self, **settings):
         """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
-        known = tuple(sorted(settings.items()))
-        if known not in self._alphas:  # every sentence under these settings is shown among the same
-            try:
-                self._alphas[known] = self.view(**settings).decide(self.held_out[0]).alpha
-            except MonjuError:
-                return None
-            if len(self._alphas) > REMEMBERED:
-                self._alphas.pop(next(iter(self._alphas)), None)
-        return self._alphas.get(known)
+        try:  # every sentence under these settings is shown among the same
+            return self._alphas.get(tuple(sorted(settings.items())), lambda: self.view(**settings).decide(self.held_out[0]).alpha)
+        except MonjuError:
+            return None
 
     def effect(self, **settings):
         """What these settings change on the held-out sentences: n, accuracy before and after, changed labels, p. Raises
@@ -134,12 +129,29 @@ class Opened:
         return {"n": len(labels), "before": float((before == labels).mean()), "after": float((after == labels).mean()),
                 "own": view.way is None and view.config == self.monju.config, **compare_pair(after, before, labels)}
 
-    @cached_property
+    @once
     def held_out(self):
         """The stored held-out predictions: Votes, labels [n]. Raises MonjuError for a damaged file."""
         from monju.predictions import load_predictions
 
         return load_predictions(self.monju.run)
+
+    @once
+    def atlas(self):
+        """The run's map. Raises MonjuError where there is none."""
+        from monju.atlas import Atlas
+
+        return Atlas.load(self.monju.run)
+
+    def texts(self):
+        """All training sentences of the run by row, or None where they cannot be had."""
+        def read():
+            try:
+                return recall(self.monju.run).train.texts, None
+            except MonjuError:
+                return None, time.monotonic() + AGAIN
+
+        return self._texts.get("train", read, lambda found: found[1] is None or time.monotonic() < found[1])[0]
 
 
 class Shelf:
@@ -150,8 +162,8 @@ class Shelf:
 
     def __init__(self, first, folder=None):
         self.first, self.folder = Path(first), Path(folder or Path(first).parent)
-        self._opened = {}  # name → Opened, the last used last
-        self._opening = threading.Lock()
+        self._opened = Cache(KEPT, Opened.close)  # by name
+        self._loading = threading.BoundedSemaphore(KEPT)  # runs that load at the same moment are not among those kept yet
 
     @property
     def start(self):
@@ -185,24 +197,20 @@ class Shelf:
         return name in self._opened
 
     def open(self, name):
-        """The opened run; waits where another thread is at it. Raises MonjuError for a run that cannot be shown."""
+        """The opened run; waits where another thread opens the same. Raises MonjuError for a run that cannot be shown."""
         path = self.path(name)
-        with self._opening:
-            found = self._opened.pop(name, None)
-            try:
-                stamp = (path / "run.json").stat().st_mtime_ns
-            except OSError:
-                stamp = None  # gone: opening it says so in words
-            if found is None or found.stamp != stamp:
-                from monju.ensemble import Monju  # torch comes with it: the page is up before that
+        try:
+            stamp = (path / "run.json").stat().st_mtime_ns
+        except OSError:
+            stamp = None  # gone: opening it says so in words
 
-                if found is not None:
-                    found.close()
-                found = Opened(Monju.load(path, "cpu" if zero.ON else "auto"), stamp)
-            self._opened[name] = found
-            while len(self._opened) > KEPT:
-                self._opened.pop(next(iter(self._opened))).close()
-            return found
+        def load():
+            from monju.ensemble import Monju  # torch comes with it: the page is up before that
+
+            with self._loading:
+                return Opened(Monju.load(path, "cpu" if zero.ON else "auto"), stamp)
+
+        return self._opened.get(name, load, lambda found: found.stamp == stamp)
 
     def monju(self, name):
         """The run's loaded models alone: see `open`."""
@@ -210,8 +218,7 @@ class Shelf:
 
     def close(self):
         """Put every run back."""
-        while self._opened:
-            self._opened.popitem()[1].close()
+        self._opened.clear()
 
     def warm(self, for_crowds=False):
         """Open the first run in the background, so that it is ready, or nearly, when the first viewer comes; and what reads for

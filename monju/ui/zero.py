@@ -7,6 +7,8 @@ long). `app` imports `spaces` before all else, as it must.
 
 import os
 
+from monju.inputs import sentences
+
 SECONDS = 20  # that a call may take: the shorter, the sooner it has its turn
 ON = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 _loaded = {}  # in the fork: a run's folder and when it was written → its models, on the GPU
@@ -32,6 +34,7 @@ def votes(monju, stamp, texts):
     """Votes on texts [n], on a lent GPU or else here. Raises MonjuError for an empty sentence, as `Monju.votes`."""
     from monju.errors import MonjuError
 
+    texts = sentences(texts)  # what is sent to another process is a list
     try:
         return _ask(str(monju.run.path), stamp, texts)
     except MonjuError:
