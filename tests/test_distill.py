@@ -59,7 +59,10 @@ def test_students_are_kept_in_the_sealed_run_and_stand_in_the_comparison(taught,
     for name in names:
         assert rows[name]["kind"] == "student" and rows[name]["forward_passes"] == 1 and rows[name]["train_tokens"] > 0
         assert rows[name]["accuracy"] == (said[name].argmax(axis=1) == data.validation.labels).mean()
-    assert rows["half-hard-labels"]["parameters"] < rows["same-hard-labels"]["parameters"]
+    # a student is as large as a merge; half of it has three layers less, of 4 · 384² + 2 · 384 · 1,536 weights, biases and norms
+    layer = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384
+    assert rows["same-hard-labels"]["parameters"] == rows["uniform soup"]["parameters"] == 22_713_986
+    assert rows["half-hard-labels"]["parameters"] == 22_713_986 - 3 * layer
     assert not np.array_equal(said["same-out-of-fold"], said["same-hard-labels"])
 
 
