@@ -87,6 +87,7 @@ def parser():
     students.add_argument("--students", nargs="+", default=["same"], metavar="SIZE", help="same: the backbone; half: every second layer of it [same]")
     students.add_argument("--targets", nargs="+", metavar="T", default=["out-of-fold", "in-sample", "hard-labels"],
                           help="what they learn from [out-of-fold in-sample hard-labels]")
+    students.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
     students.add_argument("--sample", type=int, metavar="N", help="training sentences to learn from (all)")
     students.add_argument("--epochs", type=float, metavar="N", help="passes over them (the run's)")
     students.add_argument("--temperature", type=float, metavar="T", help="softens the targets (chosen on sentences kept aside)")
@@ -258,7 +259,8 @@ def run_distill(asked):
     from monju.distill import distill
     from monju.terminal import show
 
-    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing, asked.device))
+    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing, asked.device,
+                 asked.data))
 
 
 def run_bench_predict(asked):
