@@ -25,7 +25,7 @@ ASSETS = Path(__file__).parents[2] / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"  # the script that this plotly writes for
 MOST_TURNED = 200  # sentences of a list: beyond, they are counted
 MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
-FILES = {"csv": lambda results, say: report.csv(results.metrics), "latex": lambda results, say: report.latex(results),
+FILES = {"csv": lambda results, say: report.csv(results), "latex": lambda results, say: report.latex(results),
          "report": report.html}
 ENDINGS = {"csv": ".csv", "latex": ".tex", "report": ".html"}
 OPEN = """
@@ -109,7 +109,7 @@ def show(shelf, name, say):
         found = report.Results.of(shelf.run(name))
     except MonjuError as error:
         return cards.trouble(error, say), "", "", "", ""
-    inside = (f'<section><h2>{say("table_title")}</h2>{report.accuracy_table(found, say)}{report.told(found, say)}'
+    inside = (f'<section><h2>{report.table_title(found, say)}</h2>{report.accuracy_table(found, say)}{report.told(found, say)}'
               f'<details><summary>{say("quality_title")}</summary>{report.quality_table(found, say)}</details></section>')
     waiting = f'<p class="note" role="status"><span class="spinner"></span>{say("turned_reading")}</p>'
     if found.predictions.baseline is None:
