@@ -1,4 +1,5 @@
-"""The command line: python -m monju train | evaluate | compare | predict | distill | map | sweep | bench | app.
+"""The command line: python -m monju train | evaluate | compare | report | predict | distill | map | sweep |
+bench | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -80,6 +81,14 @@ def parser():
     for name in ("text_column", "label_column"):
         compare.add_argument(schema.flag(name), metavar="NAME")
     add_device_and_json(compare)
+
+    taken = commands.add_parser("report", help="a finished run's results as HTML, CSV or LaTeX, as the page gives them")
+    taken.set_defaults(command=run_report)
+    taken.add_argument("run", metavar="RUN", help="a finished run's folder")
+    taken.add_argument("--out", metavar="PATH", default=".", help="an existing folder, or a new file; what is there is never overwritten "
+                       "[monju-RUN.html here]")
+    taken.add_argument("--format", choices=("html", "csv", "latex"), help="what to write (what the ending of --out says, else html)")
+    taken.add_argument("--language", choices=("en", "ja"), default="en", help="of the HTML [en]")
 
     students = commands.add_parser("distill", help="teach one model what the ensemble of a finished run says")
     students.set_defaults(command=run_distill)
@@ -241,6 +250,27 @@ def run_compare(asked):
         from monju.terminal import print_comparison
 
         print_comparison(found)
+
+
+def run_report(asked):
+    from monju import report as reports
+    from monju.run import Run, write
+    from monju.ui.words import Words
+
+    out, inside = Path(asked.out), os.path.isdir(asked.out)
+    by_ending = {ending: name for name, (ending, _) in reports.FORMATS.items()}
+    ending, made = reports.FORMATS[asked.format or (not inside and by_ending.get(out.suffix)) or "html"]
+    found = reports.Results.of(Run.open(asked.run))
+    if not inside and out.suffix != ending:
+        raise MonjuError(f"{out} is neither an existing folder nor a name that ends in {ending}: choose another --out or --format")
+    path = out / f"monju-{found.name}{ending}" if inside else out
+    if os.path.lexists(path):
+        raise MonjuError(f"{path} is there already: choose another --out, or delete it first")
+    try:
+        write(path, made(found, Words(asked.language)))
+    except OSError as error:
+        raise MonjuError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
+    print(path)
 
 
 def run_predict(asked):

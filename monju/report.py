@@ -171,6 +171,7 @@ def accuracy_table(results, say):
     heads += [(' class="poster"', "col_poster", ("col_accuracy", "col_ensemble", "col_poster_gain"))] if beside else []
     groups = "".join(f'<th scope="colgroup" colspan="{len(keys)}"{kind}>{say(title)}</th>' for kind, title, keys in heads)
     head = "".join(f'<th scope="col"{kind}>{say(key)}</th>' for kind, _, keys in heads for key in keys)
+    columns = [f"{say(title)}: {say(key)}" if kind else say(key) for kind, title, keys in heads for key in keys]
     for key, ensemble, models in ensembles(metrics):
         share = cost_share(metrics, models)
         theirs = POSTER.get(key)
@@ -182,13 +183,13 @@ def accuracy_table(results, say):
         mean = theirs and np.mean([model["accuracy"] for model in members.values()])
         cells += [f"{percent(mean)} <small>{say('mean_member')}</small>", percent(theirs["accuracy"]),
                   percent(theirs["accuracy"] - mean, "+.2f")] if theirs else ["–"] * 3
-        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, "ensemble", f' data-row="{key}"', beside)
+        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, "ensemble", f' data-row="{key}"', columns)
         for name, model in models.items():
             known = members[name]["accuracy"] if theirs and alike and name in members else None
             cells = [percent(model["accuracy"]) + interval(model["interval"]), "", "", "", "–" if known is None else percent(known), "", ""]
-            body += row(escape(trained_on(name, model)), cells, "member", f' data-model="{escape(name)}"', beside)
+            body += row(escape(trained_on(name, model)), cells, "member", f' data-model="{escape(name)}"', columns)
     body += row(say("row_majority", label=say.label(results.commonest)), [percent(metrics["majority"]["accuracy"])] + [""] * 6, "member",
-                ' data-row="majority"', beside)
+                ' data-row="majority"', columns)
     return (f'<div class="wide" tabindex="0" role="region" aria-label="{table_title(results, say)}"><table class="results"><thead>'
             f'<tr><th scope="col" rowspan="2">{say("col_trained")}</th>{groups}</tr><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>")
@@ -208,10 +209,11 @@ def posters_data(config):
     return Path(config.data).stem.casefold() in ("sst2", "sst-2")
 
 
-def row(title, cells, kind, more, beside):
-    """A row of the table; `beside`: with the poster's three cells, which come last."""
-    marked = [f'<td class="poster">{cell}</td>' if number >= 4 else f"<td>{cell}</td>" for number, cell in enumerate(cells)]
-    return f'<tr class="{kind}"{more}><th scope="row">{title}</th>{"".join(marked if beside else marked[:4])}</tr>'
+def row(title, cells, kind, more, columns):
+    """A row of the table under these columns, the poster's last; each cell carries its column's name for narrow screens."""
+    marked = ((' class="poster"' if number >= 4 else "", column, cell) for number, (column, cell) in enumerate(zip(columns, cells)))
+    cells = "".join(f'<td{poster} data-column="{column}">{cell}</td>' for poster, column, cell in marked)
+    return f'<tr class="{kind}"{more}><th scope="row">{title}</th>{cells}</tr>'
 
 
 def told(results, say):
@@ -322,6 +324,13 @@ def listing(values):
     return f'<table class="facts"><tbody>{cells}</tbody></table>'
 
 
+FORMATS = {  # what is taken away: its file's ending, and its content
+    "html": (".html", html),
+    "csv": (".csv", lambda results, say: csv(results)),
+    "latex": (".tex", lambda results, say: latex(results)),
+}
+
+
 REPORT = """<!doctype html>
 <html lang="{language}">
 <head>
@@ -335,14 +344,23 @@ body {{ font: 16px/1.5 system-ui, "Noto Sans", "Hiragino Sans", "Noto Sans CJK J
 h1 {{ font-size: 28px; line-height: 1.25; }} h2 {{ font-size: 19px; margin: 28px 0 8px; }}
 small, .faint, figcaption {{ color: #566174; font-size: 14px; font-weight: 400; }}
 .wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }} .results {{ width: 100%; }}
-.results td, .results th {{ padding: 4px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid #d5dbe4; font-weight: 400; }}
-.results th[scope="row"] {{ text-align: left; padding-left: 20px; }} .results thead th {{ white-space: normal; font-size: 14px; color: #566174; }}
+table {{ border-collapse: collapse; }} .results {{ width: 100%; font-size: 15px; }}
+.results td, .results th {{ padding: 4px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid #d5dbe4; font-weight: 400; }}
+.results th[scope="row"] {{ text-align: left; padding-left: 20px; white-space: normal; }} .results thead th {{ white-space: normal; font-size: 14px; color: #566174; }}
 .results .ensemble th, .results .ensemble td {{ background: #f3f8fc; }} .results .ensemble th {{ font-weight: 700; padding-left: 8px; }}
+.results thead tr:first-child th:first-child {{ text-align: left; }}
 .results .ensemble th small {{ display: block; }} .results .poster {{ color: #566174; }}
 figure {{ margin: 0; break-inside: avoid; }}
 .facts th {{ text-align: left; font-weight: 400; color: #566174; padding: 2px 16px 2px 0; vertical-align: top; white-space: nowrap; }}
 .facts td {{ overflow-wrap: anywhere; }}
+@media (max-width: 1100px) {{ .results td small {{ display: block; }} }}
+@media (max-width: 860px) {{ /* no room for the columns: every cell is a line that names its column */
+  .results:not(.small), .results:not(.small) :is(tbody, tr, th, td) {{ display: block; width: auto; }}
+  .results:not(.small) :is(thead, td:empty) {{ display: none; }}
+  .results:not(.small) td {{ border-bottom: 0; padding-left: 20px; white-space: normal; }}
+  .results:not(.small) td::before {{ content: attr(data-column); float: left; color: #566174; font-size: 14px; }}
+  .results td small {{ display: inline; }} .results.small td, .results.small th {{ padding: 4px 3px; }}
+}}
 </style>
 </head>
 <body>

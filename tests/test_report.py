@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from monju import report
+from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.evaluate import table
@@ -208,3 +209,39 @@ def test_names_from_a_run_cannot_break_out_of_the_report():
     found.data["label_names"] = [nasty, "b"]
     tags = Tags(report.html(found, SAY))
     assert tags.open == [] and tags.asked == []
+
+
+@pytest.mark.parametrize("kind, name, content", [
+    ([], "monju-tiny.html", lambda found: report.html(found, SAY)),
+    (["--language", "ja"], "monju-tiny.html", lambda found: report.html(found, Words("ja"))),
+    (["--format", "csv"], "monju-tiny.csv", report.csv), (["--format", "latex"], "monju-tiny.tex", report.latex)])
+def test_the_command_writes_what_the_page_gives(real, tiny_run, tmp_path, monkeypatch, capsys, kind, name, content):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(tiny_run), *kind]) == 0 and capsys.readouterr().out == f"{name}\n"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == content(real).encode()
+    (tmp_path / "there").mkdir()
+    assert main(["report", str(tiny_run), *kind, "--out", str(tmp_path / "there")]) == 0
+    assert (tmp_path / "there" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_ending_of_out_says_what_to_write(real, tiny_run, tmp_path):
+    assert main(["report", str(tiny_run), "--out", str(tmp_path / "table.tex")]) == 0
+    assert (tmp_path / "table.tex").read_text(encoding="utf-8") == report.latex(real)
+
+
+@pytest.mark.parametrize("asked, why", [
+    (["--out", "kept.csv"], "kept.csv is there already"), (["--out", "new.pdf"], "nor a name that ends in .html"),
+    (["--out", "new.csv", "--format", "latex"], "nor a name that ends in .tex"), (["--out", "gone/new.csv"], "cannot be written"),
+    (["--out", "new"], "neither an existing folder"), (["--format", "pdf"], "invalid choice")])
+def test_the_command_refuses_in_a_sentence_and_writes_nothing(tiny_run, tmp_path, monkeypatch, capsys, asked, why):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept.csv").write_text("kept")
+    assert main(["report", str(tiny_run), *asked]) == 2
+    said = capsys.readouterr()
+    assert why in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.csv"] and (tmp_path / "kept.csv").read_text() == "kept"
+
+
+def test_a_run_that_is_none_cannot_be_reported(tmp_path, capsys):
+    assert main(["report", str(tmp_path), "--out", str(tmp_path)]) == 2 and "not a run folder" in capsys.readouterr().err

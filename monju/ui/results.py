@@ -25,9 +25,7 @@ ASSETS = Path(__file__).parents[2] / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"  # the script that this plotly writes for
 MOST_TURNED = 200  # sentences of a list: beyond, they are counted
 MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
-FILES = {"csv": lambda results, say: report.csv(results), "latex": lambda results, say: report.latex(results),
-         "report": report.html}
-ENDINGS = {"csv": ".csv", "latex": ".tex", "report": ".html"}
+FILES = {"csv": "csv", "latex": "latex", "report": "html"}  # what a button brings → its format
 OPEN = """
 element.addEventListener('click', event => {
   const row = event.target.closest('button[data-id]')
@@ -75,9 +73,10 @@ def build(page, tab):
                 found = report.Results.of(shelf.run(name))
             except MonjuError:
                 raise gr.Error(say("take_trouble"), print_exception=False) from None
-            path = Path(folder.name) / say.language / f"monju-{found.name}{ENDINGS[kind]}"
+            ending, made = report.FORMATS[FILES[kind]]
+            path = Path(folder.name) / say.language / f"monju-{found.name}{ending}"
             path.parent.mkdir(exist_ok=True)
-            write(path, FILES[kind](found, say))
+            write(path, made(found, say))
             return str(path)
         return make
 
