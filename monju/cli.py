@@ -1,4 +1,5 @@
-"""The command line: python -m monju data | train | evaluate | compare | predict | distill | map | sweep | bench | app.
+"""The command line: python -m monju data | train | evaluate | compare | report | predict | distill | map | sweep |
+bench | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -82,12 +83,21 @@ def parser():
     add_evaluation_data(compare)
     add_device_and_json(compare)
 
+    taken = commands.add_parser("report", help="a finished run's results as HTML, CSV or LaTeX, as the page gives them")
+    taken.set_defaults(command=run_report)
+    taken.add_argument("run", metavar="RUN", help="a finished run's folder")
+    taken.add_argument("--out", metavar="PATH", default=".", help="an existing folder, or a new file; what is there is never overwritten "
+                       "[monju-RUN.html here]")
+    taken.add_argument("--format", choices=("html", "csv", "latex"), help="what to write (what the ending of --out says, else html)")
+    taken.add_argument("--language", choices=("en", "ja"), default="en", help="of the HTML [en]")
+
     students = commands.add_parser("distill", help="teach one model what the ensemble of a finished run says")
     students.set_defaults(command=run_distill)
     students.add_argument("run", metavar="RUN", help="a finished run's folder; its students are kept there, and `compare` has them")
     students.add_argument("--students", nargs="+", default=["same"], metavar="SIZE", help="same: the backbone; half: every second layer of it [same]")
     students.add_argument("--targets", nargs="+", metavar="T", default=["out-of-fold", "in-sample", "hard-labels"],
                           help="what they learn from [out-of-fold in-sample hard-labels]")
+    students.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
     students.add_argument("--sample", type=int, metavar="N", help="training sentences to learn from (all)")
     students.add_argument("--epochs", type=float, metavar="N", help="passes over them (the run's)")
     students.add_argument("--temperature", type=float, metavar="T", help="softens the targets (chosen on sentences kept aside)")
@@ -264,8 +274,29 @@ def run_compare(asked):
     from monju.terminal import print_comparison
 
     monju, labelled, notes = evaluated(asked)
-    found = compare(monju, labelled.labels, labelled.texts) | {"notes": notes}
+    found = compare(monju, labelled.labels, labelled.texts, source=asked.data) | {"notes": notes}
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_comparison(found)
+
+
+def run_report(asked):
+    from monju import report as reports
+    from monju.run import Run, write
+    from monju.ui.words import Words
+
+    out, inside = Path(asked.out), os.path.isdir(asked.out)
+    by_ending = {ending: name for name, (ending, _) in reports.FORMATS.items()}
+    ending, made = reports.FORMATS[asked.format or (not inside and by_ending.get(out.suffix)) or "html"]
+    found = reports.Results.of(Run.open(asked.run))
+    if not inside and out.suffix != ending:
+        raise MonjuError(f"{out} is neither an existing folder nor a name that ends in {ending}: choose another --out or --format")
+    path = out / f"monju-{found.name}{ending}" if inside else out
+    if os.path.lexists(path):
+        raise MonjuError(f"{path} is there already: choose another --out, or delete it first")
+    try:
+        write(path, made(found, Words(asked.language)))
+    except OSError as error:
+        raise MonjuError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
+    print(path)
 
 
 def run_predict(asked):
@@ -284,7 +315,8 @@ def run_distill(asked):
     from monju.distill import distill
     from monju.terminal import show
 
-    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing, asked.device))
+    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing, asked.device,
+                 asked.data))
 
 
 def run_bench_predict(asked):

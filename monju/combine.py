@@ -5,7 +5,7 @@ texts or files. A new way is one function here and one line in TABLE; every gate
 and the page's choices draw them from here, with the first line of the docstring.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable
 
@@ -53,12 +53,16 @@ def known(monju):
 
 @dataclass(frozen=True)
 class Way:
-    """One way: α(votes, known) → [n, experts], how the experts are mixed where that is part of it, and what it needs."""
+    """One way: α(votes, known) → [n, experts], how the experts are mixed where that is part of it, and what it needs.
+
+    `gate`: config → the gate of `gates.TABLE` that gives α, where one does.
+    """
 
     kind: str
     alpha: Callable
     mix: Callable | None = None
     needs: tuple[str, ...] = ()
+    gate: Callable | None = None
 
     def lack(self, votes, known):
         """Why a run cannot be asked this way, or None."""
@@ -82,14 +86,22 @@ def right(votes, labels):
 # ---- gates ------------------------------------------------------------------------------------------------------
 
 
-def gated(votes, known, **settings):
-    """The run's gate under these settings."""
-    return gates.make(replace(known.config, **settings))(votes.distances, votes.subsets, votes.posterior)
+def gated(votes, known, gate=gates.make):
+    """α of a gate, config → gate: the run's own unless another is given."""
+    return gate(known.config)(votes.distances, votes.subsets, votes.posterior)
 
 
-def cbtm(votes, known):
-    """c-BTM proper (Gururangan et al. 2023): an expert a cluster, softmax(−d²/T), probabilities mixed."""
-    return gated(votes, known, gate="membership", power=2.0)
+def named(name, **settings):
+    """The gate of that name, config → gate: at its own settings but for these, whatever the run's are. The temperature alone
+    is the run's, since it goes with the scale of the run's vectors."""
+    gate = gates.TABLE[name]
+    of_run = {"temperature"} & gate.__dataclass_fields__.keys()
+    return lambda config: gate(**settings, **{field: getattr(config, field) for field in of_run})
+
+
+def through(gate, mix=None, needs=()):
+    """The Way of a gate, config → gate."""
+    return Way("gate", partial(gated, gate=gate), mix, needs, gate)
 
 
 def running_prior(votes, known):
@@ -105,7 +117,7 @@ def running_prior(votes, known):
 
 def parent(votes, known, hidden=0):
     """A mixture of experts' parent gate (Jacobs et al. 1991), linear, from c-BTM's weights; experts frozen."""
-    q = known.once(("parent", hidden), lambda: fit_parent(*known.tuning, known, hidden))
+    q = known.once(("parent", hidden, known.config.temperature), lambda: fit_parent(*known.tuning, known, hidden))
     return gates.share(q(votes.vectors), votes.subsets)
 
 
@@ -157,16 +169,18 @@ def uniform(votes, known):
 
 def stacked(votes, known):
     """One weight for each expert, on the simplex, fitted to the sentences kept aside (stacking, Wolpert 1992)."""
-    weights = known.once("stacked", lambda: fit_weights(*known.tuning))
+    name = known.config.fusion
+    weights = known.once(("stacked", name), lambda: fit_weights(*known.tuning, fusion.TABLE[name]))
     return np.broadcast_to(weights, (len(votes.logits), len(weights)))
 
 
-def fit_weights(tuning, labels):
-    """The weights [experts] on the simplex under which the mixed logits give the labels the least −log p."""
+def fit_weights(tuning, labels, mix):
+    """The weights [experts] on the simplex under which the experts, mixed in this way, give the labels the least −log p."""
     logits, rows = tuning.of(tuning.experts), np.arange(len(labels))
 
     def loss(free):
-        return -log_softmax(np.einsum("e,nel->nl", softmax(free), logits), axis=1)[rows, labels].mean()
+        mixed = mix(logits, np.broadcast_to(softmax(free), logits.shape[:2]))
+        return -log_softmax(mixed, axis=1)[rows, labels].mean()
 
     return softmax(minimize(loss, np.zeros(logits.shape[1]), method="BFGS").x)
 
@@ -218,7 +232,8 @@ def oracle(votes, known):
 
 LEARNED = ("tuning", "vectors")
 TABLE = {
-    "c-BTM": Way("gate", cbtm, fusion.mix_probabilities, ("singles",)),
+    # c-BTM proper (Gururangan et al. 2023): an expert a cluster, softmax(−d²/T), probabilities mixed
+    "c-BTM": through(named("membership"), fusion.mix_probabilities, ("singles",)),
     "posterior, running prior": Way("gate", running_prior, None, ("mixture",)),
     "MoE linear": Way("gate", parent, fusion.mix_probabilities, LEARNED),
     "MoE network": Way("gate", partial(parent, hidden=16), fusion.mix_probabilities, LEARNED),
@@ -232,15 +247,14 @@ TABLE = {
     "oracle": Way("control", oracle, None, ("labels",)),
 }
 TURNED = {  # the same gates, turned: what the playground has sliders for
-    **{f"distance p={p:g}": {"gate": "distance", "sharpness": p} for p in (2.0, 4.0, 8.0)},
-    "membership d^4": {"gate": "membership", "power": 4.0},
-    "membership top-1": {"gate": "membership", "top_k": 1},
+    **{f"distance p={p:g}": ("distance", {"sharpness": p}) for p in (2.0, 4.0, 8.0)},
+    "membership d^4": ("membership", {"power": 4.0}),
+    "membership top-1": ("membership", {"top_k": 1}),
 }
 
 
 def every():
-    """All ways by name: the run's own gate first, each gate of `gates.TABLE`, the gates turned, and TABLE."""
-    offered = {name: Way("gate", partial(gated, gate=name), None, ("mixture",) if name == "posterior" else ())
-               for name in gates.TABLE}
-    turned = {name: Way("gate", partial(gated, **settings)) for name, settings in TURNED.items()}
-    return {"monju": Way("gate", gated), **offered, **turned, **TABLE}
+    """All ways by name: the run's own gate first, each gate of `gates.TABLE` at its own settings, the gates turned, and TABLE."""
+    offered = {name: through(named(name), needs=("mixture",) if name == "posterior" else ()) for name in gates.TABLE}
+    turned = {name: through(named(gate, **settings)) for name, (gate, settings) in TURNED.items()}
+    return {"monju": through(gates.make), **offered, **turned, **TABLE}

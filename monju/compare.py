@@ -4,81 +4,102 @@ Each row is measured against the baseline ensemble, sentence by sentence; the p-
 (Holm 1979). Rows that a run does not allow are left out with the reason.
 """
 
-import time
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from monju import combine, distill, evaluate, merging
+from monju import combine, distill, evaluate, gates, merging
 from monju.errors import MonjuError
 from monju.inputs import sentences
 from monju.merger import Merger
 
 
-def compare(monju, labels, texts=None, votes=None):
+class System(NamedTuple):
+    """What one row says and what it takes."""
+
+    name: str
+    kind: str
+    logits: np.ndarray  # [n, labels]
+    passes: int  # forward passes a sentence
+    trained: list[str]  # the models whose training it took
+    held: list[str]  # the models that it keeps to answer; of a merge, which is a model of its own, none
+    gate: object = None
+
+
+def compare(monju, labels, texts=None, votes=None, source=None):
     """Rows and left-out rows of a loaded run on n labelled sentences, as plain numbers (`compare --json`).
 
     The sentences are given by their `texts`, which every model and every merge then reads, by their stored `votes`, which
-    need no reading (no merge answers, and "ms" is None), or by both.
+    need no reading (no merge and no student answers), or by both. `source`: where the run's own sentences may be, if not
+    where they were; what was kept aside is read from there.
 
-    {"n", "against", "rows": [{"name", "kind", "accuracy", "interval", "macro_f1", "nll", "brier", "ece", "difference",
-    "difference_interval", "changed", "p_value", "p_holm", "forward_passes", "ms", "train_tokens", "parameters"}],
-    "left_out": [{"name", "kind", "reason"}], "diversity"}
+    {"n", "against", "rows": [{"name", "kind", "gate", "accuracy", "interval", "macro_f1", "nll", "brier", "ece", "difference",
+    "difference_interval", "rescued", "broken", "changed", "p_value", "p_holm", "forward_passes", "train_tokens",
+    "parameters"}], "left_out": [{"name", "kind", "reason"}], "diversity"}
+
+    "gate" is the gate with all its settings, None in other rows. No row has a time: models that read together have no time of
+    their own, and `bench predict` measures speed.
     """
-    labels, pass_ms, texts = np.asarray(labels), None, None if texts is None else sentences(texts)
-    if votes is None:
-        began = time.perf_counter()
-        votes = monju.votes(texts)
-        pass_ms = 1000 * (time.perf_counter() - began) / len(labels) / len(votes.models)
-    found, left_out = answers(monju, votes, labels, texts)
+    labels, texts = np.asarray(labels), None if texts is None else sentences(texts)
+    votes = votes or monju.votes(texts)
+    systems, left_out = answers(monju, votes, labels, texts, source)
     against = "baseline" if votes.members else "uniform"
-    reference = next(logits for name, _, logits, _, _ in found if name == against).argmax(axis=1)
-    cost, sizes = monju.run.read_json("metrics.json").get("cost", {}), parameters(monju.run, votes)
+    reference = next(system for system in systems if system.name == against).logits.argmax(axis=1)
+    cost, count = monju.run.read_json("metrics.json").get("cost", {}), parameters(monju, votes)
     cost |= monju.run.manifest.get("students", {})
     rows = []
-    for name, kind, logits, passes, members in found:
-        pair = evaluate.compare_pair(logits.argmax(axis=1), reference, labels)
-        rows.append({"name": name, "kind": kind, **evaluate.measure(logits, labels),
+    for system in systems:
+        pair = evaluate.compare_pair(system.logits.argmax(axis=1), reference, labels)
+        rows.append({"name": system.name, "kind": system.kind, "gate": system.gate and repr(system.gate),
+                     **evaluate.measure(system.logits, labels),
                      **{key: pair[key] for key in ("difference", "changed", "rescued", "broken", "p_value")},
-                     "difference_interval": pair["interval"], "forward_passes": passes,
-                     "ms": None if pass_ms is None else round(passes * pass_ms, 3),
-                     "train_tokens": sum(cost.get(member, {}).get("tokens", 0) for member in members) or None,
-                     "parameters": max(sizes.values()) if kind == "merge" else sum(sizes[member] for member in members)})
+                     "difference_interval": pair["interval"], "forward_passes": system.passes,
+                     "train_tokens": sum(cost.get(member, {}).get("tokens", 0) for member in system.trained) or None,
+                     "parameters": count(system.held)})
     holm(rows, against)
     return {"n": len(labels), "against": against, "rows": rows, "left_out": left_out, "diversity": diversity(votes, labels)}
 
 
-def answers(monju, votes, labels, texts):
-    """(name, kind, logits [n, labels], forward passes, members) of every row there is, and the rows left out."""
-    known = replace(combine.known(monju), labels=labels)
-    found = [(name, "member", votes.of([name])[:, 0], 1, [name]) for name in votes.experts + votes.members + votes.equal_cost]
-    for name, members in (("baseline", votes.members), ("equal cost", votes.equal_cost)):
+def answers(monju, votes, labels, texts, source=None):
+    """Every System there is, and the rows left out. Ensembles mix as the run does, but for ways with a mixture of their own."""
+    known, decided = replace(combine.known(monju), labels=labels), votes.decide_as(monju.config)
+    found = [System(name, "member", votes.of([name])[:, 0], 1, [name], [name])
+             for name in votes.experts + votes.members + votes.equal_cost]
+    for name, members, logits in (("baseline", votes.members, decided.baseline),
+                                  ("equal cost", votes.equal_cost, decided.equal_cost_ensemble)):
         if members:
-            found.append((name, "ensemble", votes.of(members).mean(axis=1), len(members), members))
+            found.append(System(name, "ensemble", logits, len(members), members, members))
     left_out = []
     for name, way in combine.every().items():
-        if name == monju.config.gate:
+        gate = way.gate and way.gate(monju.config)
+        if gate == gates.make(monju.config) and not way.mix and name != "monju":
             continue  # the row "monju"
         if why := way.lack(votes, known):
             left_out.append({"name": name, "kind": way.kind, "reason": f"it {why}"})
         else:
-            passes = 1 if name == "best single expert" else len(votes.experts)
-            found.append((name, way.kind, way.decide(votes, known).monju, passes, votes.experts))
-    for name, answer in merged(Merger(monju), votes, texts).items() if texts is not None else ():
+            fused, held = way.decide(votes, known), votes.experts
+            if name == "best single expert":
+                held = [votes.experts[fused.alpha[0].argmax()]]
+            found.append(System(name, way.kind, fused.monju, len(held), votes.experts, held, gate))
+    for name, answer in merged(Merger(monju, source), decided, texts).items() if texts is not None else ():
+        held = votes.experts if name == BY_ALPHA else []
         try:
-            found.append((name, "merge", answer(), 1, votes.experts))
+            found.append(System(name, "merge", answer(), 1, votes.experts, held))
         except MonjuError as error:
             left_out.append({"name": name, "kind": "merge", "reason": str(error)})
     if texts is not None:
-        found += [(name, "student", logits, 1, [name]) for name, logits in distill.answers(monju, texts).items()]
+        found += [System(name, "student", logits, 1, [name], [name]) for name, logits in distill.answers(monju, texts).items()]
     return found, left_out
 
 
-def merged(merger, votes, texts):
+BY_ALPHA = "merged by α"
+
+
+def merged(merger, decided, texts):
     """Every merge by name, as a function without arguments → logits [n, labels]."""
-    alpha = votes.decide_as(merger.monju.config).alpha
     found = {name: lambda merge=merge: merger.logits(merge(merger), texts) for name, merge in merging.TABLE.items()}
-    return found | {"merged by α": lambda: merger.per_sentence(texts, alpha)}
+    return found | {BY_ALPHA: lambda: merger.per_sentence(texts, decided.alpha)}
 
 
 def holm(rows, against):
@@ -91,16 +112,39 @@ def holm(rows, against):
         row["p_holm"] = float(p)
 
 
-def parameters(run, votes):
-    """How many numbers the folder of each model that voted stores."""
+def parameters(monju, votes):
+    """How many numbers are held to answer: a function of models' names, of none for a merge, which is one whole model.
+
+    A model fine-tuned in full, and a student, is what its folder stores. An adapter is its backbone, which the models named
+    share, and beside it its own head and factors.
+    """
+    run, config, whole, bases, own, backbones = monju.run, monju.config, {}, {}, {}, {}
+    for kind, names in (("experts", votes.experts), ("baseline", votes.members), ("", votes.equal_cost)):
+        for number, name in enumerate(names):
+            backbone, sizes = config.backbone_of(number), stored(run.path / kind / name)
+            own[name] = sum(sizes.values())
+            if name in monju.models:
+                whole.setdefault(backbone, sum(weight.numel() for weight in monju.models[name].model.parameters()))
+            if any("lora_" in key for key in sizes):
+                backbones[name] = backbone
+                bases[backbone] = whole[backbone] - sum(size for key, size in sizes.items() if "lora_" not in key)
+    own |= {name: sum(stored(run.path / "students" / name).values()) for name in run.manifest.get("students", {})}
+
+    def count(names):
+        shared = {backbones[name] for name in names if name in backbones}
+        return sum(own[name] for name in names) + sum(bases[backbone] for backbone in shared) or whole[config.backbone_of(0)]
+
+    return count
+
+
+def stored(folder):
+    """{tensor's name: how many numbers it has} of a model's folder."""
     from safetensors import safe_open
 
     sizes = {}
-    for name in votes.models + list(run.manifest.get("students", {})):
-        kind = "experts" if name in votes.experts else "baseline" if name in votes.members else "" if name in votes.equal_cost else "students"
-        [weights] = (run.path / kind / name).glob("*.safetensors")
-        with safe_open(weights, "numpy") as file:
-            sizes[name] = sum(int(np.prod(file.get_slice(key).get_shape())) for key in file.keys())
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "numpy") as file:
+            sizes |= {key: int(np.prod(file.get_slice(key).get_shape())) for key in file.keys()}
     return sizes
 
 

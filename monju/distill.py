@@ -18,7 +18,7 @@ from monju.config import Config
 from monju.ensemble import Monju
 from monju.errors import MonjuError
 from monju.experts import Expert
-from monju.recall import recall
+from monju.recall import read_again, recall
 from monju.run import Run
 from monju.training import Progress, Stage
 
@@ -54,10 +54,12 @@ def loss(student, teacher, labels, temperature, mixing):
     return (1 - mixing) * cross_entropy(student, labels) + mixing * temperature**2 * soft
 
 
-def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=None, temperature=None, mixing=None, device="auto"):
+def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=None, temperature=None, mixing=None, device="auto",
+            source=None):
     """Train students of a finished run into its folder: a generator of Stage and Progress.
 
     `sample` bounds the training sentences; temperature and mixing are chosen on the sentences kept aside unless given.
+    `source`: where the run's own sentences are now, if not where they were.
     Raises MonjuError, before anything is written, where the run cannot teach.
     """
     run = Run.open(path).check()
@@ -70,7 +72,7 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
         raise MonjuError("--temperature and --mixing are given together or chosen together")
     if (temperature is not None and temperature <= 0) or (mixing is not None and not 0 <= mixing <= 1):
         raise MonjuError("--temperature must be more than 0, and --mixing between 0 and 1")
-    data = recall(run)
+    data = recall(run) if source is None else read_again(run, run.manifest["data"]["fingerprint"], source)
     if temperature is None and data.tuning is None:
         raise MonjuError("there are no sentences kept aside to choose on: give --temperature 2 --mixing 0.5, "
                          "or train the run with --tuning-size 2000")

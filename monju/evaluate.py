@@ -37,7 +37,7 @@ def interval(scores: np.ndarray) -> list[float]:
     """95 % bootstrap interval of the mean of one score per sentence (n,): 2,000 resamples, percentiles, fixed seed.
 
     An accuracy, a difference and a gain are all such means; the last two are paired, since each score already
-    compares models on the same sentence.
+    compares models on the same sentence. Where all scores are equal it has no width, and says nothing: nobody draws it.
 
     >>> interval(np.array([1, 1, 1]))
     [1.0, 1.0]
@@ -50,6 +50,26 @@ def interval(scores: np.ndarray) -> list[float]:
     batch = max(1, 2_000_000 // len(scores))  # resamples held in memory at once
     found = bootstrap((scores,), np.mean, n_resamples=2000, batch=batch, vectorized=True, method="percentile", rng=0)
     return [float(bound) for bound in found.confidence_interval]
+
+
+def accuracy_interval(hits: np.ndarray) -> list[float]:
+    """`interval` of hits and misses (n,); Wilson's where all are hits or all are misses, of which every resample is alike."""
+    from scipy.stats import binomtest
+
+    if 0 < hits.sum() < len(hits):
+        return interval(hits)
+    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    return [float(found.low), float(found.high)]
+
+
+def majority(labels: np.ndarray) -> dict:
+    """The commonest of the labels (n,), the lowest of several, and the accuracy of whoever always gives it.
+
+    >>> majority(np.array([0, 1, 1, 1]))
+    {'label': 1, 'accuracy': 0.75}
+    """
+    counts = np.bincount(labels)
+    return {"label": int(counts.argmax()), "accuracy": float(counts.max() / len(labels))}
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict:
@@ -69,7 +89,7 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict:
     )
     return {
         "accuracy": float(accuracy_score(labels, verdicts)),
-        "interval": interval(verdicts == labels),
+        "interval": accuracy_interval(verdicts == labels),
         "macro_f1": float(f1_score(labels, verdicts, average="macro")),
         "nll": float(log_loss(labels, probabilities, labels=classes)),
         "brier": float(brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)),
@@ -134,7 +154,7 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     def together(fused, names):
         return alone(fused) | gain(fused, [logits[name] for name in names], labels)
 
-    found = {"n": len(labels), "labels": predictions.monju.shape[1]}
+    found = {"n": len(labels), "labels": predictions.monju.shape[1], "majority": majority(labels)}
     subsets = zip(predictions.experts, predictions.subsets, strict=True)
     found["experts"] = {name: alone(logits[name], subset) for name, subset in subsets}
     found["monju"] = together(predictions.monju, predictions.experts) | {"gate": gate}

@@ -75,8 +75,10 @@ def calibration_curve(curves, labels, say):
     least = 1 / labels
     traces = [{"type": "scatter", "x": [least, 1], "y": [least, 1], "mode": "lines", "name": say("fig_perfect"),
                "line": {"color": LIGHT["faint"], "width": 2, "dash": "dot"}, "hoverinfo": "skip"}]
-    for key, cells in curves.items():
+    for number, (key, cells) in enumerate(curves.items()):
         colour, symbol, dash = looks[key]
+        width = 0.85 * (cells[0]["high"] - cells[0]["low"])  # a bin's bars stand side by side in it, however few bins there are
+        beside = {"width": width / len(curves), "offset": width * (number / len(curves) - 0.5)}
         told = [say("fig_bin", model=say(key), low=f"{100 * cell['low']:.0f}", high=f"{100 * cell['high']:.0f}",
                     n=f"{cell['n']:,}", accuracy=f"{100 * cell['accuracy']:.1f}", sure=f"{100 * cell['confidence']:.1f}") for cell in cells]
         sizes = [7 + 15 * (cell["n"] / most) ** 0.5 for cell in cells]
@@ -87,9 +89,9 @@ def calibration_curve(curves, labels, say):
                                   "line": {"color": LIGHT["paper"], "width": 1}}, **common})
         traces.append({"type": "bar", "x": [(cell["low"] + cell["high"]) / 2 for cell in cells], "y": [cell["n"] for cell in cells],
                        "marker": {"color": LIGHT[colour], "pattern": {"shape": "" if dash == "solid" else "/", "solidity": 0.5}},
-                       "yaxis": "y2", "showlegend": False, **common})
+                       "yaxis": "y2", "showlegend": False, **beside, **common})
     ticks = {**axis(), "tickformat": ".0%"}
-    return figure(traces, height=460, barmode="group", bargap=0.15, margin={"l": 10, "r": 10, "t": 44, "b": 10},
+    return figure(traces, height=460, margin={"l": 10, "r": 10, "t": 44, "b": 10},
                   legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
                   xaxis={**ticks, "title": {"text": say("fig_sure")}, "range": [least - 0.02, 1.02], "anchor": "y2"},
                   yaxis={**ticks, "title": {"text": say("fig_right")}, "domain": [0.34, 1]},

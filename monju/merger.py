@@ -4,6 +4,7 @@ Adapters are merged as what they add to their backbone, exactly.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +14,7 @@ from monju import backbones, merging
 from monju.errors import MonjuError
 from monju.experts import Expert
 from monju.predictions import load_predictions
-from monju.recall import recall
+from monju.recall import read_again, recall
 from monju.stack import Stack
 
 SCORED = 300  # sentences kept aside on which a soup is tasted
@@ -22,10 +23,10 @@ INFORMANTS = 24  # sentences from which an expert's Fisher information is estima
 
 class Merger:
     """Merges the experts of a loaded run. Raises MonjuError for unlike architectures, and where a merge needs what the run
-    lacks."""
+    lacks. `source`: where the run's own sentences may be, if they are not where they were."""
 
-    def __init__(self, monju):
-        self.monju, self.padding, self.device = monju, monju.tokenizer.pad_token_id, torch.device("cpu")
+    def __init__(self, monju, source=None):
+        self.monju, self.source, self.padding, self.device = monju, source, monju.tokenizer.pad_token_id, torch.device("cpu")
 
     @cached_property
     def models(self):
@@ -83,10 +84,16 @@ class Merger:
     @cached_property
     def aside(self):
         """Those sentences, as `sources.Split`."""
-        found = recall(self.monju.run).tuning
-        if found is None:
+        run = self.monju.run
+        if not run.manifest["data"].get("tuning"):
             raise MonjuError("it needs sentences kept aside from training: train the run with --tuning-size 2000")
-        return found
+        try:
+            return recall(run).tuning
+        except MonjuError as error:
+            with suppress(MonjuError):  # of a source that does not hold them the run's own reason is told
+                if self.source:
+                    return read_again(run, run.manifest["data"]["fingerprint"], self.source).tuning
+            raise error from None
 
     def score(self, weights):
         """The share of (at most 300 of) the sentences kept aside that a model with these weights gets right."""

@@ -7,6 +7,7 @@ texts. A new merge is one function here and one line in TABLE, which says what o
 
 import torch
 
+
 def uniform_soup(experts):
     """The mean of the experts' weights (Wortsman et al. 2022, uniform soup)."""
     return {name: torch.stack([expert[name] for expert in experts]).mean(0) for name in experts[0]}
@@ -25,8 +26,13 @@ def greedy_soup(experts, score):
     return uniform_soup(kept)
 
 
-def task_arithmetic(start, experts, scale=1 / 3):
-    """θ₀ + λ Σ τ_i with τ_i = θ_i − θ₀ (Ilharco et al. 2023, eq. 1); at λ = 1 / experts it is the uniform soup."""
+def task_arithmetic(start, experts, scale=None):
+    """θ₀ + λ Σ τ_i with τ_i = θ_i − θ₀ (Ilharco et al. 2023, eq. 1); at λ = 1 / experts it is the uniform soup.
+
+    λ = `scale`, or 1.5 / experts: θ₀ and 1.5 times the mean τ, however many experts there are. The paper chooses λ on validation
+    data; 1.5 is this project's choice (λ = 0.5 for three experts).
+    """
+    scale = 1.5 / len(experts) if scale is None else scale
     return {name: start[name] + scale * sum(expert[name] - start[name] for expert in experts) for name in start}
 
 
@@ -40,8 +46,10 @@ def ties(start, experts, density=0.2, scale=1.0):
     return unflat(start, scale * merged)
 
 
-def dare(start, experts, density=0.5, scale=1 / 3, seed=0):
-    """DARE (Yu et al. 2024): drop each task vector's weights at random, rescale what is left by 1 / density, add up."""
+def dare(start, experts, density=0.5, scale=None, seed=0):
+    """DARE (Yu et al. 2024): drop each task vector's weights at random, rescale what is left by 1 / density, and add them up,
+    each times `scale`: 1 / experts unless given, so that on average it is the uniform soup."""
+    scale = 1 / len(experts) if scale is None else scale
     random = torch.Generator().manual_seed(seed)
     merged = 0
     for expert in experts:
@@ -93,7 +101,7 @@ TABLE = {
     "uniform soup": lambda run: uniform_soup(run.weights[1]),
     "greedy soup": lambda run: greedy_soup(run.weights[1], run.score),
     "Fisher": lambda run: fisher(run.weights[1], run.fishers),
-    "task arithmetic": lambda run: task_arithmetic(*run.weights, scale=0.5),
+    "task arithmetic": lambda run: task_arithmetic(*run.weights),
     "TIES": lambda run: ties(*run.weights),
     "DARE": lambda run: dare(*run.weights),
 }

@@ -17,7 +17,9 @@ import numpy as np
 from monju import figures
 from monju.config import Config
 from monju.ensemble import Predictions
-from monju.evaluate import POSTER, TITLES, agreement, calibration, compare_gains, cost_share, ensembles, mean_agreement, trained_on, turned
+from monju.evaluate import (
+    POSTER, TITLES, agreement, calibration, compare_gains, cost_share, ensembles, majority, mean_agreement, trained_on, turned,
+)
 from monju.predictions import load_predictions
 from monju.run import Run, damaged
 from monju.tables import no_formula
@@ -45,6 +47,7 @@ class Results:
         except (OSError, ValueError):
             raise damaged(run.path / "metrics.json") from None
         votes, labels = load_predictions(run)
+        metrics.setdefault("majority", majority(labels))  # runs of an earlier version did not store it
         return cls(run, run.config, metrics, votes.decide_as(run.config), labels)
 
     @property
@@ -54,6 +57,11 @@ class Results:
     @property
     def data(self):
         return self.run.manifest["data"]
+
+    @property
+    def commonest(self):
+        """The name of the commonest held-out label."""
+        return self.data["label_names"][self.metrics["majority"]["label"]]
 
     @cached_property
     def gains(self):
@@ -101,9 +109,11 @@ def spent(metrics, models):
             **({} if share is None else {"share_of_baseline_tokens": share})}
 
 
-def csv(metrics):
-    """The table as CSV: fractions, one row an ensemble or model, empty where there is no number."""
-    table = rows(metrics)
+def csv(results):
+    """The table as CSV: fractions, one row an ensemble or model and one for the majority class, empty where there is no number."""
+    table = rows(results.metrics)
+    table.append({"n": results.metrics["n"], "ensemble": "Majority class", "model": results.commonest,
+                  "accuracy": results.metrics["majority"]["accuracy"]})
     columns = list(dict.fromkeys(name for row in table for name in row))
     out = io.StringIO()
     writer = csv_format.DictWriter(out, columns, lineterminator="\n")
@@ -116,18 +126,21 @@ def latex(results):
     """The poster's table for LaTeX with booktabs, accuracies in %, the test under it as its caption."""
     metrics, body = results.metrics, []
     for key, ensemble, models in ensembles(metrics):
-        gain = f"${percent(ensemble['gain'], '+.2f')}$ {brackets(ensemble['gain_interval'], '+.2f')}"
-        members = [f"\\quad {tex(trained_on(name, model))} & {percent(model['accuracy'])} {brackets(model['interval'])} & & \\\\"
+        gain = f"${percent(ensemble['gain'], '+.2f')}${brackets(ensemble['gain_interval'], '+.2f')}"
+        members = [f"\\quad {tex(trained_on(name, model))} & {percent(model['accuracy'])}{brackets(model['interval'])} & & \\\\"
                    for name, model in models.items()]
         body += ["\\midrule", f"{TITLES[key]} & {percent(ensemble['mean_member'])} mean & "
-                 f"\\textbf{{{percent(ensemble['accuracy'])}}} {brackets(ensemble['interval'])} & {gain} \\\\", *members]
+                 f"\\textbf{{{percent(ensemble['accuracy'])}}}{brackets(ensemble['interval'])} & {gain} \\\\", *members]
+    body += ["\\midrule", f"Always the commonest label ({tex(results.commonest)}) & {percent(metrics['majority']['accuracy'])} & & \\\\"]
     config, caption = results.config, [f"Accuracy in \\% on {metrics['n']} sentences"]
     caption[0] += (f" of {tex(Path(config.data).name)} ({tex(Path(config.backbone).name)}, $k = {config.k}$, $m = {config.subset_size}$), "
                    "with 95\\,\\% bootstrap intervals.")
     for key in TITLES:
-        if pair := metrics.get(f"monju_vs_{key}"):
-            caption.append(f"Monju $-$ {TITLES[key].lower()}: ${percent(pair['difference'], '+.2f')}$ points "
+        if (pair := metrics.get(f"monju_vs_{key}")) and pair["rescued"] + pair["broken"]:
+            caption.append(f"Monju $-$ {TITLES[key].lower()}: ${percent(pair['difference'], '+.2f')}$ points"
                            f"{brackets(pair['interval'], '+.2f')}, exact McNemar $p = {pair['p_value']:.3g}$.")
+        elif pair:
+            caption.append(f"Monju is right on the same sentences as {TITLES[key].lower()}.")
     caption.append(f"One sentence is {100 / metrics['n']:.2f} points.")
     lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering", f"\\caption{{{' '.join(caption)}}}",
              "\\begin{tabular}{lrrr}", "\\toprule", "Training data & Accuracy & Ensemble & Gain over the mean member \\\\",
@@ -145,38 +158,45 @@ def tex(text):
 
 
 def brackets(bounds, form=".1f"):
-    return f"{{\\footnotesize $[{percent(bounds[0], form)}, {percent(bounds[1], form)}]$}}"
+    return f" {{\\footnotesize $[{percent(bounds[0], form)}, {percent(bounds[1], form)}]$}}" if bounds[0] < bounds[1] else ""
 
 
 # pieces of HTML, for the report and for the page
 
 
 def accuracy_table(results, say):
-    """The poster's table for this run, the poster's own numbers beside it."""
-    first = f'<th scope="col" rowspan="2">{say("col_trained")}</th>'
-    groups = f'<th scope="colgroup" colspan="4">{say("col_run")}</th><th scope="colgroup" colspan="3" class="poster">{say("col_poster")}</th>'
-    ours, theirs = ("col_accuracy", "col_ensemble", "col_gain", "col_cost"), ("col_accuracy", "col_ensemble", "col_poster_gain")
-    head = "".join(f'<th scope="col">{say(key)}</th>' for key in ours)
-    head += "".join(f'<th scope="col" class="poster">{say(key)}</th>' for key in theirs)
-    metrics, body, alike = results.metrics, "", poster_is_alike(results.config)
+    """The poster's table for this run; beside a run on the poster's data the poster's own numbers."""
+    metrics, beside, alike, body = results.metrics, posters_data(results.config), poster_is_alike(results.config), ""
+    heads = [("", "col_run", ("col_accuracy", "col_ensemble", "col_gain", "col_cost"))]
+    heads += [(' class="poster"', "col_poster", ("col_accuracy", "col_ensemble", "col_poster_gain"))] if beside else []
+    groups = "".join(f'<th scope="colgroup" colspan="{len(keys)}"{kind}>{say(title)}</th>' for kind, title, keys in heads)
+    head = "".join(f'<th scope="col"{kind}>{say(key)}</th>' for kind, _, keys in heads for key in keys)
+    columns = [f"{say(title)}: {say(key)}" if kind else say(key) for kind, title, keys in heads for key in keys]
     for key, ensemble, models in ensembles(metrics):
         share = cost_share(metrics, models)
         theirs = POSTER.get(key)
         members = theirs and (theirs.get("models") or POSTER["experts"])
         cells = [f"{percent(ensemble['mean_member'])} <small>{say('mean_member')}</small>",
-                 f"<b>{percent(ensemble['accuracy'])}</b> {interval(ensemble['interval'])}",
-                 f"<b>{percent(ensemble['gain'], '+.2f')}</b> {interval(ensemble['gain_interval'], '+.2f')}",
+                 f"<b>{percent(ensemble['accuracy'])}</b>{interval(ensemble['interval'])}",
+                 f"<b>{percent(ensemble['gain'], '+.2f')}</b>{interval(ensemble['gain_interval'], '+.2f')}",
                  "–" if share is None else f"{100 * share:.0f}\u202f%"]
         mean = theirs and np.mean([model["accuracy"] for model in members.values()])
         cells += [f"{percent(mean)} <small>{say('mean_member')}</small>", percent(theirs["accuracy"]),
                   percent(theirs["accuracy"] - mean, "+.2f")] if theirs else ["–"] * 3
-        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, "ensemble", f' data-row="{key}"')
+        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, "ensemble", f' data-row="{key}"', columns)
         for name, model in models.items():
             known = members[name]["accuracy"] if theirs and alike and name in members else None
-            cells = [f"{percent(model['accuracy'])} {interval(model['interval'])}", "", "", "", "–" if known is None else percent(known), "", ""]
-            body += row(escape(trained_on(name, model)), cells, "member", f' data-model="{escape(name)}"')
-    return (f'<div class="wide" tabindex="0" role="region" aria-label="{say("table_title")}"><table class="results"><thead><tr>{first}{groups}</tr><tr>{head}</tr></thead>'
+            cells = [percent(model["accuracy"]) + interval(model["interval"]), "", "", "", "–" if known is None else percent(known), "", ""]
+            body += row(escape(trained_on(name, model)), cells, "member", f' data-model="{escape(name)}"', columns)
+    body += row(say("row_majority", label=say.label(results.commonest)), [percent(metrics["majority"]["accuracy"])] + [""] * 6, "member",
+                ' data-row="majority"', columns)
+    return (f'<div class="wide" tabindex="0" role="region" aria-label="{table_title(results, say)}"><table class="results"><thead>'
+            f'<tr><th scope="col" rowspan="2">{say("col_trained")}</th>{groups}</tr><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>")
+
+
+def table_title(results, say):
+    return say("table_title" if posters_data(results.config) else "table_alone")
 
 
 def poster_is_alike(config):
@@ -184,9 +204,16 @@ def poster_is_alike(config):
     return (config.k, config.subset_size) == (3, 2)
 
 
-def row(title, cells, kind, more=""):
-    marked = [f'<td class="poster">{cell}</td>' if number >= 4 else f"<td>{cell}</td>" for number, cell in enumerate(cells)]
-    return f'<tr class="{kind}"{more}><th scope="row">{title}</th>{"".join(marked)}</tr>'
+def posters_data(config):
+    """Whether the run is on SST-2, by its source's name."""
+    return Path(config.data).stem.casefold() in ("sst2", "sst-2")
+
+
+def row(title, cells, kind, more, columns):
+    """A row of the table under these columns, the poster's last; each cell carries its column's name for narrow screens."""
+    marked = ((' class="poster"' if number >= 4 else "", column, cell) for number, (column, cell) in enumerate(zip(columns, cells)))
+    cells = "".join(f'<td{poster} data-column="{column}">{cell}</td>' for poster, column, cell in marked)
+    return f'<tr class="{kind}"{more}><th scope="row">{title}</th>{cells}</tr>'
 
 
 def told(results, say):
@@ -195,27 +222,40 @@ def told(results, say):
     point = f"{100 / metrics['n']:.2f}"
     for key in ("baseline", "equal_cost"):
         if pair := metrics.get(f"monju_vs_{key}"):
-            verdict = "told_luck" if pair["p_value"] >= SIGNIFICANT else "told_better" if pair["difference"] > 0 else "told_worse"
-            parts.append(say("told_pair", other=say(key), points=percent(pair["difference"], "+.2f"),
-                             low=percent(pair["interval"][0], "+.2f"), high=percent(pair["interval"][1], "+.2f"),
-                             rescued=f"{pair['rescued']:,}", broken=f"{pair['broken']:,}", p=f"{pair['p_value']:.3g}")
-                         + " " + say(verdict))
+            parts.append(told_pair(say(key), pair, say))
     if "monju_vs_baseline" not in metrics:
         parts.append(say("told_no_baseline"))
     if gains := results.gains:
         low, high = gains["interval"]
-        parts.append(say("told_gains", experts=percent(metrics["monju"]["mean_member"]), members=percent(metrics["baseline"]["mean_member"]), points=percent(gains["difference"], "+.2f"), low=percent(low, "+.2f"), high=percent(high, "+.2f"))
-                     + " " + say("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure"))
+        means = {"experts": percent(metrics["monju"]["mean_member"]), "members": percent(metrics["baseline"]["mean_member"])}
+        parts.append(say("told_gains", **means, points=percent(gains["difference"], "+.2f"), low=percent(low, "+.2f"), high=percent(high, "+.2f"))
+                     + " " + say("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure") if low < high
+                     else say("told_gains_same", **means))
     alpha = metrics["alpha"]
     parts.append(say("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
                      sorted=" / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"]), equal=f"{1 / len(alpha['mean']):.2f}"))
     listed = "".join(f"<li>{part}</li>" for part in parts)
-    caution = say("told_caution") + ("" if poster_setting(results.config) else " " + say("told_poster"))
-    return f'<p class="point">{say("told_point", n=f"""{metrics["n"]:,}""", point=point)}</p><ul class="told-list">{listed}</ul><p class="faint">{caution}</p>'
+    other_than_posters = posters_data(results.config) and not poster_setting(results.config)
+    caution = say("told_caution") + (" " + say("told_poster") if other_than_posters else "")
+    return (f'<p class="point">{say("told_point", n=f"""{metrics["n"]:,}""", point=point)}</p>'
+            f'<ul class="told-list">{listed}</ul><p class="faint">{caution}</p>')
+
+
+def told_pair(other, pair, say):
+    """Monju against another ensemble, and whether luck could do it."""
+    if not pair["changed"]:
+        return say("told_same", other=other)
+    if not pair["rescued"] + pair["broken"]:
+        return say("told_both_wrong", other=other, changed=f"{pair['changed']:,}")
+    low, high = pair["interval"]
+    bounds = f" [{percent(low, '+.2f')}, {percent(high, '+.2f')}]" if low < high else ""
+    verdict = "told_luck" if pair["p_value"] >= SIGNIFICANT else "told_better" if pair["difference"] > 0 else "told_worse"
+    return say("told_pair", other=other, points=percent(pair["difference"], "+.2f"), bounds=bounds,
+               rescued=f"{pair['rescued']:,}", broken=f"{pair['broken']:,}", p=f"{pair['p_value']:.3g}") + " " + say(verdict)
 
 
 def poster_setting(config):
-    return "roberta-base" in config.backbone.casefold() and "sst2" in config.data.casefold() and poster_is_alike(config)
+    return "roberta-base" in config.backbone.casefold() and posters_data(config) and poster_is_alike(config)
 
 
 def quality_table(results, say):
@@ -264,7 +304,7 @@ def html(results, say):
     facts[1][1]["data"], facts[1][1]["backbone"] = Path(results.config.data).name, Path(results.config.backbone).name
     lists = "".join(f"<section><h2>{title}</h2>{listing(values)}</section>" for title, values in facts)
     title = say("report_title", run=results.name)
-    return REPORT.format(language=say.language, title=title, table_title=say("table_title"), table=accuracy_table(results, say),
+    return REPORT.format(language=say.language, title=title, table_title=table_title(results, say), table=accuracy_table(results, say),
                          told=told(results, say), quality_title=say("quality_title"), quality=quality_table(results, say),
                          figures=figures_html, facts=lists, plotly=get_plotlyjs(), scripts=scripts)
 
@@ -284,6 +324,13 @@ def listing(values):
     return f'<table class="facts"><tbody>{cells}</tbody></table>'
 
 
+FORMATS = {  # what is taken away: its file's ending, and its content
+    "html": (".html", html),
+    "csv": (".csv", lambda results, say: csv(results)),
+    "latex": (".tex", lambda results, say: latex(results)),
+}
+
+
 REPORT = """<!doctype html>
 <html lang="{language}">
 <head>
@@ -297,14 +344,23 @@ body {{ font: 16px/1.5 system-ui, "Noto Sans", "Hiragino Sans", "Noto Sans CJK J
 h1 {{ font-size: 28px; line-height: 1.25; }} h2 {{ font-size: 19px; margin: 28px 0 8px; }}
 small, .faint, figcaption {{ color: #566174; font-size: 14px; font-weight: 400; }}
 .wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }} .results {{ width: 100%; }}
-.results td, .results th {{ padding: 4px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid #d5dbe4; font-weight: 400; }}
-.results th[scope="row"] {{ text-align: left; padding-left: 20px; }} .results thead th {{ white-space: normal; font-size: 14px; color: #566174; }}
+table {{ border-collapse: collapse; }} .results {{ width: 100%; font-size: 15px; }}
+.results td, .results th {{ padding: 4px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid #d5dbe4; font-weight: 400; }}
+.results th[scope="row"] {{ text-align: left; padding-left: 20px; white-space: normal; }} .results thead th {{ white-space: normal; font-size: 14px; color: #566174; }}
 .results .ensemble th, .results .ensemble td {{ background: #f3f8fc; }} .results .ensemble th {{ font-weight: 700; padding-left: 8px; }}
+.results thead tr:first-child th:first-child {{ text-align: left; }}
 .results .ensemble th small {{ display: block; }} .results .poster {{ color: #566174; }}
 figure {{ margin: 0; break-inside: avoid; }}
 .facts th {{ text-align: left; font-weight: 400; color: #566174; padding: 2px 16px 2px 0; vertical-align: top; white-space: nowrap; }}
 .facts td {{ overflow-wrap: anywhere; }}
+@media (max-width: 1100px) {{ .results td small {{ display: block; }} }}
+@media (max-width: 860px) {{ /* no room for the columns: every cell is a line that names its column */
+  .results:not(.small), .results:not(.small) :is(tbody, tr, th, td) {{ display: block; width: auto; }}
+  .results:not(.small) :is(thead, td:empty) {{ display: none; }}
+  .results:not(.small) td {{ border-bottom: 0; padding-left: 20px; white-space: normal; }}
+  .results:not(.small) td::before {{ content: attr(data-column); float: left; color: #566174; font-size: 14px; }}
+  .results td small {{ display: inline; }} .results.small td, .results.small th {{ padding: 4px 3px; }}
+}}
 </style>
 </head>
 <body>
@@ -334,4 +390,5 @@ def percent(fraction, form=".2f"):
 
 
 def interval(bounds, form=".1f"):
-    return f"<small>[{percent(bounds[0], form)}, {percent(bounds[1], form)}]</small>"
+    """" [low, high]"; nothing where the interval has no width."""
+    return f" <small>[{percent(bounds[0], form)}, {percent(bounds[1], form)}]</small>" if bounds[0] < bounds[1] else ""

@@ -105,12 +105,15 @@ def print_comparison(found):
                          ("p", "right"), ("p, Holm", "right"), ("NLL", "right"), ("ECE", "right"), ("passes", "right")):
         table.add_column(header, justify=side, no_wrap=True)
     for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
-        low, high = row["interval"]
-        table.add_row(*map(Text, (row["name"], row["kind"], f"{100 * row['accuracy']:.2f} [{100 * low:.1f}, {100 * high:.1f}]",
-                                  f"{100 * row['difference']:+.2f}", f"{row['p_value']:.2g}",
-                                  f"{row['p_holm']:.2g}" if "p_holm" in row else "", f"{row['nll']:.4f}", f"{row['ece']:.4f}",
+        tested = [f"{100 * row['difference']:+.2f}", f"{row['p_value']:.2g}", f"{row['p_holm']:.2g}" if "p_holm" in row else ""]
+        if not row["changed"] and row["name"] != found["against"]:
+            tested = ["same answers", "", ""]
+        table.add_row(*map(Text, (row["name"], row["kind"], with_interval(row), *tested, f"{row['nll']:.4f}", f"{row['ece']:.4f}",
                                   str(row["forward_passes"]))))
     console.print(table)
+    for row in found["rows"]:
+        if row["gate"]:
+            console.print(Text(f"{row['name']}: {row['gate']}"))
     for row in found["left_out"]:
         console.print(Text(f"{row['name']} is left out: {row['reason']}."))
 
@@ -140,7 +143,8 @@ def spread(found, form=".2f"):
 def tables(metrics):
     """What `evaluate.table` found: the poster's table, then what stands behind it. Fits 80 columns."""
     costs = [cost_table(metrics), ""] if "cost" in metrics else []
-    parts = [accuracy_table(metrics), "", *verdicts(metrics), quality_table(metrics), ""]
+    commonest = [f"Always the commonest label: {percent(metrics['majority']['accuracy'])} %.\n"] if "majority" in metrics else []
+    parts = [accuracy_table(metrics), "", *commonest, *verdicts(metrics), quality_table(metrics), ""]
     parts += [*cluster_tables(metrics), *costs, gate_line(metrics)]
     parts += ["", rounds_table(metrics)] if "rounds" in metrics else []
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # Text: brackets are no markup
@@ -149,7 +153,7 @@ def tables(metrics):
 def accuracy_table(metrics):
     rows = []
     for key, ensemble, models in ensembles(metrics):
-        gained = f"{percent(ensemble['gain'], '+.2f')} {span(ensemble['gain_interval'], '+.2f')}"
+        gained = percent(ensemble["gain"], "+.2f") + span(ensemble["gain_interval"], "+.2f")
         rows.append((TITLES[key], f"{percent(ensemble['mean_member'])} mean", with_interval(ensemble), gained))
         rows += [(f" {trained_on(name, model)}", with_interval(model), "", "") for name, model in models.items()]
     headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]", "Gain over mean\nmember, points")
@@ -157,15 +161,19 @@ def accuracy_table(metrics):
 
 
 def verdicts(metrics):
-    n, pairs = metrics["n"], {key: metrics.get(f"monju_vs_{key}") for key in TITLES}
-    return [
-        f"Monju − {TITLES[key].lower()}: {percent(pair['difference'], '+.2f')} points "
-        f"{span(pair['interval'], '+.2f')}; one sentence is {100 / n:.2f} points.\n"
-        f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
-        f"exact McNemar p = {pair['p_value']:.3g}.\n"
-        for key, pair in pairs.items()
-        if pair is not None
-    ]
+    """What Monju changes against each other ensemble, in words."""
+    return [verdict(TITLES[key].lower(), pair, metrics["n"]) for key in TITLES if (pair := metrics.get(f"monju_vs_{key}"))]
+
+
+def verdict(other, pair, n):
+    if not pair["changed"]:
+        return f"Monju and {other} answered no sentence differently.\n"
+    if not pair["rescued"] + pair["broken"]:
+        return f"Monju and {other} answered {pair['changed']:,} of {n:,} sentences differently, both wrongly.\n"
+    return (f"Monju − {other}: {percent(pair['difference'], '+.2f')} points"
+            f"{span(pair['interval'], '+.2f')}; one sentence is {100 / n:.2f} points.\n"
+            f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
+            f"exact McNemar p = {pair['p_value']:.3g}.\n")
 
 
 def quality_table(metrics):
@@ -244,8 +252,9 @@ def percent(fraction, form=".2f"):
 
 
 def span(bounds, form):
-    return f"[{', '.join(percent(bound, form) for bound in bounds)}]"
+    """" [low, high]"; nothing where the interval has no width."""
+    return f" [{', '.join(percent(bound, form) for bound in bounds)}]" if bounds[0] < bounds[1] else ""
 
 
 def with_interval(model):
-    return f"{percent(model['accuracy'])} {span(model['interval'], '.1f')}"
+    return percent(model["accuracy"]) + span(model["interval"], ".1f")

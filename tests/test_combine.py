@@ -1,11 +1,13 @@
 """Ways to make one answer of the experts' votes, against cases worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from monju import combine, gates
+from monju import combine, fusion, gates
 from monju.combine import Known
 from monju.config import Config
 from monju.ensemble import Votes
@@ -122,7 +124,9 @@ def test_the_running_prior_follows_what_it_has_seen():
     found = combine.running_prior(many, known(clusterer="gmm"))
     np.testing.assert_allclose(found[0], combine.gated(votes([[POSITIVE, NEGATIVE, NEGATIVE]], posterior=posterior[:1]),
                                                        known(clusterer="gmm", gate="posterior"))[0])
-    assert found[-1, 1] != found[0, 1]
+    # the prior moves by a hundredth of each posterior: q₂ ∝ (0.6, 0.2, 0.2) · (0.99/3 + 0.01 · (0.6, 0.2, 0.2))
+    second = np.array([0.6, 0.2, 0.2]) * (0.99 / 3 + 0.01 * np.array([0.6, 0.2, 0.2]))
+    np.testing.assert_allclose(found[1], gates.share(second[None] / second.sum(), many.subsets)[0])
     with pytest.raises(MonjuError, match="gmm"):
         fused("posterior, running prior", votes([[POSITIVE] * 3]), known())
 
@@ -133,8 +137,32 @@ def test_what_needs_sentences_kept_aside_says_so(way):
         fused(way, votes([[POSITIVE] * 3]), known())
 
 
-def test_a_gate_learned_once_is_kept():
-    learned = known(aside())
-    first = fused("MoE linear", aside()[0], learned)
-    learned.learned[("parent", 0)] = lambda vectors: np.tile([0, 0, 1.0], (len(vectors), 1))  # what is asked the second time
-    assert not np.allclose(first, fused("MoE linear", aside()[0], learned))
+def test_a_gate_is_learned_once_for_each_temperature_that_it_starts_from(monkeypatch):
+    learned, fits, fit = known(aside()), [], combine.fit_parent
+    monkeypatch.setattr(combine, "fit_parent", lambda *given: fits.append(given) or fit(*given))
+    alone = combine.parent(aside()[0], known(aside()))
+    shared = {t: combine.parent(aside()[0], replace(learned, config=Config(temperature=t))) for t in (2.0, 0.1)}
+    np.testing.assert_array_equal(shared[0.1], alone)  # the default T, whatever was asked before
+    assert np.abs(shared[2.0] - alone).max() > 0.1
+    combine.parent(aside()[0], learned)
+    assert len(fits) == 3  # one alone, and one for each temperature
+
+
+def test_weights_are_fitted_to_the_fusion_that_uses_them():
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 2, 400)
+    right = np.where(labels[:, None] == [0, 1], 1.0, -1.0)
+    # two are right four times in five, one of them five times as loud, and CA is noise
+    shy, loud = (right * np.where(random.random(400) < 0.8, by, -by)[:, None] for by in (1, 5))
+    tuning = votes(np.stack([shy, loud, random.normal(size=(400, 2))], axis=1)), labels
+    shared, asked = known(tuning), votes([[POSITIVE, NEGATIVE, NEGATIVE]])
+    weights = {name: combine.stacked(asked, replace(shared, config=Config(fusion=name)))[0] for name in ("logits", "probabilities")}
+    for name, found in weights.items():  # no other weights on the simplex do better under that fusion
+        mix = fusion.TABLE[name]
+
+        def loss(alpha):
+            return -log_softmax(mix(tuning[0].logits, np.tile(alpha, (400, 1))), axis=1)[np.arange(400), labels].mean()
+
+        others = random.dirichlet(np.ones(3), 300)
+        assert loss(found) <= min(map(loss, others)) + 1e-4
+    assert np.abs(weights["logits"] - weights["probabilities"]).max() > 0.1

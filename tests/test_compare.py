@@ -2,21 +2,27 @@
 
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from monju import combine, compare, evaluate, gates, merging, sources
+from monju import combine, compare, evaluate, gates, merging, recall, sources
 from monju.cli import main
 from monju.ensemble import Monju
+from monju.errors import MonjuError
 from monju.merger import Merger
 from monju.predictions import load_predictions
 from monju.run import Run
 
 
 @pytest.fixture(scope="module")
-def found(tiny_run):
-    monju = Monju.load(tiny_run, controls=True)
+def monju(tiny_run):
+    return Monju.load(tiny_run, controls=True)
+
+
+@pytest.fixture(scope="module")
+def found(monju):
     held_out = sources.load_for(monju.config).validation
     return compare.compare(monju, held_out.labels, held_out.texts), monju
 
@@ -37,6 +43,63 @@ def test_rows_agree_with_the_runs_own_table(found, tiny_run):
     assert rows["monju"]["train_tokens"] == sum(stored["cost"][name]["tokens"] for name in ("AB", "BC", "CA"))
     assert rows["oracle"]["accuracy"] >= max(rows[name]["accuracy"] for name in ("AB", "BC", "CA"))
     assert rows["uniform soup"]["forward_passes"] == 1 and rows["monju"]["forward_passes"] == 3
+
+
+def test_ensembles_mix_as_the_run_does(monju):
+    monju = monju.under(fusion="probabilities")
+    votes, labels = load_predictions(monju.run)
+    decided = votes.decide_as(monju.config)
+    table = evaluate.table(decided, labels)
+    systems = {system.name: system for system in compare.answers(monju, votes, labels, None)[0]}
+    rows = {row["name"]: row for row in compare.compare(monju, labels, votes=votes)["rows"]}
+    assert not np.allclose(decided.baseline, votes.of(votes.members).mean(axis=1))  # the two fusions differ here
+    for name, key, logits in (("monju", "monju", decided.monju), ("baseline", "baseline", decided.baseline),
+                              ("equal cost", "equal_cost", decided.equal_cost_ensemble)):
+        np.testing.assert_array_equal(systems[name].logits, logits)
+        assert {one: rows[name][one] for one in ("accuracy", "nll", "brier", "ece")} \
+            == {one: table[key][one] for one in ("accuracy", "nll", "brier", "ece")}
+    assert rows["monju"]["difference"] == table["monju_vs_baseline"]["difference"]
+
+
+def test_a_named_gate_has_its_own_settings_whatever_the_runs(monju):
+    votes, labels = load_predictions(monju.run)
+
+    def gates_of(**settings):
+        rows = compare.compare(monju.under(**settings), labels, votes=votes)["rows"]
+        return {row["name"]: (row["gate"], row["nll"]) for row in rows if row["gate"]}
+
+    plain, turned = gates_of(), gates_of(top_k=1, power=3.0, sharpness=4.0)
+    assert plain["membership"] == turned["membership"] and plain["membership d^4"] == turned["membership d^4"]
+    assert plain["membership"][0] == "Membership(temperature=0.1, power=2.0, top_k=None)"
+    assert plain["monju"][0] == "Distance(sharpness=1.0)" and turned["monju"][0] == "Distance(sharpness=4.0)"
+    # what equals the run's own gate is the row "monju" alone
+    assert "distance" not in plain and "distance p=4" in plain
+    assert turned["distance"] == plain["monju"] and "distance p=4" not in turned
+    # the temperature goes with the scale of the run's vectors: it is the run's, and said
+    assert gates_of(temperature=0.5)["membership top-1"][0] == "Membership(temperature=0.5, power=2.0, top_k=1)"
+
+
+def test_parameters_count_whole_models_a_shared_backbone_once(monju, found):
+    # MiniLM with a head of two labels; rank 16 on 6 layers (four products 384 × 384, two 384 × 1,536) and the pooler
+    whole, head, factors = 22_713_986, 2 * 384 + 2, 16 * (6 * (4 * (384 + 384) + 2 * (384 + 1536)) + 384 + 384)
+    rows = {row["name"]: row["parameters"] for row in found[0]["rows"]}
+    assert {rows[name] for name in merging.TABLE} == {whole}
+    assert rows["AB"] == rows["seed0"] == rows["equal-cost/seed0"] == rows["best single expert"] == whole + factors
+    assert rows["monju"] == rows["baseline"] == rows["equal cost"] == rows["merged by α"] == whole - head + 3 * (head + factors)
+
+
+def test_what_was_kept_aside_is_read_from_the_given_source_where_the_runs_own_is_gone(tiny_run, movies, tmp_path):
+    moved = Run.open(tiny_run)
+    moved.manifest["config"]["data"] = str(tmp_path / "gone")
+    monju = SimpleNamespace(run=moved, tokenizer=SimpleNamespace(pad_token_id=0))
+    recall._read.clear()
+    with pytest.raises(MonjuError, match="there is no source .*gone"):
+        Merger(monju).aside
+    assert Merger(monju, str(movies)).aside.texts == sources.load(movies, tuning_size=20).tuning.texts
+    with open(tmp_path / "others.csv", "w", encoding="utf-8") as file:
+        file.write("text,label\n" + "".join(f"sentence {i},{i % 2}\n" for i in range(60)))
+    with pytest.raises(MonjuError, match="there is no source .*gone"):
+        Merger(monju, str(tmp_path / "others.csv")).aside
 
 
 def test_a_model_merged_with_itself_is_that_model(found):
@@ -73,7 +136,7 @@ def test_stored_votes_give_the_same_rows_without_reading(found):
     stored = compare.compare(monju, labels, votes=votes)
     assert {row["kind"] for row in stored["rows"]} == {row["kind"] for row in read["rows"]} - {"merge"}
     again = {row["name"]: row["accuracy"] for row in read["rows"]}
-    assert all(row["accuracy"] == again[row["name"]] and row["ms"] is None for row in stored["rows"])
+    assert all(row["accuracy"] == again[row["name"]] for row in stored["rows"])
 
 
 def test_holms_correction_by_hand():
@@ -92,7 +155,7 @@ def test_diversity_by_hand():
     assert found["ensemble_error"] == pytest.approx(found["member_error"] - found["ambiguity"])
 
 
-def test_a_gate_added_here_appears_in_the_comparison(found, monkeypatch):
+def test_a_gate_added_here_appears_in_the_comparison(monju, monkeypatch):
     @dataclass(frozen=True)
     class Nearest:
         """The experts that know the nearest cluster alone."""
@@ -101,8 +164,8 @@ def test_a_gate_added_here_appears_in_the_comparison(found, monkeypatch):
             return gates.share(np.eye(distances.shape[1])[distances.argmin(axis=1)], experts)
 
     monkeypatch.setitem(gates.TABLE, "nearest", Nearest)
-    votes, labels = load_predictions(found[1].run)
-    rows = {row["name"]: row for row in compare.compare(found[1], labels, votes=votes)["rows"]}
+    votes, labels = load_predictions(monju.run)
+    rows = {row["name"]: row for row in compare.compare(monju, labels, votes=votes)["rows"]}
     assert rows["nearest"]["kind"] == "gate" and rows["nearest"]["accuracy"] == rows["membership top-1"]["accuracy"]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from monju import atlas, distill, sources
+from monju import atlas, distill, recall, sources
 from monju.cli import main
 from monju.compare import compare
 from monju.ensemble import Monju
@@ -59,7 +59,10 @@ def test_students_are_kept_in_the_sealed_run_and_stand_in_the_comparison(taught,
     for name in names:
         assert rows[name]["kind"] == "student" and rows[name]["forward_passes"] == 1 and rows[name]["train_tokens"] > 0
         assert rows[name]["accuracy"] == (said[name].argmax(axis=1) == data.validation.labels).mean()
-    assert rows["half-hard-labels"]["parameters"] < rows["same-hard-labels"]["parameters"]
+    # a student is as large as a merge; half of it has three layers less, of 4 · 384² + 2 · 384 · 1,536 weights, biases and norms
+    layer = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384
+    assert rows["same-hard-labels"]["parameters"] == rows["uniform soup"]["parameters"] == 22_713_986
+    assert rows["half-hard-labels"]["parameters"] == 22_713_986 - 3 * layer
     assert not np.array_equal(said["same-out-of-fold"], said["same-hard-labels"])
 
 
@@ -74,6 +77,22 @@ def test_an_interrupted_distillation_leaves_the_run_as_it_was(tiny_run, tmp_path
     events.close()
     assert (path / "run.json").read_bytes() == before and not list(path.glob("students/*"))
     Run.open(path).check()
+
+
+def test_the_runs_own_sentences_are_read_from_where_they_are_now(tiny_run, movies, tmp_path, capsys):
+    path = tmp_path / "run"
+    shutil.copytree(tiny_run, path)
+    run = Run.open(path)
+    run.manifest["config"]["data"] = str(tmp_path / "gone")
+    run.finish()
+    recall._read.clear()
+    asked = ["distill", str(path), "--targets", "hard-labels", "--sample", "8", "--temperature", "1", "--mixing", "0", "--device", "cpu"]
+    assert main(asked) == 2 and "there is no source" in capsys.readouterr().err
+    few = tmp_path / "few.csv"
+    few.write_text("text,label\n" + "".join(f"sentence {i},{i % 2}\n" for i in range(60)), encoding="utf-8")
+    assert main([*asked, "--data", str(few)]) == 2 and "sentences that the run was trained on" in capsys.readouterr().err
+    assert main([*asked, "--data", str(movies)]) == 0
+    assert list(Run.open(path).check().manifest["students"]) == ["same-hard-labels"]
 
 
 @pytest.mark.parametrize("settings, why", [

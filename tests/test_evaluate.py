@@ -8,7 +8,7 @@ import pytest
 
 from monju.errors import MonjuError
 from monju.evaluate import (
-    POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, mean_agreement, measure, table,
+    POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, majority, mean_agreement, measure, table,
     trained_on, turned,
 )
 from toy import COST, LABELS, logits, toy, verdicts
@@ -42,10 +42,14 @@ def test_measures_of_three_labels_one_of_them_missing():
     assert found["ece"] == pytest.approx((2 * 0.3 + 0.5 + 0.2) / 4)
 
 
-def test_all_correct_has_no_spread():
-    found = measure(logits("0101"), verdicts("0101"))
-    assert found["accuracy"] == 1.0 and found["interval"] == [1.0, 1.0]
-    assert measure(logits("1"), verdicts("1"))["interval"] == [1.0, 1.0]
+@pytest.mark.parametrize("n, right, bounds", [
+    # Wilson's interval with all right: from n / (n + z²) to 1, z² = 3.8415; with none right mirrored
+    (42, True, [42 / 45.8415, 1.0]), (1, True, [1 / 4.8415, 1.0]), (42, False, [0.0, 3.8415 / 45.8415]), (1, False, [0.0, 3.8415 / 4.8415]),
+])
+def test_an_accuracy_without_spread_has_wilsons_interval(n, right, bounds):
+    labels = np.arange(n) % 2
+    found = measure(2.0 * np.eye(2)[labels if right else 1 - labels], labels)
+    assert found["accuracy"] == right and found["interval"] == pytest.approx(bounds, abs=1e-5)
 
 
 def test_certainty_beyond_floating_point_stays_finite():
@@ -125,6 +129,15 @@ def test_table_by_hand():
     assert found["baseline"].keys() == found["equal_cost"].keys()
 
 
+def test_the_majority_class_is_told_of_the_sentences_themselves():
+    labels = np.repeat([0, 1], [6, 84])  # six of ninety: always 1 is right for 84, 93.33 %
+    found = table(toy(**{name: np.tile(value[:1], (90, *[1] * (value.ndim - 1))) for name, value in vars(toy()).items()
+                         if isinstance(value, np.ndarray)}), labels)
+    assert found["majority"] == {"label": 1, "accuracy": 84 / 90}
+    assert table(toy(), LABELS)["majority"] == {"label": 0, "accuracy": 0.5}  # of two as common the first
+    assert majority(verdicts("2222")) == {"label": 2, "accuracy": 1.0}
+
+
 def test_monju_is_compared_as_ours():
     found = table(toy(), LABELS)
     pair = found["monju_vs_baseline"]  # sentence 0 is rescued, sentence 7 wrong in both
@@ -164,7 +177,7 @@ def test_gate_beside_equal_weights():
 
 def test_a_run_without_baseline_cost_or_equal_cost():
     found = table(toy(members=[], equal_cost=[], baseline=None, equal_cost_ensemble=None), LABELS)
-    assert found.keys() == {"n", "labels", "experts", "monju", "alpha"}
+    assert found.keys() == {"n", "labels", "majority", "experts", "monju", "alpha"}
 
 
 def test_the_table_is_plain_json():

@@ -65,6 +65,16 @@ def test_the_calibration_curve_goes_through_its_bins():
     assert "4 sentences" in line.customdata[1] and "75.0 % right" in line.customdata[1]
 
 
+def test_a_single_bin_is_drawn_no_wider_than_a_bin():
+    cell = {"low": 14 / 15, "high": 1.0, "n": 42, "confidence": 0.97, "accuracy": 1.0}
+    for curves in ({"monju": [cell]}, {"monju": [cell], "baseline": [cell]}):
+        bars = [trace for trace in calibration_curve(curves, 2, SAY).data if trace.type == "bar"]
+        spans = [(trace.x[0] + trace.offset, trace.x[0] + trace.offset + trace.width) for trace in bars]
+        assert min(low for low, _ in spans) >= 14 / 15 and max(high for _, high in spans) <= 1  # in its bin
+        assert all(one[1] <= other[0] + 1e-9 for one, other in zip(spans, spans[1:]))  # side by side
+        assert sum(high - low for low, high in spans) > 0.8 / 15
+
+
 def test_every_alpha_is_counted_once_and_equal_weight_is_marked():
     figure = alpha_distribution(["AB", "BC", "CA"], toy().alpha, SAY)
     assert len(figure.data) == 3

@@ -1,5 +1,6 @@
 """Merges of weights, against cases worked out by hand."""
 
+import pytest
 import torch
 
 from monju import merging
@@ -21,6 +22,22 @@ def test_task_arithmetic_adds_what_was_learned():
     # τ: [1, 0, 3] and [−1, 3, 1]
     assert numbers(merging.task_arithmetic(START, [ONE, TWO], scale=0.5)) == [1.0, 2.5, 2.0]
     assert numbers(merging.task_arithmetic(START, [ONE, TWO], scale=1.0)) == [1.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize("experts", [2, 3, 6])
+def test_task_arithmetic_adds_one_and_a_half_times_the_mean_task_vector(experts):
+    # τ of the i-th expert: i, so that the mean is 0.5, 1, 2.5 for two, three, six
+    merged = merging.task_arithmetic({"a": torch.tensor([10.0])}, [{"a": torch.tensor([10.0 + i])} for i in range(experts)])
+    assert merged["a"].item() == pytest.approx(10 + 1.5 * {2: 0.5, 3: 1.0, 6: 2.5}[experts])
+
+
+@pytest.mark.parametrize("experts", [2, 3, 6])
+def test_dare_is_the_uniform_soup_on_average(experts):
+    start = {"a": torch.full((50_000,), 10.0)}
+    merged = merging.dare(start, [{"a": start["a"] + 1 + i} for i in range(experts)])["a"]  # τ: 1, 2, …; nothing dropped: the mean
+    assert merged.mean().item() == pytest.approx(10 + {2: 1.5, 3: 2.0, 6: 3.5}[experts], abs=0.03)
+    # density 1/2: what is kept counts twice, an expert's share is 1 / experts
+    assert merged.min().item() == 10.0 and merged.max().item() == pytest.approx(10 + 2 * {2: 1.5, 3: 2.0, 6: 3.5}[experts], abs=1e-5)
 
 
 def test_ties_trims_elects_and_averages_what_agrees():

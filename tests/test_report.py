@@ -7,16 +7,18 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from monju import report
+from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.evaluate import table
 from monju.report import Results
 from monju.run import Run
 from monju.ui.words import Words
-from toy import COST, LABELS, toy
+from toy import COST, LABELS, logits, toy
 
 SAY = Words("en")
 
@@ -59,11 +61,11 @@ def test_a_changed_or_missing_file_is_told(tiny_run, tmp_path, file):
 
 
 def test_the_csv_holds_the_table(real):
-    lines = list(csv.DictReader(io.StringIO(report.csv(real.metrics))))
+    lines = list(csv.DictReader(io.StringIO(report.csv(real))))
     assert [(line["ensemble"], line["model"]) for line in lines] == [
         ("Baseline", ""), *(("Baseline", f"seed{i}") for i in range(3)),
         ("Equal cost", ""), *(("Equal cost", f"equal-cost/seed{i}") for i in range(3)),
-        ("Monju", ""), *(("Monju", name) for name in ("AB", "BC", "CA"))]
+        ("Monju", ""), *(("Monju", name) for name in ("AB", "BC", "CA")), ("Majority class", "negative")]
     found = {(line["ensemble"], line["model"]): line for line in lines}
     assert float(found["Monju", "BC"]["accuracy"]) == real.metrics["experts"]["BC"]["accuracy"]
     assert float(found["Monju", ""]["gain"]) == real.metrics["monju"]["gain"]
@@ -79,7 +81,8 @@ def test_the_latex_table_by_hand():
     body = tex[tex.index("\\toprule") : tex.index("\\bottomrule")]
     assert {line.count("&") for line in body.splitlines() if line.endswith("\\\\")} == {3}
     assert tex.count("{") == tex.count("}")
-    assert [tex.count(f"\\{rule}rule") for rule in ("top", "mid", "bottom")] == [1, 3, 1]
+    assert [tex.count(f"\\{rule}rule") for rule in ("top", "mid", "bottom")] == [1, 4, 1]
+    assert r"Always the commonest label (negative) & 50.00 & & \\" in tex
 
 
 def test_everything_that_tex_takes_for_its_own_is_escaped():
@@ -87,8 +90,9 @@ def test_everything_that_tex_takes_for_its_own_is_escaped():
         r"50\% of\_it \& \#1 \{a\} \textasciitilde{} \textasciicircum{} \$ \textbackslash{}x")
 
 
-def test_the_poster_stands_beside_the_runs_own_numbers():
-    html = report.accuracy_table(results(), SAY)
+@pytest.mark.parametrize("data", ["sst2", "../shared/data/sst2", "stanfordnlp/sst2", "data/SST-2.csv"])
+def test_the_poster_stands_beside_the_runs_own_numbers(data):
+    html = report.accuracy_table(results(data=data), SAY)
     ab = text_of(html.split('data-model="AB"')[1].split("</tr>")[0])
     assert "75.00" in ab and "93.12" in ab
     monju = text_of(html.split('data-row="monju"')[1].split("</tr>")[0])
@@ -98,12 +102,57 @@ def test_the_poster_stands_beside_the_runs_own_numbers():
 
 
 def test_members_unlike_the_posters_have_no_number_beside_them():
-    html = report.accuracy_table(results(k=4, subset_size=2), SAY)
+    html = report.accuracy_table(results(data="sst2", k=4, subset_size=2), SAY)
     assert "93.12" not in html and "94.04" in html
 
 
+@pytest.mark.parametrize("language, title", [("en", "Accuracy of every model"), ("ja", "全モデルの正解率")])
+@pytest.mark.parametrize("data", ["rotten-tomatoes", "hotels.csv", "sst2+imdb", "data/sst2/../hotels"])
+def test_beside_other_data_than_the_posters_nothing_of_it_is_told(language, title, data):
+    found, say = results(data=data), Words(language)
+    page = report.html(found, say).split("<script>")[0]
+    assert "94.04" not in page and "RoBERTa" not in page and say("col_poster") not in page and title in page
+    assert all(line.count("<td") == 4 for line in report.accuracy_table(found, say).split("<tr")[3:])
+
+
+def test_the_commonest_label_is_named_also_for_a_run_that_stored_no_such_line(real, tiny_run, tmp_path):
+    older = shutil.copytree(tiny_run, tmp_path / "run")
+    metrics = json.loads((older / "metrics.json").read_text())
+    assert metrics.pop("majority") == {"label": 0, "accuracy": 0.5}
+    run = Run.open(older)
+    run.write_json("metrics.json", metrics)
+    run.finish()
+    for found in (real, Results.of(run)):
+        for language, words in (("en", "Always the commonest label, negative"), ("ja", "常に最も多いラベル（ネガティブ）")):
+            line = text_of(report.accuracy_table(found, Words(language)).split('data-row="majority"')[1])
+            assert words in line and "50.00" in line
+        assert "Always the commonest label (negative) & 50.00" in report.latex(found)
+        last = list(csv.DictReader(io.StringIO(report.csv(found))))[-1]
+        assert (last["ensemble"], last["model"], last["accuracy"]) == ("Majority class", "negative", "0.5")
+
+
+@pytest.mark.parametrize("language, words", [("en", "Monju and Baseline answered no sentence differently"), ("ja", "判定が異なる文はありません")])
+def test_where_no_sentence_was_answered_differently_no_luck_is_told(language, words):
+    alike = toy(baseline=toy().monju, logits=toy().logits[:, [0, 1, 2, 0, 1, 5]])  # the baseline's members are Monju's
+    found, say = results(predictions=alike, metrics=table(alike, LABELS)), Words(language)
+    said = text_of(report.told(found, say))
+    assert words in said and "+0.00, +0.00" not in said
+    assert said.count(text_of(say("told_luck"))) == 1  # of the equal cost's
+    assert "+0.00, +0.00" not in report.latex(found)
+
+
+def test_an_interval_without_width_is_not_drawn():
+    right = toy(**{name: logits("00001111") for name in ("monju", "baseline", "uniform")},
+                logits=np.stack([logits("00001111")] * 6, axis=1))
+    found = results(predictions=right, metrics=table(right, LABELS))
+    for text in (report.accuracy_table(found, SAY), report.told(found, SAY), report.latex(found)):
+        assert "+0.00, +0.00" not in text and "100.0, 100.0" not in text
+    assert "[67.6, 100.0]" in report.accuracy_table(found, SAY)  # Wilson's: 8 / (8 + 3.84)
+    assert "every sentence gains as much" in text_of(report.told(found, SAY))
+
+
 def test_the_words_are_honest_about_luck():
-    said = text_of(report.told(results(), SAY))
+    said = text_of(report.told(results(data="sst2"), SAY))
     assert "Measured on 8 held-out sentences: one sentence is 12.50 points." in said
     assert "Monju − Baseline: +12.50 points" in said and "p = 1 (exact McNemar). Luck alone could give this much" in said
     assert "The interval holds zero" in said and "models trained anew" in said and "RoBERTa-base" in said
@@ -120,7 +169,7 @@ def test_a_run_without_baseline_is_reported_too():
     assert "no baseline" in report.told(found, SAY) and [len(ids) for ids in found.turned] == [0, 0]
     page = report.html(found, SAY)
     assert 'data-row="monju"' in page and 'data-row="baseline"' not in page
-    assert report.latex(found).count("\\midrule") == 1 and len(report.csv(found.metrics).splitlines()) == 5
+    assert report.latex(found).count("\\midrule") == 2 and len(report.csv(found).splitlines()) == 6
 
 
 class Tags(HTMLParser):
@@ -160,3 +209,39 @@ def test_names_from_a_run_cannot_break_out_of_the_report():
     found.data["label_names"] = [nasty, "b"]
     tags = Tags(report.html(found, SAY))
     assert tags.open == [] and tags.asked == []
+
+
+@pytest.mark.parametrize("kind, name, content", [
+    ([], "monju-tiny.html", lambda found: report.html(found, SAY)),
+    (["--language", "ja"], "monju-tiny.html", lambda found: report.html(found, Words("ja"))),
+    (["--format", "csv"], "monju-tiny.csv", report.csv), (["--format", "latex"], "monju-tiny.tex", report.latex)])
+def test_the_command_writes_what_the_page_gives(real, tiny_run, tmp_path, monkeypatch, capsys, kind, name, content):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(tiny_run), *kind]) == 0 and capsys.readouterr().out == f"{name}\n"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == content(real).encode()
+    (tmp_path / "there").mkdir()
+    assert main(["report", str(tiny_run), *kind, "--out", str(tmp_path / "there")]) == 0
+    assert (tmp_path / "there" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_ending_of_out_says_what_to_write(real, tiny_run, tmp_path):
+    assert main(["report", str(tiny_run), "--out", str(tmp_path / "table.tex")]) == 0
+    assert (tmp_path / "table.tex").read_text(encoding="utf-8") == report.latex(real)
+
+
+@pytest.mark.parametrize("asked, why", [
+    (["--out", "kept.csv"], "kept.csv is there already"), (["--out", "new.pdf"], "nor a name that ends in .html"),
+    (["--out", "new.csv", "--format", "latex"], "nor a name that ends in .tex"), (["--out", "gone/new.csv"], "cannot be written"),
+    (["--out", "new"], "neither an existing folder"), (["--format", "pdf"], "invalid choice")])
+def test_the_command_refuses_in_a_sentence_and_writes_nothing(tiny_run, tmp_path, monkeypatch, capsys, asked, why):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept.csv").write_text("kept")
+    assert main(["report", str(tiny_run), *asked]) == 2
+    said = capsys.readouterr()
+    assert why in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.csv"] and (tmp_path / "kept.csv").read_text() == "kept"
+
+
+def test_a_run_that_is_none_cannot_be_reported(tmp_path, capsys):
+    assert main(["report", str(tmp_path), "--out", str(tmp_path)]) == 2 and "not a run folder" in capsys.readouterr().err

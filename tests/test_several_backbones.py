@@ -47,6 +47,8 @@ def test_they_are_compared_but_not_merged(mixed, movies):
     data = sources.load(str(movies))
     found = compare(Monju.load(out, "cpu", controls=True), data.validation.labels, data.validation.texts)
     assert {"monju", "baseline", "uniform"} <= {row["name"] for row in found["rows"]}
+    sizes = {row["name"]: row["parameters"] for row in found["rows"]}
+    assert sizes["monju"] == sizes["A"] + sizes["B"] and sizes["A"] == 22_713_986 > 50 * sizes["B"]
     assert not [row for row in found["rows"] if row["kind"] == "merge"]
     assert any(row["name"] == "TIES" and "different backbones" in row["reason"] for row in found["left_out"])
 

@@ -5,8 +5,9 @@ import pytest
 
 from monju.ensemble import Reading, Verdict
 from monju.evaluate import table
+from monju.gates import Membership
 from monju.notes import Note
-from monju.terminal import tables, tell
+from monju.terminal import print_comparison, tables, tell
 from toy import COST, LABELS, logits, toy, verdicts
 
 
@@ -45,6 +46,37 @@ def test_the_view_shows_the_numbers():
     assert "Equal cost" not in text[text.index("Cost of training") :]  # its members were not counted
     assert "Gate distance [p=1]: mean sorted α 0.15 / 0.30 / 0.55" in text
     assert "changed 1 of 8 labels" in " ".join(text.split())
+
+
+def test_the_commonest_label_stands_under_the_ensembles():
+    assert row(shown(table(toy(), LABELS)), "Always the commonest label:") == ["50.00", "%."]
+    older = table(toy(), LABELS)
+    del older["majority"]  # of a run that was evaluated before there was such a line
+    assert "commonest" not in shown(older)
+
+
+def test_where_nothing_differs_no_interval_and_no_luck_is_told():
+    alike = toy(baseline=toy().monju, members=["seed0"], logits=toy().logits[:, [0, 1, 2, 3, 5]])
+    text = " ".join(shown(table(alike, LABELS)).split())
+    assert "Monju and baseline answered no sentence differently." in text
+    assert "[+0.00, +0.00]" not in text and text.count("McNemar") == 1  # that of the equal cost
+    three = toy(**{name: logits(digits, 3) for name, digits in (("monju", "00001112"), ("baseline", "00001110"))},
+                logits=np.stack([logits("00001111", 3)] * 6, axis=1), uniform=logits("00001111", 3), equal_cost_ensemble=logits("00001111", 3))
+    text = " ".join(shown(table(three, LABELS)).split())
+    assert "Monju and baseline answered 1 of 8 sentences differently, both wrongly." in text
+
+
+def test_a_comparison_says_where_nothing_differs_and_which_temperature_its_gates_have(capsys):
+    base = {"kind": "gate", "gate": repr(Membership(0.5)), "accuracy": 0.9, "interval": [0.8, 1.0], "nll": 0.1, "ece": 0.1,
+            "difference": 0.0, "p_value": 1.0, "p_holm": 1.0, "forward_passes": 3}
+    print_comparison({"n": 40, "against": "baseline", "left_out": [], "rows": [
+        {**base, "name": "membership", "changed": 0}, {**base, "name": "membership top-1", "changed": 2, "gate": repr(Membership(0.5, top_k=1))},
+        {**base, "name": "baseline", "gate": None, "kind": "ensemble", "changed": 0}]})
+    lines = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert "same answers" in lines["membership"] and "+0.00" not in lines["membership"]
+    assert "+0.00" in lines["membership top-1"]
+    assert "same answers" not in lines["baseline"]
+    assert "membership top-1: Membership(temperature=0.5, power=2.0, top_k=1)" in lines
 
 
 def test_the_view_shows_the_measures_of_the_ensembles():

@@ -27,12 +27,17 @@ def drawn(shelf, name, say):
 
 def row(found, one, say):
     """One system; that which the others are measured against has no difference."""
-    itself = one["name"] == found["against"]
-    cells = [escape(say(f"kind_{one['kind']}")), f"{percent(one['accuracy'])} {interval(one['interval'])}",
-             "–" if itself else f"{percent(one['difference'], '+.2f')} {interval(one['difference_interval'], '+.2f')}",
-             "–" if itself else f"{one['p_value']:.2g}", "–" if itself else f"{one['p_holm']:.2g}", str(one["forward_passes"])]
+    if one["name"] == found["against"]:
+        tested = ["–"] * 3
+    elif not one["changed"]:
+        tested = [say("compare_same"), "–", "–"]
+    else:
+        tested = [percent(one["difference"], "+.2f") + interval(one["difference_interval"], "+.2f"),
+                  f"{one['p_value']:.2g}", f"{one['p_holm']:.2g}"]
+    cells = [escape(say(f"kind_{one['kind']}")), percent(one["accuracy"]) + interval(one["interval"]), *tested, str(one["forward_passes"])]
+    gate = f' title="{escape(one["gate"])}"' if one["gate"] else ""
     kind = "ensemble" if one["name"] in ("monju", found["against"]) else "member"
-    return (f'<tr class="{kind}" data-system="{escape(one["name"])}"><th scope="row">{escape(named(one["name"], say))}</th>'
+    return (f'<tr class="{kind}" data-system="{escape(one["name"])}"><th scope="row"{gate}>{escape(named(one["name"], say))}</th>'
             + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
 
 

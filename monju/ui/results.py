@@ -26,9 +26,7 @@ ASSETS = Path(__file__).parents[2] / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"  # the script that this plotly writes for
 MOST_TURNED = 200  # sentences of a list: beyond, they are counted
 MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
-FILES = {"csv": lambda results, say: report.csv(results.metrics), "latex": lambda results, say: report.latex(results),
-         "report": report.html}
-ENDINGS = {"csv": ".csv", "latex": ".tex", "report": ".html"}
+FILES = {"csv": "csv", "latex": "latex", "report": "html"}  # what a button brings → its format
 OPEN = """
 element.addEventListener('click', event => {
   const row = event.target.closest('button[data-id]')
@@ -76,9 +74,10 @@ def build(page, tab):
                 found = report.Results.of(shelf.run(name))
             except MonjuError:
                 raise gr.Error(say("take_trouble"), print_exception=False) from None
-            path = Path(folder.name) / say.language / f"monju-{found.name}{ENDINGS[kind]}"
+            ending, made = report.FORMATS[FILES[kind]]
+            path = Path(folder.name) / say.language / f"monju-{found.name}{ending}"
             path.parent.mkdir(exist_ok=True)
-            content = FILES[kind](found, say)
+            content = made(found, say)
             with writing:  # others take the same file
                 write(path, content)
             return str(path)
@@ -112,7 +111,7 @@ def show(shelf, name, say):
         found = report.Results.of(shelf.run(name))
     except MonjuError as error:
         return cards.trouble(error, say), "", "", "", ""
-    inside = (f'<section><h2>{say("table_title")}</h2>{report.accuracy_table(found, say)}{report.told(found, say)}'
+    inside = (f'<section><h2>{report.table_title(found, say)}</h2>{report.accuracy_table(found, say)}{report.told(found, say)}'
               f'<details><summary>{say("quality_title")}</summary>{report.quality_table(found, say)}</details></section>')
     waiting = f'<p class="note" role="status"><span class="spinner"></span>{say("turned_reading")}</p>'
     if found.predictions.baseline is None:

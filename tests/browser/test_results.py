@@ -3,18 +3,20 @@
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from monju import recall as memory
-from monju import sources
+from monju import report, sources
 from monju.compare import compare
 from monju.ensemble import Monju
 from monju.predictions import load_predictions
 from monju.report import Results
 from monju.run import Run
 from monju.ui.texts.results import TEXTS
+from monju.ui.words import Words
 
 PATIENCE = 60_000  # milliseconds, for a busy machine
 DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 4"
@@ -98,7 +100,7 @@ def test_tables_and_the_report_are_taken_away(open_results, served, tiny_run, br
     page = open_results(served)
     name, content = saved(page, "#take-csv")
     lines = list(csv.DictReader(content.decode().splitlines()))
-    assert name == "monju-tiny.csv" and float(lines[-4]["accuracy"]) == metrics["monju"]["accuracy"]
+    assert name == "monju-tiny.csv" and float(lines[-5]["accuracy"]) == metrics["monju"]["accuracy"]
     name, content = saved(page, "#take-latex")
     assert name == "monju-tiny.tex" and b"\\toprule" in content
     name, content = saved(page, "#take-report")
@@ -115,6 +117,20 @@ def test_tables_and_the_report_are_taken_away(open_results, served, tiny_run, br
     assert f"{100 * metrics['monju']['accuracy']:.2f}" in report.inner_text('[data-row="monju"]')
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     context.close()
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("width", [1280, 1000, 768, 390])
+def test_the_reports_tables_are_never_cut_off(visit, tiny_run, tmp_path, language, width):
+    found = Results.of(Run.open(tiny_run))
+    found = replace(found, config=replace(found.config, data="sst2"))  # with the poster's columns the widest there is
+    (tmp_path / "report.html").write_text(report.html(found, Words(language)), encoding="utf-8")
+    page = visit((tmp_path / "report.html").as_uri(), width=width)
+    sizes = page.eval_on_selector_all(".wide", "all => all.map(one => [one.scrollWidth, one.clientWidth])")
+    assert len(sizes) == 2 and all(wanted <= there for wanted, there in sizes), sizes
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    cells = page.locator('[data-row="monju"] td')
+    assert cells.count() == 7 and all(cell.is_visible() for cell in cells.all())
 
 
 def test_every_figure_is_saved_as_png_and_svg(open_results, served):
@@ -198,5 +214,7 @@ def test_every_system_that_needs_no_model_stands_side_by_side(open_results, serv
     assert {name for name, _ in shown} == set(compared)
     for name, text in shown:
         assert f"{100 * compared[name]['accuracy']:.2f}" in text
-        assert name == "baseline" or f"{100 * compared[name]['difference']:+.2f}".replace("-0.00", "+0.00") in text
+        difference = f"{100 * compared[name]['difference']:+.2f}".replace("-0.00", "+0.00")
+        same = TEXTS["compare_same"][["en-US", "ja-JP"].index(locale)]
+        assert name == "baseline" or (difference if compared[name]["changed"] else same) in text
     assert [compared[name]["accuracy"] for name, _ in shown] == sorted((row["accuracy"] for row in compared.values()), reverse=True)

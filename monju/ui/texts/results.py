@@ -7,6 +7,7 @@ TEXTS = {
     # the table
     "equal_cost": ("Equal cost", "同一コスト"),
     "table_title": ("The poster’s table: this run beside the poster", "ポスターの表：このランとポスターの値"),
+    "table_alone": ("Accuracy of every model", "全モデルの正解率"),
     "col_run": ("This run, % with 95 % intervals", "このラン（%、95 % 信頼区間）"),
     "col_poster": ("The poster, %", "ポスター（%）"),
     "col_trained": ("Training data", "学習データ"),
@@ -19,14 +20,18 @@ TEXTS = {
     "row_baseline": ("{n} models on everything, averaged", "全データで学習した {n} モデルの平均"),
     "row_equal_cost": ("{n} models on everything, with an expert’s steps", "全データ、ステップ数はエキスパートと同じ {n} モデル"),
     "row_monju": ("{n} experts, weighted by α", "{n} 人のエキスパートを α で重み付け"),
+    "row_majority": ("Always the commonest label, {label}", "常に最も多いラベル（{label}）"),
     "results_waiting": ("Reading the results…", "結果を読み込んでいます…"),
     # what it says
     "told_point": ("Measured on {n} held-out sentences: one sentence is {point} points.",
                    "未学習の {n} 文で測定。1 文は {point} ポイントに相当します。"),
-    "told_pair": ("<b>Monju − {other}: {points} points</b> [{low}, {high}]: {rescued} sentences rescued, {broken} broken, "
+    "told_pair": ("<b>Monju − {other}: {points} points</b>{bounds}: {rescued} sentences rescued, {broken} broken, "
                   "p = {p} (exact McNemar).",
-                  "<b>文殊 − {other}：{points} ポイント</b> [{low}, {high}]。救った文 {rescued}、壊した文 {broken}、"
+                  "<b>文殊 − {other}：{points} ポイント</b>{bounds}。救った文 {rescued}、壊した文 {broken}、"
                   "p = {p}（正確 McNemar 検定）。"),
+    "told_same": ("Monju and {other} answered no sentence differently.", "文殊と{other}で判定が異なる文はありません。"),
+    "told_both_wrong": ("Monju and {other} answered {changed} sentences differently, both wrongly.",
+                        "文殊と{other}で判定が異なるのは {changed} 文で、どちらも誤りです。"),
     "told_luck": ("Luck alone could give this much: the run shows neither that Monju is better nor that the two are equal.",
                   "偶然でも生じうる差です。どちらが優れているとも、両者が等しいとも言えません。"),
     "told_better": ("Monju is better, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが優れています。"),
@@ -37,6 +42,9 @@ TEXTS = {
                    "before it are {experts} % and {members} %.",
                    "アンサンブルによる向上は、文殊のほうがベースラインより <b>{points} ポイント</b> [{low}, {high}] 大きくなっています"
                    "（統合前のメンバー平均は {experts} % と {members} %）。"),
+    "told_gains_same": ("From ensembling every sentence gains as much with Monju as with the baseline; the members’ means are {experts} % "
+                        "and {members} %.",
+                        "アンサンブルによる向上は、どの文でも文殊とベースラインで同じです（メンバー平均は {experts} % と {members} %）。"),
     "told_gains_sure": ("The interval leaves out zero: on other sentences, too, the two gains should differ.",
                         "区間は 0 を含まず、ほかの文でも向上の差が見込まれます。"),
     "told_gains_unsure": ("The interval holds zero: the two gains may well be alike.", "区間は 0 を含むため、向上に差がない可能性もあります。"),
@@ -116,6 +124,7 @@ TEXTS = {
                      "Holm 法で補正した p も示します。"),
     "compare_name": ("System", "方式"), "compare_kind": ("Kind", "種類"), "compare_accuracy": ("Accuracy, %", "正解率（%）"),
     "compare_difference": ("− baseline, points", "ベースラインとの差、ポイント"), "compare_p": ("p", "p"), "compare_holm": ("p, Holm", "p（Holm）"),
+    "compare_same": ("same answers", "判定は同じ"),
     "compare_passes": ("Forward passes", "順伝播の回数"),
     "compare_more": ("From the stored predictions: no model was asked. Merges into one model must read every sentence: "
                      "<code>python -m monju compare {run} --data …</code>",
