@@ -49,7 +49,7 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     loaded = time.perf_counter() - began
     texts, source = sentences(monju, data)
     if together:
-        texts = texts[:together]
+        texts = [texts[row] for row in sources.stratified([0] * len(texts), together, seed=0)]  # of all lengths, whatever their order
     experts = [monju.models[name] for name in monju.experts + monju.members]
     with tempfile.TemporaryDirectory() as folder:
         contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}

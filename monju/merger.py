@@ -9,15 +9,15 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from monju import backbones, merging
+from monju import backbones, merging, sources
 from monju.errors import MonjuError
 from monju.experts import Expert
 from monju.predictions import load_predictions
 from monju.recall import recall
 from monju.stack import Stack
 
-SCORED = 300  # sentences kept aside on which a soup is tasted
-INFORMANTS = 24  # sentences from which an expert's Fisher information is estimated
+SCORED = 300  # sentences at most, drawn from those kept aside, on which a soup is scored
+INFORMANTS = 24  # sentences at most from which an expert's Fisher information is estimated
 
 
 class Merger:
@@ -88,19 +88,30 @@ class Merger:
             raise MonjuError("it needs sentences kept aside from training: train the run with --tuning-size 2000")
         return found
 
+    @cached_property
+    def scored(self):
+        """(texts, labels) of those, every class in its proportion, on which soups are scored."""
+        rows = sources.stratified(self.aside.labels, SCORED, self.monju.config.seed)
+        return [self.aside.texts[row] for row in rows], self.aside.labels[rows]
+
     def score(self, weights):
-        """The share of (at most 300 of) the sentences kept aside that a model with these weights gets right."""
-        texts, labels = self.aside.texts[:SCORED], self.aside.labels[:SCORED]
+        """The share of the scored sentences that a model with these weights gets right."""
+        texts, labels = self.scored
         return float((self.logits(weights, texts).argmax(axis=1) == labels).mean())
+
+    @cached_property
+    def informants(self):
+        """For each expert, the rows of sentences kept aside that lie in its own clusters, every class in its proportion."""
+        nearest, seed = load_predictions(self.monju.run, "tuning")[0].distances.argmin(axis=1), self.monju.config.seed
+        own = [np.flatnonzero(np.isin(nearest, subset)) for subset in self.monju.subsets]
+        return [rows[sources.stratified(self.aside.labels[rows], INFORMANTS, seed)] for rows in own]
 
     @cached_property
     def fishers(self):
         """Each expert's Fisher information, the diagonal, over sentences kept aside that lie in its own clusters: the mean of
         Σ_y p(y|x) (∂ log p(y|x) / ∂θ)² (Matena & Raffel 2022, eq. 2). Weights which all experts share have none."""
-        tokens, votes = self.tokens(self.aside.texts), load_predictions(self.monju.run, "tuning")[0]
-        nearest = votes.distances.argmin(axis=1)
-        asked = [[tokens[row] for row in np.flatnonzero(np.isin(nearest, subset))[:INFORMANTS]] for subset in self.monju.subsets]
-        return abreast(self.fisher, self.models[1:], asked)
+        tokens = self.tokens(self.aside.texts)
+        return abreast(self.fisher, self.models[1:], [[tokens[row] for row in rows] for rows in self.informants])
 
     def fisher(self, model, sentences):
         weights = {name: weight.requires_grad_(name in self.learned) for name, weight in model.named_parameters()}
