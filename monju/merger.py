@@ -5,6 +5,8 @@ Adapters are merged as what they add to their backbone, exactly.
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import repeat, takewhile
+from threading import Event
 
 import numpy as np
 import torch
@@ -68,10 +70,10 @@ class Merger:
         alpha = torch.as_tensor(alpha, dtype=torch.float32)
         out, tokens = np.zeros((len(texts), len(self.monju.label_names)), np.float32), self.tokens(texts)
 
-        def read(model, rows):
+        def read(model, rows, over):
             with torch.inference_mode():
                 room = torch.empty(size)
-                for row in rows:
+                for row in takewhile(lambda _: not over.is_set(), rows):
                     ids, mask = backbones.pad([tokens[row]], self.padding)
                     out[row] = torch.func.functional_call(model, own(alpha[row], room), (ids, mask)).logits[0]
 
@@ -113,11 +115,11 @@ class Merger:
         tokens = self.tokens(self.aside.texts)
         return abreast(self.fisher, self.models[1:], [[tokens[row] for row in rows] for rows in self.informants])
 
-    def fisher(self, model, sentences):
+    def fisher(self, model, sentences, over=Event()):
         weights = {name: weight.requires_grad_(name in self.learned) for name, weight in model.named_parameters()}
         found = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         asked = [weights[name] for name in self.learned]
-        for sentence in sentences:
+        for sentence in takewhile(lambda _: not over.is_set(), sentences):
             log_p = model(*backbones.pad([sentence], self.padding)).logits[0].log_softmax(-1)
             for y, p in enumerate(log_p.exp().tolist()):
                 for name, slope in zip(self.learned, torch.autograd.grad(log_p[y], asked, retain_graph=True)):
@@ -126,6 +128,11 @@ class Merger:
 
 
 def abreast(work, *parts):
-    """work(*each) for each of the zipped parts, two at a time: sentences one by one keep a single core busy."""
+    """work(*each, over) for each of the zipped parts, two at a time: sentences one by one keep a single core busy. `over` is set
+    when nobody waits any more, as after Ctrl-C, where the threads would keep this process from its end."""
+    over = Event()
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(work, *parts))
+        try:
+            return list(pool.map(work, *parts, repeat(over)))
+        finally:
+            over.set()

@@ -190,9 +190,17 @@ def one_core_each(cores):
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the matrix library's number is the process's: a pool thread would start threads of its own
+    tasks = []
+
+    def do(*asked):
+        tasks.append(pool(cores).submit(*asked))
+        return tasks[-1]
+
     try:
-        yield pool(cores).submit
+        yield do
     finally:
+        for task in tasks:  # after Ctrl-C the interpreter would read all that waits before it ends
+            task.cancel()
         torch.set_num_threads(threads)
 
 

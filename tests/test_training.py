@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import SHORT
@@ -348,6 +349,19 @@ def test_ctrl_c_ends_calmly_and_says_how_to_go_on(interrupted):
     assert errors.splitlines()[-1] == f"monju: stopped; continue with `python -m monju train --out '{out}' --resume`."
     assert Run.open(out).manifest["status"] == "interrupted"
     assert not list(out.rglob(".*.partial"))
+
+
+def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many, tmp_path):
+    out = tmp_path / "run"
+    process = start(["--data", str(many), "--out", str(out), "--embedder", "tfidf", "--clusterer", "random", "--max-tokens", "8",
+                     "--frozen-layers", "5", "--batch-size", "8", "--device", "cpu", "--workers", "2"])
+    when(process, out, "AB", 1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    told = next(line for line in process.stderr if line.startswith("monju: stopped; continue with"))
+    assert process.wait(timeout=5) == 130 and str(out) in told
+    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert Run.open(out).manifest["status"] == "interrupted"
 
 
 def test_an_interrupted_run_is_not_read(interrupted, capsys):
