@@ -12,11 +12,9 @@ import resource
 import tempfile
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from monju.ensemble import Monju
 from monju.errors import MonjuError
 from monju.experts import FEW_SHAPES, Expert, wants_bf16
 from monju.orders import Sentences, buckets
+from monju.workers import in_a_process
 
 SHIPPED = Path(__file__).resolve().parents[1] / "trained" / "sst2-minilm"
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
@@ -49,7 +48,7 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     loaded = time.perf_counter() - began
     texts, source = sentences(monju, data)
     if together:
-        texts = texts[:together]
+        texts = [texts[row] for row in sources.stratified([0] * len(texts), together, seed=0)]  # of all lengths, whatever their order
     experts = [monju.models[name] for name in monju.experts + monju.members]
     with tempfile.TemporaryDirectory() as folder:
         contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}
@@ -364,12 +363,6 @@ def summary(found, rates):
             "flops": median["flops"], "precision": "bf16" if median["bf16"] else "fp32",
             "share_of_matmul_rate": median["flops"] / median["seconds"] / rates["bf16" if median["bf16"] else "fp32"],
             "seconds": median["seconds"]}
-
-
-def in_a_process(work, *arguments):
-    """work(*arguments) in a process of its own: its memory and its threads are nobody else's."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(work, *arguments).result()
 
 
 # ---- both -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from monju.run import Run
 from monju.training import Progress, Stage
 
 TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # of which the best pair is chosen on sentences kept aside
-TRIED_ON = 1000  # training sentences at most, read once for each try
+TRIED_ON = 1000  # training sentences at most, drawn, read once for each try
 CHUNK = 512  # sentences read by the teacher between two reports
 
 
@@ -161,25 +161,26 @@ class School:
             student.model.config.num_hidden_layers = len(encoder.layer)
         return student
 
-    def fit(self, student, target, temperature, mixing, config=None, some=slice(None)):
-        """Train on (some of) the sentences, as the run's configuration has it or another: a generator of Steps."""
+    def fit(self, student, target, temperature, mixing, config=None, rows=None):
+        """Train on the sentences (or on these rows of them), as the run's configuration has it or another: a generator of Steps."""
         config = config or self.config
-        labels, tokens = self.labels[some], self.tokens[some]
+        rows = np.arange(len(self.labels)) if rows is None else rows
+        labels, tokens = self.labels[rows], [self.tokens[row] for row in rows]
         if TARGETS[target] is None:
             return student.fit(config, tokens, labels, config.seed)
-        teacher = torch.as_tensor(self.logits[target][some], dtype=torch.float32, device=self.device)
+        teacher = torch.as_tensor(self.logits[target][rows], dtype=torch.float32, device=self.device)
         truth = torch.as_tensor(labels, device=self.device)
         return student.fit(config, tokens, labels, config.seed,
-                           loss_of=lambda logits, rows: loss(logits, teacher[rows], truth[rows], temperature, mixing))
+                           loss_of=lambda logits, batch: loss(logits, teacher[batch], truth[batch], temperature, mixing))
 
     def choose(self, target, aside):
         """The (temperature, mixing) under which a student of a few sentences gives those kept aside the least −log p."""
         tokens = backbones.encode(self.tokenizer, aside.texts, self.config.max_tokens)
-        tried = {}
+        rows, tried = sources.stratified(self.labels, TRIED_ON, self.config.seed), {}
         for temperature in TEMPERATURES:
             for mixing in MIXINGS:
                 student = self.start("same")
-                for _ in self.fit(student, target, temperature, mixing, replace(self.config, epochs=1.0), slice(TRIED_ON)):
+                for _ in self.fit(student, target, temperature, mixing, replace(self.config, epochs=1.0), rows):
                     pass
                 tried[temperature, mixing] = float(student.losses(tokens, aside.labels).mean())
         return min(tried, key=tried.get)

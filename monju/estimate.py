@@ -82,8 +82,8 @@ def measure(config):
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 
     places = workers.places(device, len(jobs), config.workers)
-    read = min(training.HELD_OUT_SENTENCES, len(data.validation.texts))
-    encoded = {name: replace(one, held_out=one.held_out[:read]) for name, one in encoded.items()}
+    drawn = training.curve_rows(data.validation.labels)
+    encoded = {name: replace(one, held_out=[one.held_out[row] for row in drawn]) for name, one in encoded.items()}
     trial = Trial(config, encoded, data.train.labels, clusters, data.label_names)
     with Peak() as peak:
         told = [report for _, report in workers.run_all(trial, jobs[: len(places)], places)]
@@ -92,7 +92,7 @@ def measure(config):
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
         ends[ends.index(min(ends))] += job.tokens / speed + (training.HELD_OUT_CHECKS + 1) * check
-    reading = check / read * len(data.validation.texts) * len(jobs)
+    reading = check / len(drawn) * len(data.validation.texts) * len(jobs)
     gpu = max(report["gpu"] for report in told)
     yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu else "processes",
            "steps": sum(report["steps"] for report in told), "places": len(places), "device": device.type,

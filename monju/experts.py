@@ -52,12 +52,13 @@ class Expert:
     def start(cls, config, label_names, padding, seed, device):
         """An untrained classifier for these labels; the head's first weights follow from `seed` alone."""
         torch.manual_seed(seed)
-        # eager attention: on sentences of a dozen tokens the CPU's fused kernel has a backward ten times slower
-        attention = "eager" if device.type == "cpu" else "sdpa"
+        # eager attention: on sentences of a dozen tokens the CPU's fused kernel has a backward ten times slower. Elsewhere
+        # transformers takes SDPA for each architecture that has it
+        attention = {"attn_implementation": "eager"} if device.type == "cpu" else {}
         model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, config.backbone,
                                           id2label=dict(enumerate(label_names)),
                                           label2id={name: number for number, name in enumerate(label_names)},
-                                          attn_implementation=attention)
+                                          **attention)
         for weight in model.parameters():  # as read they lie anywhere, and the last bits of products depend on where: torch aligns its own
             weight.data = weight.data.clone()
         # what is saved must point to where anyone finds the backbone, not to this machine's copy
@@ -191,7 +192,8 @@ class Expert:
         Adapters are kept in fp16, half the size; the run's table is drawn from what is kept.
         """
         if hasattr(self.model, "peft_config"):
-            self.model.half().save_pretrained(folder, save_embedding_layers=False)  # they are frozen; peft would ask the hub
+            halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.model.state_dict().items()}
+            self.model.save_pretrained(folder, state_dict=halves, save_embedding_layers=False)  # they are frozen; peft would ask the hub
         else:
             self.model.save_pretrained(folder)
         self.model.config.save_pretrained(folder)

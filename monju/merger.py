@@ -6,19 +6,21 @@ Adapters are merged as what they add to their backbone, exactly.
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
+from itertools import repeat, takewhile
+from threading import Event
 
 import numpy as np
 import torch
 
-from monju import backbones, merging
+from monju import backbones, merging, sources
 from monju.errors import MonjuError
 from monju.experts import Expert
 from monju.predictions import load_predictions
 from monju.recall import read_again, recall
 from monju.stack import Stack
 
-SCORED = 300  # sentences kept aside on which a soup is tasted
-INFORMANTS = 24  # sentences from which an expert's Fisher information is estimated
+SCORED = 300  # sentences at most, drawn from those kept aside, on which a soup is scored
+INFORMANTS = 24  # sentences at most from which an expert's Fisher information is estimated
 
 
 class Merger:
@@ -69,10 +71,10 @@ class Merger:
         alpha = torch.as_tensor(alpha, dtype=torch.float32)
         out, tokens = np.zeros((len(texts), len(self.monju.label_names)), np.float32), self.tokens(texts)
 
-        def read(model, rows):
+        def read(model, rows, over):
             with torch.inference_mode():
                 room = torch.empty(size)
-                for row in rows:
+                for row in takewhile(lambda _: not over.is_set(), rows):
                     ids, mask = backbones.pad([tokens[row]], self.padding)
                     out[row] = torch.func.functional_call(model, own(alpha[row], room), (ids, mask)).logits[0]
 
@@ -95,25 +97,36 @@ class Merger:
                     return read_again(run, run.manifest["data"]["fingerprint"], self.source).tuning
             raise error from None
 
+    @cached_property
+    def scored(self):
+        """(texts, labels) of those, every class in its proportion, on which soups are scored."""
+        rows = sources.stratified(self.aside.labels, SCORED, self.monju.config.seed)
+        return [self.aside.texts[row] for row in rows], self.aside.labels[rows]
+
     def score(self, weights):
-        """The share of (at most 300 of) the sentences kept aside that a model with these weights gets right."""
-        texts, labels = self.aside.texts[:SCORED], self.aside.labels[:SCORED]
+        """The share of the scored sentences that a model with these weights gets right."""
+        texts, labels = self.scored
         return float((self.logits(weights, texts).argmax(axis=1) == labels).mean())
+
+    @cached_property
+    def informants(self):
+        """For each expert, the rows of sentences kept aside that lie in its own clusters, every class in its proportion."""
+        nearest, seed = load_predictions(self.monju.run, "tuning")[0].distances.argmin(axis=1), self.monju.config.seed
+        own = [np.flatnonzero(np.isin(nearest, subset)) for subset in self.monju.subsets]
+        return [rows[sources.stratified(self.aside.labels[rows], INFORMANTS, seed)] for rows in own]
 
     @cached_property
     def fishers(self):
         """Each expert's Fisher information, the diagonal, over sentences kept aside that lie in its own clusters: the mean of
         Σ_y p(y|x) (∂ log p(y|x) / ∂θ)² (Matena & Raffel 2022, eq. 2). Weights which all experts share have none."""
-        tokens, votes = self.tokens(self.aside.texts), load_predictions(self.monju.run, "tuning")[0]
-        nearest = votes.distances.argmin(axis=1)
-        asked = [[tokens[row] for row in np.flatnonzero(np.isin(nearest, subset))[:INFORMANTS]] for subset in self.monju.subsets]
-        return abreast(self.fisher, self.models[1:], asked)
+        tokens = self.tokens(self.aside.texts)
+        return abreast(self.fisher, self.models[1:], [[tokens[row] for row in rows] for rows in self.informants])
 
-    def fisher(self, model, sentences):
+    def fisher(self, model, sentences, over=Event()):
         weights = {name: weight.requires_grad_(name in self.learned) for name, weight in model.named_parameters()}
         found = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         asked = [weights[name] for name in self.learned]
-        for sentence in sentences:
+        for sentence in takewhile(lambda _: not over.is_set(), sentences):
             log_p = model(*backbones.pad([sentence], self.padding)).logits[0].log_softmax(-1)
             for y, p in enumerate(log_p.exp().tolist()):
                 for name, slope in zip(self.learned, torch.autograd.grad(log_p[y], asked, retain_graph=True)):
@@ -122,6 +135,11 @@ class Merger:
 
 
 def abreast(work, *parts):
-    """work(*each) for each of the zipped parts, two at a time: sentences one by one keep a single core busy."""
+    """work(*each, over) for each of the zipped parts, two at a time: sentences one by one keep a single core busy. `over` is set
+    when nobody waits any more, as after Ctrl-C, where the threads would keep this process from its end."""
+    over = Event()
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(work, *parts))
+        try:
+            return list(pool.map(work, *parts, repeat(over)))
+        finally:
+            over.set()

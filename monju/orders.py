@@ -1,4 +1,5 @@
-"""Orders: in what order a model meets its sentences, batch by batch, pass after pass.
+"""Orders: in what order a model meets its sentences, batch by batch, pass after pass: every pass has ⌈n / size⌉ batches and
+each sentence once.
 
 An order is an endless generator of batches of row numbers; it sees lengths, clusters and losses, never a sentence.
 A new order is one function here and one line in TABLE.
@@ -49,12 +50,21 @@ def easy_to_hard(sentences, size, random):
 
 
 def by_cluster(sentences, size, random):
-    """One cluster after the other, in buckets; which comes first changes with every pass."""
+    """One cluster after the other, in buckets; which comes first changes with every pass. A batch at the border holds the end
+    of one cluster and the start of the next, so that a pass has as many batches as in every other order."""
     while True:
+        rest = np.empty(0, int)
         for cluster in random.permutation(np.unique(sentences.clusters)):
-            rows = np.flatnonzero(sentences.clusters == cluster)
-            for batch in one_pass(sentences.lengths[rows], size, random):
+            rows = np.concatenate([rest, random.permutation(np.flatnonzero(sentences.clusters == cluster))])
+            if len(rest) and len(rows) >= size:
+                yield rows[:size]
+                rows = rows[size:]
+            whole = len(rows) // size * size
+            for batch in one_pass(sentences.lengths[rows[:whole]], size, random):
                 yield rows[batch]
+            rest = rows[whole:]
+        if len(rest):
+            yield rest
 
 
 TABLE = {"buckets": buckets, "shuffled": shuffled, "short-to-long": short_to_long, "easy-to-hard": easy_to_hard,

@@ -94,8 +94,7 @@ class Stack:
             rows = np.flatnonzero(wanted[:, group[0]].any(axis=1))
             batches = backbones.length_batches([len(tokens[row]) for row in rows], self.batch)
             tasks += [self.do(self._answer, tokens, rows[batch], group, out) for batch in batches]
-        for task in tasks:
-            task.result()
+        finish(tasks)
         return out
 
     def _read(self, tokens, keep=None):
@@ -114,8 +113,7 @@ class Stack:
             even = len(groups) // self.cores * self.cores  # a core has its groups' sentences whole; those left over are cut up
             tasks = [(rows, group) for rows in batches(1) for group in groups[:even]]
             tasks += [(rows, group) for rows in batches(self.cores) for group in groups[even:]]
-        for task in [self.do(self._answer, tokens, rows, group, out, keep) for rows, group in tasks]:
-            task.result()
+        finish([self.do(self._answer, tokens, rows, group, out, keep) for rows, group in tasks])
         return out
 
     def _answer(self, tokens, rows, group, out, keep=None):
@@ -199,6 +197,17 @@ def alone(all_there):
     all_there.wait()
 
 
+def finish(tasks):
+    """Wait for all; where one fails or waiting is interrupted, what has not begun is dropped: the interpreter would do it before it ends."""
+    try:
+        for task in tasks:
+            task.result()
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
+
+
 class at_once:
     """A future whose work is done."""
 
@@ -207,3 +216,6 @@ class at_once:
 
     def result(self):
         return self.found
+
+    def cancel(self):
+        """It is done already."""

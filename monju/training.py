@@ -32,7 +32,7 @@ from monju.run import Run, command, refuse_taken
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve
 RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision",
           "compile", "seed", "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
-HELD_OUT_SENTENCES = 256  # at most, for that curve; the table is drawn from all of them
+HELD_OUT_SENTENCES = 256  # at most, drawn for that curve; the table comes from all of them
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         alpha = rounds.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         shop = Workshop(run, config, encoded, data.train.labels, clustering.labels_,
-                        data.validation.labels[:HELD_OUT_SENTENCES], data.label_names, alpha)
+                        curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
         yield from fit_all(shop, jobs, complete)
 
         shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
@@ -293,7 +293,8 @@ class Workshop:
     encoded: dict  # backbone → Encoded
     labels: np.ndarray
     clusters: np.ndarray
-    held_out_labels: np.ndarray
+    held_out: np.ndarray  # the held-out rows that the curves are read from
+    held_out_labels: np.ndarray  # of all held-out sentences
     label_names: list[str]
     alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
 
@@ -305,7 +306,7 @@ class Workshop:
             folders = [self.run.path / job.start / name for name in expert_names(self.config)]
             rounds.branch(expert, folders, self.alpha[job.rows].mean(axis=0))
         tokens = [reads.train[row] for row in job.rows]
-        held_out = reads.held_out[: len(self.held_out_labels)]
+        held_out, right = [reads.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
         keeps = checkpoints(self.run, job)
         begins = keeps.facts["step"]
         next_check = begins * HELD_OUT_CHECKS // job.steps + 1 if begins else 0
@@ -313,11 +314,17 @@ class Workshop:
                                clusters=self.clusters[job.rows], checkpoints=keeps):
             accuracy = None
             if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
-                accuracy = float((expert.logits(held_out).argmax(axis=1) == self.held_out_labels).mean())
+                accuracy = float((expert.logits(held_out).argmax(axis=1) == right).mean())
                 next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
             yield step, accuracy
         with self.run.folder(f"{job.kind}/{job.name}") as folder:  # after the last report: a whole folder has a whole history
             expert.save(folder, reads.tokenizer)
+
+
+def curve_rows(labels):
+    """The held-out rows that a model's curve is read from: every class in its proportion, whatever their order. The same for
+    every run on the same sentences."""
+    return sources.stratified(labels, HELD_OUT_SENTENCES, sources.SPLIT_SEED)
 
 
 def fit_all(shop, jobs, complete):

@@ -7,10 +7,11 @@ Knows nothing of what is trained: it runs generators elsewhere and passes on wha
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
+from contextlib import contextmanager, suppress
 from itertools import repeat
+from multiprocessing import connection, resource_tracker
 
 import torch
 
@@ -54,53 +55,101 @@ def run_all(shop, jobs, devices, threads=None):
         finally:
             torch.set_num_threads(before)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
-    todo, reports = context.Queue(), context.Queue()
-    for number, job in enumerate(jobs):
-        todo.put((number, job))
-    for _ in devices:
-        todo.put(None)
-    workers = [context.Process(target=_work, args=(shop, device, threads, todo, reports), daemon=True) for device in devices]
-    try:
-        for worker in workers:
-            worker.start()
-        resting = 0
-        while resting < len(workers):
-            try:
-                number, report = reports.get(timeout=1)
-            except queue.Empty:
-                if any(worker.exitcode for worker in workers):
-                    raise MonjuError("a training process died, perhaps for want of memory: continue with --resume and --workers 1") from None
-                continue
-            if isinstance(report, BaseException):
-                raise report
-            if number is None:
-                resting += 1
-            else:
-                yield number, report
-    finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.join()
+    with processes(_work, [(shop, device, threads) for device in devices]) as lines:
+        waiting, busy = iter(enumerate(jobs)), list(lines)
+        while busy:
+            for line in connection.wait(busy):
+                said = heard(line)
+                if said is not None:
+                    yield said
+                    continue
+                job = next(waiting, None)  # it is free
+                with suppress(OSError):  # it died: heard next
+                    line.send(job)
+                if job is None:
+                    busy.remove(line)
 
 
-def _work(shop, device, threads, todo, reports):
-    """A worker's life: take a job, fit it, report; until there is none left, or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=end_with_parent, daemon=True).start()
+def _work(line, shop, device, threads):
+    """A worker's life: ask for a job, fit it, report; until there is none left."""
     torch.set_num_threads(threads)
+    line.send(None)
+    while (item := line.recv()) is not None:
+        number, job = item
+        for report in shop.fit(job, device):
+            line.send((number, report))
+        line.send(None)
+
+
+def in_a_process(work, *arguments):
+    """work(*arguments) in a process of its own: its memory and its threads are nobody else's. Raises as `run_all`."""
+    with processes(_answer, [(work, arguments)]) as [line]:
+        return heard(line)
+
+
+def _answer(line, work, arguments):
+    line.send(work(*arguments))
+
+
+@contextmanager
+def processes(work, given):
+    """As many processes as there are tuples of arguments in `given`, each running work(line, *arguments) with one end of a
+    line; yields the other ends. When the block ends, however it does, they are killed.
+
+    Nothing goes through a queue: its thread would hold this process at its end until somebody reads what lies in it. Arguments
+    and jobs, which may be large, are sent to a process that is reading; one that dies cuts its line.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
+    started, lines = [], []
     try:
-        while (item := todo.get()) is not None:
-            number, job = item
-            for report in shop.fit(job, device):
-                reports.put((number, report))
-    except MonjuError as error:
-        reports.put((None, error))
-    except Exception as error:  # told in the parent, where someone listens
-        reports.put((None, RuntimeError(f"{type(error).__name__}: {error}")))
-    else:
-        reports.put((None, None))
+        resource_tracker.ensure_running()  # its start would let signals through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for the parent to answer
+        try:
+            for _ in given:
+                ours, theirs = context.Pipe()
+                lines.append(ours)
+                started.append(context.Process(target=_life, args=(theirs,), daemon=True))
+                started[-1].start()
+                theirs.close()  # the process has its own: when it dies, the line is cut
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for line, arguments in zip(lines, given):
+            with suppress(OSError):  # it died: heard next
+                line.send((work, arguments))
+        yield lines
+    finally:
+        for process in started:
+            if process.pid:
+                process.kill()
+                process.join()
+        for line in lines:
+            line.close()
+
+
+def heard(line):
+    """What a process says. Raises the error that ended its work, and MonjuError where it died."""
+    try:
+        said = line.recv()
+    except (EOFError, OSError):
+        raise MonjuError("a training process died, perhaps for want of memory: choose --workers 1 or a smaller --batch-size, "
+                         "and continue a run that was begun with --resume") from None
+    if isinstance(said, BaseException):
+        raise said
+    return said
+
+
+def _life(line):
+    """A process's life, which ends with its parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with suppress(EOFError, BrokenPipeError):  # the parent is gone
+        work, arguments = line.recv()
+        try:
+            work(line, *arguments)
+        except MonjuError as error:
+            line.send(error)
+        except Exception as error:  # told in the parent, where someone listens
+            line.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def end_with_parent():

@@ -85,6 +85,16 @@ def movies(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """A file of 12,000 sentences of three words, of two classes: the row numbers of a model's sentences alone fill a pipe."""
+    words = "good bad film plot cast scene slow quick warm cold dull bright".split()
+    file = tmp_path_factory.mktemp("many") / "many.csv"
+    rows = [f"{words[i % 12]} {words[i // 12 % 12]} {i},{i % 2}" for i in range(12_000)]
+    file.write_text("text,label\n" + "\n".join(rows) + "\n")
+    return file
+
+
+@pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, movies):
     """The folder of a real run on 100 sentences, 20 kept aside: three experts, three baselines and their equal-cost
     controls, all as adapters."""

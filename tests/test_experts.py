@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from monju import backbones, experts
 from monju.config import Config
@@ -17,6 +18,7 @@ from monju.ensemble import Monju
 from monju.errors import MonjuError
 from monju.orders import Sentences, buckets
 from monju.experts import Expert, linear_schedule, wants_bf16
+from monju.stack import Stack
 
 CPU = torch.device("cpu")
 NAMES = ["negative", "positive"]
@@ -81,6 +83,40 @@ def test_beside_an_adapter_the_whole_head_is_trained(family, head):
     adapted = experts.with_adapter(model, ADAPTER)
     whole = {name for name, weight in adapted.named_parameters() if weight.requires_grad and "lora_" not in name}
     assert {name.split(".")[2] for name in whole} == head
+
+
+@pytest.fixture(scope="module")
+def mpnet(tmp_path_factory):
+    """The folder of a small MPNet, an architecture that transformers has no SDPA for."""
+    folder = tmp_path_factory.mktemp("mpnet") / "backbone"
+    torch.manual_seed(0)
+    transformers.MPNetModel(transformers.MPNetConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=40)).save_pretrained(folder)
+    return folder
+
+
+def test_a_gpu_is_given_the_attention_that_the_architecture_has(mpnet):
+    elsewhere = torch.device("meta")  # no CPU, and on every machine
+    assert Expert.start(PLAIN, NAMES, 0, 0, elsewhere).model.config._attn_implementation == "sdpa"
+    assert Expert.start(replace(PLAIN, backbone=str(mpnet)), NAMES, 0, 0, elsewhere).model.config._attn_implementation == "eager"
+    assert fresh(PLAIN, 0).model.config._attn_implementation == "eager"  # faster in training there
+
+
+@pytest.mark.parametrize("config", [PLAIN, ADAPTER], ids=["full", "lora"])
+def test_a_backbone_without_sdpa_learns_and_answers_alike_when_loaded(mpnet, config, tmp_path, tokenizer):
+    config = replace(config, backbone=str(mpnet), epochs=30, learning_rate=1e-2)
+    expert = Expert.start(config, NAMES, 1, 0, CPU)
+    tokens = [[2, 5 + 10 * (row % 2), 6 + row, 3] for row in range(8)]
+    labels = np.arange(8) % 2
+    losses = [step.loss for step in expert.fit(config, tokens, labels, 0)]
+    assert losses[-1] < 0.3 < 0.6 < losses[0]
+    said = expert.logits(tokens)
+    expert.save(tmp_path, tokenizer)
+    loaded = Expert.load(tmp_path, 2, 1, CPU)
+    np.testing.assert_allclose(loaded.logits(tokens), said, atol=2e-2)  # an adapter is kept in fp16
+    together = Stack([(loaded.model, loaded.low_rank)] * 2, 1, CPU)
+    np.testing.assert_allclose(together.logits(tokens)[0][:, 0], loaded.logits(tokens), atol=1e-5)
 
 
 # ---- frozen layers ----------------------------------------------------------------------------------------------
@@ -308,6 +344,18 @@ def test_a_full_model_loads_with_plain_transformers_and_answers_alike(tmp_path, 
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(MonjuError, match="cannot be loaded"):
         Expert.load(tmp_path, 2, 0, CPU)
+
+
+def test_a_saved_adapter_is_half_as_large_and_the_live_model_stays_as_it_was(tmp_path, tokenizer):
+    expert, tokens = fresh(ADAPTER, 5), backbones.encode(tokenizer, TEXTS, 128)
+    for _ in expert.fit(ADAPTER, tokens, np.array([1, 0, 0, 1]), 0):
+        pass
+    before, said = {name: weight.clone() for name, weight in expert.model.state_dict().items()}, expert.logits(tokens)
+    expert.save(tmp_path, tokenizer)
+    assert {weight.dtype for weight in load_file(tmp_path / "adapter_model.safetensors").values()} == {torch.float16}
+    after = expert.model.state_dict()
+    assert [name for name in before if before[name].dtype != after[name].dtype or not torch.equal(before[name], after[name])] == []
+    np.testing.assert_array_equal(expert.logits(tokens), said)
 
 
 def test_saving_an_adapter_asks_no_hub(tmp_path, tokenizer, recwarn, monkeypatch):

@@ -129,6 +129,17 @@ def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, tmp_path):
     assert not (jobs.folder / "try").exists()
 
 
+def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, many):
+    jobs.start(config(many, label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
+                      embedder="tfidf", clusterer="random", workers=2), "try")
+    found = until(lambda: (now := jobs.snapshot())["reason"] and now, "it did not fail")
+    assert "the loss became nan" in found["reason"] and found["status"] == "failed"
+    end = time.monotonic() + 5
+    while (left := processes(jobs.begun("try")["pid"])) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not left
+
+
 @pytest.mark.parametrize("name", ["", "..", "../out", "a/b", ".hidden", "-x", "a\0b", "x" * 200, None])
 def test_a_name_that_is_no_plain_folder_name_starts_nothing(jobs, movies, name):
     with pytest.raises(MonjuError):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from monju import merging
+from monju import merger, merging
 
 START = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([[0.0]])}
 ONE = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([[3.0]])}
@@ -104,3 +104,13 @@ def test_dare_keeps_as_much_as_pefts_and_the_same_size():
     ours = merging.dare({"a": torch.zeros(50_000)}, [{"a": tau}], density=0.3, scale=1.0)["a"]
     assert set(ours.unique().tolist()) == set(theirs.unique().tolist())
     assert abs(float((ours > 0).float().mean() - (theirs > 0).float().mean())) < 0.02
+
+
+def test_work_side_by_side_ends_with_whoever_waits_for_it():
+    def work(number, over):
+        if number == 0:
+            raise KeyboardInterrupt
+        assert over.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        merger.abreast(work, [0, 1])

@@ -26,6 +26,20 @@ def test_every_pass_holds_every_sentence_once(name):
         assert sorted(sum(found, [])) == list(range(8))
 
 
+@pytest.mark.parametrize("clusters", [[11, 7, 5], [1, 2, 20], [3, 3, 3, 14], [23]])
+@pytest.mark.parametrize("name", orders.TABLE)
+def test_epochs_times_the_batches_of_a_pass_hold_every_sentence_as_often(name, clusters):
+    """23 sentences in fours are six batches a pass, whatever the clusters' sizes."""
+    seen = orders.Sentences(np.arange(23) % 7 + 2, np.repeat(np.arange(len(clusters)), clusters), lambda: np.arange(23) / 23)
+    found = orders.TABLE[name](seen, 4, np.random.default_rng(0))
+    for _ in range(3):
+        one_pass = [batch.tolist() for batch in islice(found, 6)]
+        assert sorted(sum(one_pass, [])) == list(range(23)) and max(map(len, one_pass)) == 4
+        if name == "by-cluster":
+            in_turn = seen.clusters[sum(one_pass, [])]
+            assert np.count_nonzero(np.diff(in_turn)) == len(clusters) - 1
+
+
 def test_the_names_keep_their_promise():
     assert passes("short-to-long", 1) == [[[7, 1], [4, 3], [6, 2], [5, 0]]]
     first, second = passes("easy-to-hard")
@@ -47,7 +61,8 @@ def test_an_expert_learns_in_that_order(movies, name):
     expert = Expert.start(config, data.label_names, tokenizer.pad_token_id, 0, backbones.pick_device("cpu"))
     before = expert.losses(tokens, data.train.labels).mean()
     steps = list(expert.fit(config, tokens, data.train.labels, 0, order=name, clusters=np.arange(40) % 3))
-    assert steps[-1].step == 10 and expert.losses(tokens, data.train.labels).mean() < before
+    assert steps[-1].step == 10 and steps[-1].sentences == 80
+    assert expert.losses(tokens, data.train.labels).mean() < before
 
 
 def test_an_order_for_each_expert_and_no_unknown_one():

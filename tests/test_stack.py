@@ -1,5 +1,8 @@
 """Answering together changes no logit, and how much work it is."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import numpy as np
 import pytest
 import torch
@@ -173,3 +176,22 @@ def test_batches_hold_little_padding(ensemble, movies, monkeypatch, name, batch,
     models, cores = len(ensemble.models), asked.cores
     assert sum(ids.numel() for ids, _ in padded) <= padding * models * sum(map(len, tokens))
     assert len(padded) == models * cores * -(-len(tokens) // (cores * batch))  # every core has as many
+
+
+def test_what_waits_to_be_read_is_dropped_when_its_reader_gives_up():
+    """As after Ctrl-C: the interpreter would otherwise read it all before it ends."""
+    go, begun = threading.Event(), []
+
+    def work(number):
+        begun.append(number)
+        if number == 0:
+            raise KeyboardInterrupt
+        go.wait(10)
+
+    do = ThreadPoolExecutor(2).submit
+    tasks = [do(work, number) for number in range(20)]
+    with pytest.raises(KeyboardInterrupt):
+        stack.finish(tasks)
+    go.set()
+    wait(tasks)
+    assert set(begun) <= {0, 1, 2} and sum(task.cancelled() for task in tasks) >= 17

@@ -12,18 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import SHORT
 from safetensors.torch import load_file
 
-from monju import backbones, gates, sources, training, workers
+from monju import backbones, distill, gates, merger, sources, training, workers
 from monju.cli import main
 from monju.clustering import Clustering
-from monju.config import Config
-from monju.ensemble import expert_names
+from monju.config import PRESETS, Config
+from monju.ensemble import Monju, expert_names
 from monju.errors import MonjuError
 from monju.experts import Expert
+from monju.predictions import load_predictions
+from monju.recall import recall
 from monju.run import Run, digest
 from monju.training import Progress, Stage, plan, refuse_one_sided, train
 
@@ -163,6 +166,59 @@ def full_models_load_anywhere(folder, texts):
             np.testing.assert_allclose(model(**tokens).logits.numpy(), ours.by_model()[name], atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def sorted_run(tmp_path_factory):
+    """A run of the default preset's kind on its source, whose sentences are sorted by class, with curves of 100 sentences."""
+    out = tmp_path_factory.mktemp("sorted") / "run"
+    config = Config(**{**PRESETS["laptop"], "sample": 200, "tuning_size": 80, "k": 2, "subset_size": 1, "baselines": False, "epochs": 1,
+                       "batch_size": 8, "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "HELD_OUT_SENTENCES", 100)
+        finish(config, out)
+        yield out, training.curve_rows(load_predictions(Run.open(out))[1])
+
+
+def test_the_curve_is_read_from_all_classes_of_a_sorted_source(sorted_run):
+    """A curve's last point is the finished model's accuracy on the sentences drawn for it, of which each class has its share."""
+    out, rows = sorted_run
+    run = Run.open(out)
+    votes, labels = load_predictions(run)
+    assert (np.diff(labels) != 0).sum() == 1  # sorted: one class, then the other
+    assert np.bincount(labels[rows]).tolist() == [50, 50]
+    last = {line["model"]: line["held_out_accuracy"] for line in run.history() if line["step"] == line["steps"]}
+    for name in ("A", "B"):
+        assert last[name] == pytest.approx((votes.of([name])[rows, 0].argmax(axis=1) == labels[rows]).mean(), abs=1e-9)
+
+
+def test_merges_and_students_choose_on_all_classes_of_a_sorted_source(sorted_run, monkeypatch):
+    monju = Monju.load(sorted_run[0], "cpu")
+    monkeypatch.setattr(merger, "SCORED", 30)
+    monkeypatch.setattr(merger, "INFORMANTS", 10)
+    merges, data = merger.Merger(monju), recall(monju.run)
+    texts, labels = merges.scored
+    truth = dict(zip(data.tuning.texts, data.tuning.labels))
+    assert len(data.tuning.texts) == 80 and (np.diff(data.tuning.labels) != 0).sum() == 1
+    assert np.bincount(labels).tolist() == [15, 15] and [truth[text] for text in texts] == labels.tolist()
+    wrong = merges.logits(merges.weights[1][0], texts).argmax(axis=1) != labels
+    assert merges.score(merges.weights[1][0]) == pytest.approx(1 - wrong.mean())
+
+    nearest = load_predictions(monju.run, "tuning")[0].distances.argmin(axis=1)
+    for cluster, rows in enumerate(merges.informants):
+        own = data.tuning.labels[nearest == cluster]
+        assert set(nearest[rows]) == {cluster} and len(rows) == 10
+        assert abs(np.bincount(data.tuning.labels[rows], minlength=2) / 10 - np.bincount(own) / len(own)).max() <= 0.1
+
+    monkeypatch.setattr(distill, "TRIED_ON", 20)
+    monkeypatch.setattr(distill, "TEMPERATURES", (1.0,))
+    monkeypatch.setattr(distill, "MIXINGS", (0.5,))
+    school, asked = distill.School.of(monju, data, None, 1.0), []
+    fit = school.fit
+    school.fit = lambda *given: asked.append(given[-1]) or fit(*given)
+    school.choose("hard-labels", data.tuning)
+    assert (np.diff(school.labels) != 0).sum() == 1
+    assert [np.bincount(school.labels[rows]).tolist() for rows in asked] == [[10, 10]]
+
+
 # ---- what a run tells of itself -----------------------------------------------------------------------------------
 
 
@@ -293,6 +349,19 @@ def test_ctrl_c_ends_calmly_and_says_how_to_go_on(interrupted):
     assert errors.splitlines()[-1] == f"monju: stopped; continue with `python -m monju train --out '{out}' --resume`."
     assert Run.open(out).manifest["status"] == "interrupted"
     assert not list(out.rglob(".*.partial"))
+
+
+def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many, tmp_path):
+    out = tmp_path / "run"
+    process = start(["--data", str(many), "--out", str(out), "--embedder", "tfidf", "--clusterer", "random", "--max-tokens", "8",
+                     "--frozen-layers", "5", "--batch-size", "8", "--device", "cpu", "--workers", "2"])
+    when(process, out, "AB", 1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    told = next(line for line in process.stderr if line.startswith("monju: stopped; continue with"))
+    assert process.wait(timeout=5) == 130 and str(out) in told
+    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert Run.open(out).manifest["status"] == "interrupted"
 
 
 def test_an_interrupted_run_is_not_read(interrupted, capsys):

@@ -1,5 +1,12 @@
-"""Who trains where, with how many cores."""
+"""Who trains where, with how many cores; and that every way out is an exit, however much waits to be sent."""
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
 import torch
 
@@ -36,3 +43,105 @@ def test_jobs_share_the_cores(cores):
     for jobs, each in ((["AB", "BC", "CA"], 1), (["AB", "BC"], 1), (["AB"], 2)):
         told = dict(report for _, report in workers.run_all(Shop(), jobs, workers.places(CPU, len(jobs))))
         assert told == dict.fromkeys(jobs, each)
+
+
+# ---- every way out is an exit -----------------------------------------------------------------------------------
+
+PARENT = """
+import os, sys, time
+import numpy as np, torch
+from monju import workers
+from monju.errors import MonjuError
+
+class Shop:
+    def __init__(self, end):
+        self.end, self.data = end, np.zeros(500_000)  # 4 MB
+
+    def fit(self, job, device):
+        yield os.getpid()
+        if self.end == "error":
+            raise MonjuError("it is broken")
+        if self.end == "bug":
+            raise ValueError("a bug")
+        time.sleep(600)
+
+if __name__ == "__main__":
+    print("started", flush=True)
+    try:
+        for number, report in workers.run_all(Shop(sys.argv[1]), [np.zeros(500_000) for _ in range(6)], [torch.device("cpu")] * 2, 1):
+            print("pid", report, flush=True)
+    except MonjuError as error:
+        print("told", error, flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("told stopped", flush=True)
+        sys.exit(130)
+"""
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """Starts a process that runs six jobs of 4 MB on two workers; ends it, whatever came of it."""
+    (tmp_path / "parent.py").write_text(PARENT)
+    begun = []
+
+    def begin(end):
+        begun.append(subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), end], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      env={"PYTHONPATH": str(Path(__file__).resolve().parents[1])}))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def line(process, start):
+    """The rest of the next line that starts so."""
+    for text in process.stdout:
+        if text.startswith(start):
+            return text.removeprefix(start).strip()
+    raise AssertionError(f"no line {start!r}: {process.stderr.read()}")
+
+
+def children_gone(children, seconds=5):
+    """Whether they have all ended in time."""
+    return not psutil.wait_procs(children, timeout=seconds)[1]
+
+
+@pytest.mark.parametrize("end, sentence, code", [
+    ("error", "it is broken", 2), ("killed", "a training process died", 2), ("Ctrl-C", "stopped", 130), ("Ctrl-C at once", "stopped", 130)])
+def test_a_training_ends_in_time_whatever_ends_it(parent, end, sentence, code):
+    process = parent(end)
+    line(process, "started")
+    if end == "Ctrl-C at once":  # the workers are still importing their libraries
+        while len(psutil.Process(process.pid).children()) < 3:  # one is multiprocessing's tracker
+            time.sleep(0.01)
+    else:
+        worker = int(line(process, "pid"))
+    children = psutil.Process(process.pid).children(recursive=True)
+    if end == "killed":
+        psutil.Process(worker).kill()
+    elif end != "error":
+        process.send_signal(signal.SIGINT)
+    assert sentence in line(process, "told")
+    assert process.wait(timeout=5) == code
+    assert children_gone(children)
+    assert process.stderr.read() == ""
+
+
+def test_what_is_no_error_for_people_keeps_its_name(parent):
+    process = parent("bug")
+    line(process, "pid")
+    assert process.wait(timeout=10) == 1
+    assert process.stderr.read().endswith("RuntimeError: ValueError: a bug\n")
+
+
+def test_workers_end_with_a_parent_that_is_terminated(parent):
+    process = parent("never")
+    line(process, "pid")
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == 3
+    process.terminate()
+    assert process.wait(timeout=5) == -signal.SIGTERM
+    assert children_gone(children)
