@@ -117,6 +117,11 @@ def token_summary(name, texts, max_tokens):
     return {"cut": cut, "unknown_tokens": share, "notes": notes}
 
 
+def token_notes(names, texts, max_tokens):
+    """The notes of `token_summary` for each of the backbones."""
+    return [note for name in names for note in token_summary(name, texts, max_tokens)["notes"]]
+
+
 def length_batches(lengths, size):
     """Indices of `lengths` in batches of `size`, sentences of like length together: little padding."""
     order = np.argsort(lengths, kind="stable")

@@ -77,7 +77,8 @@ def measure(config):
     training.refuse_one_sided(config, clusters, data)
     encoded = {name: training.Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
     jobs = training.plan(config, clusters, encoded[config.backbone_of(0)].lengths)
-    yield {"train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n else None,
+    yield {"notes": [note.to_json() for note in [*data.notes, *backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)]],
+           "train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n else None,
            "clusters": dict(zip(clusterers.names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 

@@ -153,6 +153,13 @@ class Note:
         """The note in words, in "en" or "ja"."""
         return TEXTS[self.code][("en", "ja").index(language)].format(**self.values)
 
+    @classmethod
+    def of(cls, found):
+        """The note of `to_json`'s dictionary; None for anything else, such as an older run's plain sentence."""
+        if isinstance(found, dict) and found.get("code") in TEXTS and isinstance(found.get("values"), dict):
+            return cls(found["code"], found["values"])
+        return None
+
     def to_json(self) -> dict:
         """{"code", "text" (English), "values"}, as JSON holds them."""
         return {"code": self.code, "text": self.text(), "values": self.values}

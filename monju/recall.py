@@ -55,9 +55,7 @@ def evaluation_data(run, source, *, text_column=None, label_column=None, keep_tr
         split = sources.load_labelled(source, run.manifest["data"]["labels"], run.manifest["data"]["label_names"],
                                       text_column=text_column, label_column=label_column, notes=notes)
         split = without_trained(run, own, split, source, keep_trained, notes)
-    for name in run.config.all_backbones:
-        notes += backbones.token_summary(name, split.texts, run.config.max_tokens)["notes"]
-    return split, notes
+    return split, notes + backbones.token_notes(run.config.all_backbones, split.texts, run.config.max_tokens)
 
 
 def own_data(run, source):

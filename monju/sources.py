@@ -20,7 +20,7 @@ import numpy as np
 
 from monju import hub
 from monju.notes import Note, refusal
-from monju.rows import (TEXT_COLUMNS, UNPRINTABLE, Reading, Rows, Split, agreed, conflicting, counts, find_column, listed, matched,
+from monju.rows import (Reading, Rows, Split, agreed, conflicting, counts, listed, matched,
                         read_alike, read_rows, twins)
 from monju.tables import READERS, Table, first_line, read_table
 

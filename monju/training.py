@@ -128,10 +128,9 @@ def train(config, out, resume=False, siblings=()):
         raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
                          "bring the same data back, or train a new run")
     device = backbones.pick_device(config.device)
-    for name in config.all_backbones:  # what cannot be had is said before the work begins
-        notes = backbones.token_summary(name, data.texts, config.max_tokens)["notes"]
-        yield from (Stage(note.text()) for note in notes)
-        data.notes.extend(notes)
+    notes = backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)  # a backbone that cannot be had is told here
+    yield from (Stage(note.text()) for note in notes)
+    data.notes.extend(notes)
 
     # 2. the clusters
     if resume and (run.path / "clustering").exists():

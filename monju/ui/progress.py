@@ -8,6 +8,8 @@ import time
 from html import escape
 
 from monju.ensemble import model_key
+from monju.notes import Note
+from monju.sources import stratified
 
 DASHES = {"experts": "", "baseline": "7 4", "equal-cost": "2 3"}
 COLOURS = 7
@@ -154,7 +156,7 @@ def plan(found, say):
         told = say("t_estimate", time=clock(found["seconds"]), memory=size(found["memory"]), of=say(f"t_{found['of']}"),
                    steps=found["steps"], device=found["device"], places=found["places"])
     return page(f'<div class="card"><p>{" ".join(parts)}</p>'
-                + table([say("t_model"), say("t_sentences"), say("t_steps")], rows)
+                + table([say("t_model"), say("t_sentences"), say("t_steps")], rows) + noted(map(Note.of, found["notes"]), say)
                 + f'<p class="told" role="status">{told}</p></div>', say)
 
 
@@ -166,10 +168,15 @@ def preview(data, columns, say):
     """What stands in a source: its first sentences, columns, how many of each label, and what was found and dropped."""
     counts = [int((data.train.labels == number).sum()) for number in range(len(data.labels))]
     labels = ", ".join(f"{name} {count:,}" for name, count in zip(data.label_names, counts))
-    rows = [(escape(text[:160]), escape(str(data.label_names[label]))) for text, label in zip(data.train.texts[:SHOWN], data.train.labels)]
-    notes = "".join(f"<li>{say.note(note)}</li>" for note in data.notes)
+    rows = [(escape(data.train.texts[row][:160]), escape(data.label_names[data.train.labels[row]]))
+            for row in stratified(data.train.labels, SHOWN, seed=0)]
     return page(f'<div class="card"><p>{say("t_rows", n=f"{len(data.train.texts):,}", columns=", ".join(columns), labels=labels)}</p>'
-                + table([say("column_sentence"), say("t_label")], rows) + f'<ul class="faint">{notes}</ul></div>', say)
+                + table([say("column_sentence"), say("t_label")], rows) + noted(data.notes, say) + "</div>", say)
+
+
+def noted(notes, say):
+    """Notes as a list."""
+    return f'<ul class="faint">{"".join(f"<li>{say.note(note)}</li>" for note in notes if note)}</ul>'
 
 
 def first_rows(columns, say):

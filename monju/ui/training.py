@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,13 @@ def columns_of(config):
 
 def previewed(config, columns, say):
     """A source, read and drawn; what is wrong with it beside its first rows. Also whether it can be trained on."""
-    from monju import sources
+    from monju import backbones, sources
 
     try:
-        return progress.preview(sources.load_for(config), list(columns), say), True
+        data = sources.load_for(config)
+        with suppress(MonjuError):  # a backbone that cannot be had is told by the plan
+            data.notes.extend(backbones.token_notes(config.all_backbones, data.texts, config.max_tokens))
+        return progress.preview(data, list(columns), say), True
     except MonjuError as error:
         return progress.trouble(error, say) + progress.first_rows(columns, say), False
 
