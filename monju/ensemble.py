@@ -20,7 +20,7 @@ from monju.experts import Expert
 from monju.inputs import sentences
 from monju.notes import Note
 from monju.run import Run
-from monju.sources import UNPRINTABLE
+from monju.rows import UNPRINTABLE
 from monju.stack import Stack
 
 TIE = 0.2  # more than bf16 moves one logit against another: 0.13 at most in the 29,232 answers measured (docs/performance.md)
