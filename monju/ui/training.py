@@ -170,7 +170,7 @@ def guarded(act):
 def build(page, tab):
     """Lay the tab out and wire it."""
     shelf, owner, jobs = page.shelf, page.owner, Jobs(page.shelf.folder)
-    seen, planned, done = gr.State(""), gr.State(None), {**QUIET, "queue": False}
+    seen, planned, edited, done = gr.State(""), gr.State(None), gr.State(0), {**QUIET, "queue": False}
 
     wire_door = owner.door(page.blocks)
     panel = gr.HTML(elem_id="job", apply_default_css=False)
@@ -363,72 +363,69 @@ def build(page, tab):
     follow = [line, text, plan_panel, start, planned]
     # change, where one types: Gradio's input event misses what is pasted or written with an input method
     edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input for part in [*form, name]]
+    edits += [edited.change]  # once the page has filled several fields: one of them alone may be heard of before the others are filled
     gr.on(edits, changed, [preset, name, line, *form], [preset, *follow], trigger_mode="always_last", **done)  # an edit amid another counts
     preset.input(choose_preset, [preset, name], [*form, preset, *follow], **done)
     load.click(load_json, [text, name], [*form, preset, *follow], **done)
 
-    listed = [fields["text_column"], fields["label_column"], lists, text_list, label_list, data]
+    listed = [fields["text_column"], fields["label_column"], lists, text_list, label_list, data, edited]
 
-    def looked_at(config, say, guess=False):
+    def looked_at(config, edits, say, guess=False):
         """A source's columns as two lists, and its first rows: for `listed`. Those that are not named are guessed where asked, or
-        where they must be. Also the configuration with them."""
+        where they must be."""
         here = placed(config, jobs.folder)
         columns = columns_of(here)
         text, label = guessed(columns)
         named = {"text_column": config.text_column or text, "label_column": config.label_column or label}
-        drawn, fine = ("", False) if guess else previewed(here, columns, say)
-        if not fine and named["text_column"]:
-            config = dataclasses.replace(config, **named)
-            drawn, fine = previewed(placed(config, jobs.folder), columns, say)
+        drawn, fine = ("", False) if guess and text else previewed(here, columns, say)
+        if not fine and text:
+            here = dataclasses.replace(here, **named)
+            drawn, _ = previewed(here, columns, say)
         choices = [gr.update(choices=list(columns), value=value if value in columns else None) for value in named.values()]
-        return [config.text_column or "", config.label_column or "", gr.update(visible=len(columns) > 1), *choices, drawn], config
+        return [here.text_column or "", here.label_column or "", gr.update(visible=len(columns) > 1), *choices, drawn, edits + 1]
 
     def no_lists(error, say):
-        return [gr.skip(), gr.skip(), gr.update(visible=False), gr.skip(), gr.skip(), progress.trouble(error, say)]
+        return [gr.skip(), gr.skip(), gr.update(visible=False), gr.skip(), gr.skip(), progress.trouble(error, say), gr.skip()]
+
+    def form_with(new, values):
+        return collected([new.get(key, value) for key, value in zip(FIELDS, values)])
 
     @owner.only
-    def read(request, preset, name, *values):
+    def read(request, edits, *values):
         say = words.asked(request)
         try:
-            before = collected(values)
-            drawn, config = looked_at(before, say)
+            return looked_at(collected(values), edits, say)
         except MonjuError as error:
-            return [*no_lists(error, say), *[gr.skip()] * 6]
-        follows = [gr.skip()] * 6 if config == before else ["custom", *told(config, "custom", name), "", gr.update(visible=False), None]
-        return [*drawn, *follows]
+            return no_lists(error, say)
 
     @owner.only
-    def uploaded(request, file, preset, name, *values):
+    def uploaded(request, file, edits, *values):
         say = words.asked(request)
         if file is None:
-            return [gr.skip()] * 13
+            return [gr.skip()] * 9
         try:
             place = kept(file, jobs.folder)
-            new = {"data": place, "text_column": "", "label_column": "", "label_names": ""}
-            drawn, config = looked_at(collected([new.get(key, value) for key, value in zip(FIELDS, values)]), say, guess=True)
+            drawn = looked_at(form_with({"data": place, "text_column": "", "label_column": "", "label_names": ""}, values), edits, say, True)
         except MonjuError as error:
-            return [gr.skip(), *no_lists(error, say), *[gr.skip()] * 6]
+            return [gr.skip(), gr.skip(), *no_lists(error, say)]
         except OSError as error:
-            return [gr.skip(), *no_lists(MonjuError(error.strerror or type(error).__name__), say), *[gr.skip()] * 6]
-        source = gr.update(choices=[*NAMED, (place.rpartition("/")[2], place)], value=place)
-        return [source, *drawn, "custom", *told(config, "custom", name), "", gr.update(visible=False), None]
+            return [gr.skip(), gr.skip(), *no_lists(MonjuError(error.strerror or type(error).__name__), say)]
+        return [gr.update(choices=[*NAMED, (place.rpartition("/")[2], place)], value=place), "", *drawn]
 
     @owner.only
-    def choose_columns(request, text, label, preset, name, *values):
+    def choose_columns(request, text, label, edits, *values):
         say = words.asked(request)
         try:
             if text == label:
                 raise Said("t_same_column")
-            new = {"text_column": text or "", "label_column": label or "", "label_names": ""}
-            drawn, config = looked_at(collected([new.get(key, value) for key, value in zip(FIELDS, values)]), say)
+            return looked_at(form_with({"text_column": text or "", "label_column": label or ""}, values), edits, say)
         except MonjuError as error:
-            return [*[gr.skip()] * 5, progress.trouble(error, say), *[gr.skip()] * 6]
-        return [*drawn, "custom", *told(config, "custom", name), "", gr.update(visible=False), None]
+            return [*[gr.skip()] * 5, progress.trouble(error, say), gr.skip()]
 
-    look.click(read, [preset, name, *form], [*listed, preset, *follow], api_visibility="private")
-    upload.upload(uploaded, [upload, preset, name, *form], [fields["data"], *listed, preset, *follow], api_visibility="private")
-    gr.on([text_list.input, label_list.input], choose_columns, [text_list, label_list, preset, name, *form],
-          [*listed, preset, *follow], trigger_mode="always_last", **QUIET)
+    look.click(read, [edited, *form], listed, api_visibility="private")
+    upload.upload(uploaded, [upload, edited, *form], [fields["data"], fields["label_names"], *listed], api_visibility="private")
+    gr.on([text_list.input, label_list.input], choose_columns, [text_list, label_list, edited, *form], listed,
+          trigger_mode="always_last", **QUIET)
 
     @owner.only
     def make_plan(request, name, *values):

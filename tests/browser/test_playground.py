@@ -312,13 +312,25 @@ def test_many_sentences_at_once(open_page, served, tmp_path):
     assert "<b>dull</b>" in page.inner_text("#batch-table")
     with page.expect_download() as download:
         page.locator("#batch-save").click()
-    assert [row["text"] for row in csv.DictReader(open(download.value.path(), encoding="utf-8-sig"))] == ["a quiet triumph", "<b>dull</b>"]
+    assert [row["text"] for row in csv.DictReader(open(download.value.path(), encoding="utf-8-sig"))] == ["a quiet triumph", "", "<b>dull</b>"]
+    assert "2,000" in page.inner_text("#batch-lines") and "Rows without a sentence: 1" in page.inner_text("#batch-status")
     (tmp_path / "many.txt").write_text("\n".join(f"sentence {i}" for i in range(70)), encoding="utf-8")
     page.locator("#batch-lines textarea").fill("")
     page.locator("#batch-file input[type=file]").set_input_files(tmp_path / "many.txt")
     page.wait_for_function("() => document.querySelector('#batch-file').innerText.includes('many')")
     start.click()
     page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('70 sentences read')")
+    (tmp_path / "文の 一覧.csv").write_text("id,tweet,stars\n101,a quiet triumph,-1\n102,,+2\n103,dull and long,3\n", encoding="utf-8")
+    page.locator("#batch-file button[aria-label]").first.click()
+    page.locator("#batch-file input[type=file]").set_input_files(tmp_path / "文の 一覧.csv")
+    page.wait_for_function("() => document.querySelector('#batch-file').innerText.includes('文の 一覧')")
+    start.click()
+    page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('column “tweet”')")
+    with page.expect_download() as download:
+        page.locator("#batch-save").click()
+    rows = list(csv.DictReader(open(download.value.path(), encoding="utf-8-sig")))
+    assert [(row["id"], row["tweet"], row["stars"], bool(row["monju"])) for row in rows] == [
+        ("101", "a quiet triumph", "-1", True), ("102", "", "+2", False), ("103", "dull and long", "3", True)]
     assert page.errors == []
 
 
