@@ -1,4 +1,7 @@
-"""What threads share: values that one of them makes while those who ask for the same wait, and those who ask for others do not."""
+"""What threads share: values that one of them makes, while those who ask for the same wait and those who ask for others do not.
+
+Knows nothing of what the values are.
+"""
 
 import threading
 from collections import OrderedDict
@@ -13,8 +16,10 @@ class Cache:
         self._kept, self._making, self._lock = OrderedDict(), {}, threading.Lock()
 
     def get(self, key, make, valid=lambda value: True):
-        """The value of a key; where there is none, or one that is not `valid` any more, what `make()` gives. What `make` raises is
-        raised for all who waited for it, and not kept."""
+        """The value of a key; where there is none, or one that is not `valid` any more, what `make()` gives.
+
+        What `make` raises is raised for all who waited for it, and not kept.
+        """
         while True:
             with self._lock:
                 if key in self._kept and valid(self._kept[key]):

@@ -230,8 +230,9 @@ class Monju:
         return opened
 
     def votes(self, texts):
-        """texts [n] → Votes, read in bf16 or not, as the run was loaded. Raises MonjuError for an empty sentence, and for what
-        is no sequence of strings (`inputs.sentences`).
+        """texts [n], any iterable of strings → Votes, read in bf16 or not, as the run was loaded.
+
+        Raises MonjuError for an empty sentence, and for what holds no strings (`inputs.sentences`).
 
         In bf16 logits are rough; a model near to a tie on a sentence reads it again in full precision, and where an ensemble is
         near to one all do, so that labels are those of full precision under the run's own gate and fusion (`under` others an
@@ -291,7 +292,8 @@ class Monju:
         """The Readings [n] of texts [n] whose votes are known already: the gate's and the fusion's part alone."""
         texts = [check_text(text) for text in sentences(texts)]
         if len(texts) != len(votes.logits):
-            raise MonjuError(f"there are {len(texts):,} sentences and the votes on {len(votes.logits):,}: give as many of each")
+            raise MonjuError(f"there are {len(texts):,} sentences and the votes on {len(votes.logits):,}: "
+                             "give as many of each")
         found = self.decide(votes)
         return [Reading(text=text, vector=found.vectors[i],
                         distances=dict(zip(found.clusters, found.distances[i].tolist())),
@@ -303,8 +305,10 @@ class Monju:
                 for i, (text, notes) in enumerate(zip(texts, self._notes(texts)))]
 
     def _notes(self, texts):
-        """What the run's models do not see of each of texts [n]: a list of tuples of Notes. Of several backbones the one that sees
-        the least is told."""
+        """What the run's models do not see of each of texts [n]: a list of tuples of Notes.
+
+        Of several backbones the one that sees the least is told.
+        """
         counts = [(bare(name), tokenizer, *backbones.token_counts(tokenizer, texts, self.config.max_tokens))
                   for name, tokenizer in self.tokenizers.items()]
         found = []

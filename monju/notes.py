@@ -55,7 +55,8 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
                      "この文は {n:,} トークンのうち最初の {limit:,} トークンだけが読まれます。"),
     "sentence_cut_far": ("This sentence is very long: only its beginning is read, {limit:,} tokens.",
                          "この文は非常に長いため、最初の {limit:,} トークンだけが読まれます。"),
-    "sentence_unknown": ("{n:,} of {tokens:,} tokens of this sentence are unknown to {backbone}: the verdict does not reflect what they say.",
+    "sentence_unknown": ("{n:,} of {tokens:,} tokens of this sentence are unknown to {backbone}: "
+                         "the verdict does not reflect what they say.",
                          "この文の {tokens:,} トークンのうち {n:,} 個は {backbone} の語彙にないもので、その内容は判定に反映されません。"),
     # what an evaluation counts
     "own_source": ("These are the sentences of the run: its {n:,} held-out sentences are counted.",

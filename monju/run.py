@@ -62,10 +62,13 @@ class Run:
     @classmethod
     @contextmanager
     def changing(cls, path):
-        """The finished run in a folder, for one who adds to it: nobody else does until the block ends, and the manifest is read when
-        that is certain. Raises MonjuError for a run that is not whole, or that somebody else changes or trains."""
+        """The finished run in a folder, for one who adds to it: nobody else does until the block ends.
+
+        The manifest is read once the run is locked. Raises MonjuError for a run that is not whole, or is in use.
+        """
         cls.open(path)  # a folder that is no run is told as such
-        with locks.holding(path, MonjuError(f"{path} is in use by another training, distill or map: wait for it, or stop it first")):
+        in_use = MonjuError(f"{path} is in use by another training, distill or map: wait for it, or stop it first")
+        with locks.holding(path, in_use):
             yield cls.open(path).check()
 
     @property

@@ -155,6 +155,9 @@ def train(config, out, resume=False, siblings=()):
     if not resume:
         run = Run.create(out, config, **known)
     with locks.holding(run.path, MonjuError(f"{out} is being trained by another process: wait for it, or stop it first")):
+        if resume and (run := Run.open(out)).finished:  # another process resumed it while this one read the sentences
+            yield Stage(f"{out} is already finished.")
+            return
         yield from fill(run, config, data, known, clustering, jobs, encoded, siblings)
 
 

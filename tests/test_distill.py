@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from monju import atlas, distill, recall, sources
+from monju import atlas, distill, recall, sources, training
 from monju.cli import main
 from monju.compare import compare
 from monju.ensemble import Monju
@@ -156,3 +156,19 @@ def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, mon
     with Run.changing(path):
         capsys.readouterr()
         assert main(["map", str(path)]) == 2 and "is in use by another training, distill or map" in capsys.readouterr().err
+
+
+def test_a_resume_that_waited_leaves_a_run_alone_that_another_has_finished(tiny_run, tmp_path, monkeypatch):
+    path, plan = shutil.copytree(tiny_run, tmp_path / "run"), training.plan
+    Run.open(path).update(status="interrupted")
+
+    def meanwhile(*given):  # another process resumes it, and a student is added, while this one plans
+        Run.open(path).finish()
+        with Run.changing(path) as other:
+            students_named(other, "same-in-sample")
+        return plan(*given)
+
+    monkeypatch.setattr(training, "plan", meanwhile)
+    told = list(training.train(Run.open(path).config, path, resume=True))
+    assert told[-1].text == f"{path} is already finished."
+    assert list(Run.open(path).check().manifest["students"]) == ["same-in-sample"]

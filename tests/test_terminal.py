@@ -115,7 +115,8 @@ def test_a_cluster_without_sentences_has_no_accuracy():
 
 def test_a_sentence_is_told_with_its_notes_each_on_one_line_under_it(capsys):
     verdict = Verdict(np.array([-1.0, 1.0]), np.array([0.12, 0.88]), 1, "positive")
-    notes = (Note("sentence_cut", {"limit": 126, "n": 3000}), Note("sentence_unknown", {"n": 7, "tokens": 126, "backbone": "all-MiniLM-L6-v2"}))
+    notes = (Note("sentence_cut", {"limit": 126, "n": 3000}),
+             Note("sentence_unknown", {"n": 7, "tokens": 126, "backbone": "all-MiniLM-L6-v2"}))
     read = Reading("很好", np.zeros(2), {"A": 1.0}, {"AB": 1.0}, {"AB": np.array([-1.0, 1.0])}, verdict, None, notes)
     tell([read])
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]

@@ -438,7 +438,7 @@ def client(tiny_page):
 def test_predict_over_the_network_is_the_reading(client, tiny_run):
     answer = client.predict("a quiet triumph", api_name="/predict")
     expected = _shelf(tiny_run).monju("tiny").read(["a quiet triumph"])[0].to_json()
-    assert set(answer) == {"text", "distances", "alpha", "logits", "monju", "baseline"}
+    assert set(answer) == {"text", "distances", "alpha", "logits", "monju", "baseline", "notes"}
     assert answer["monju"]["label"] == expected["monju"]["label"]
     for part in ("distances", "alpha"):
         assert answer[part] == pytest.approx(expected[part], abs=1e-5)

@@ -90,7 +90,8 @@ def build(page, tab):
 
     def predict(sentence: str, run: str = "") -> dict[str, Any]:
         """What a run (the one that the page starts on, unless named) says of a sentence: {text, distances {A…},
-        alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name}, baseline {the same} or null, notes [{code, text, values}…]}."""
+        alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name}, baseline {the same} or null,
+        notes [{code, text, values}]}."""
         try:
             return shelf.open(run or shelf.start).read(typed(sentence))[1].to_json()
         except MonjuError as error:

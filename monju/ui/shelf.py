@@ -114,8 +114,11 @@ class Opened:
 
     def alpha(self, **settings):
         """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
+        def decided():
+            return self.view(**settings).decide(self.held_out[0]).alpha
+
         try:  # every sentence under these settings is shown among the same
-            return self._alphas.get(tuple(sorted(settings.items())), lambda: self.view(**settings).decide(self.held_out[0]).alpha)
+            return self._alphas.get(tuple(sorted(settings.items())), decided)
         except MonjuError:
             return None
 
