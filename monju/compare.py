@@ -32,7 +32,7 @@ def compare(monju, labels, texts=None, votes=None, source=None):
 
     The sentences are given by their `texts`, which every model and every merge then reads, by their stored `votes`, which
     need no reading (no merge and no student answers), or by both. `source`: where the run's own sentences may be, if not
-    where they were; what was kept aside is read from there.
+    where they were; what was kept aside is read from there. Raises MonjuError for no sentence, and labels unlike the run's.
 
     {"n", "against", "rows": [{"name", "kind", "gate", "accuracy", "interval", "macro_f1", "nll", "brier", "ece", "difference",
     "difference_interval", "rescued", "broken", "changed", "p_value", "p_holm", "forward_passes", "train_tokens",
@@ -64,6 +64,7 @@ def compare(monju, labels, texts=None, votes=None, source=None):
 def answers(monju, votes, labels, texts, source=None):
     """Every System there is, and the rows left out. Ensembles mix as the run does, but for ways with a mixture of their own."""
     known, decided = replace(combine.known(monju), labels=labels), votes.decide_as(monju.config)
+    evaluate.check(decided, labels)
     found = [System(name, "member", votes.of([name])[:, 0], 1, [name], [name])
              for name in votes.experts + votes.members + votes.equal_cost]
     for name, members, logits in (("baseline", votes.members, decided.baseline),

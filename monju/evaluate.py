@@ -142,7 +142,7 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     is out of fold: `seen` is false. Baseline and equal-cost are left out where the run has none, and so is `cost`.
     """
     labels = np.asarray(labels)
-    _check(predictions, labels)
+    check(predictions, labels)
     logits, clusters = predictions.by_model(), predictions.clusters
     nearest = predictions.distances.argmin(axis=1)
 
@@ -169,7 +169,8 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     return found if cost is None else found | {"cost": cost}
 
 
-def _check(predictions: Predictions, labels: np.ndarray) -> None:
+def check(predictions: Predictions, labels: np.ndarray) -> None:
+    """Raise MonjuError unless there are sentences, a label (n,) of the run's for each, and finite logits."""
     n, count = predictions.monju.shape
     if n == 0:
         raise MonjuError("there is no sentence to evaluate on: choose a source with at least one labelled sentence")

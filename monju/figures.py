@@ -73,6 +73,7 @@ def calibration_curve(curves, labels, say):
     looks = {"monju": ("blue", "circle", "solid"), "baseline": ("vermilion", "square", "dash")}
     most = max(cell["n"] for cells in curves.values() for cell in cells)
     least = 1 / labels
+    first = min(cell["low"] for cells in curves.values() for cell in cells)  # the bin of 1 / labels begins below it
     traces = [{"type": "scatter", "x": [least, 1], "y": [least, 1], "mode": "lines", "name": say("fig_perfect"),
                "line": {"color": LIGHT["faint"], "width": 2, "dash": "dot"}, "hoverinfo": "skip"}]
     for number, (key, cells) in enumerate(curves.items()):
@@ -93,7 +94,7 @@ def calibration_curve(curves, labels, say):
     ticks = {**axis(), "tickformat": ".0%"}
     return figure(traces, height=460, margin={"l": 10, "r": 10, "t": 44, "b": 10},
                   legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-                  xaxis={**ticks, "title": {"text": say("fig_sure")}, "range": [least - 0.02, 1.02], "anchor": "y2"},
+                  xaxis={**ticks, "title": {"text": say("fig_sure")}, "range": [min(first, least) - 0.02, 1.02], "anchor": "y2"},
                   yaxis={**ticks, "title": {"text": say("fig_right")}, "domain": [0.34, 1]},
                   yaxis2={**axis(), "title": {"text": say("fig_sentences")}, "domain": [0, 0.24], "nticks": 4, "rangemode": "tozero"})
 

@@ -357,7 +357,8 @@ figure {{ margin: 0; break-inside: avoid; }}
 @media (max-width: 860px) {{ /* no room for the columns: every cell is a line that names its column */
   .results:not(.small), .results:not(.small) :is(tbody, tr, th, td) {{ display: block; width: auto; }}
   .results:not(.small) :is(thead, td:empty) {{ display: none; }}
-  .results:not(.small) td {{ border-bottom: 0; padding-left: 20px; white-space: normal; }}
+  .results:not(.small) :is(td, th) {{ border-bottom: 0; white-space: normal; }} .results:not(.small) tr {{ border-top: 1px solid #d5dbe4; }}
+  .results:not(.small) td {{ padding-left: 20px; }}
   .results:not(.small) td::before {{ content: attr(data-column); float: left; color: #566174; font-size: 14px; }}
   .results td small {{ display: inline; }} .results.small td, .results.small th {{ padding: 4px 3px; }}
 }}

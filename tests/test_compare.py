@@ -1,7 +1,7 @@
 """The comparison on a real tiny run."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +14,8 @@ from monju.errors import MonjuError
 from monju.merger import Merger
 from monju.predictions import load_predictions
 from monju.run import Run
+from monju.ui import comparison
+from monju.ui.words import Words
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,35 @@ def test_stored_votes_give_the_same_rows_without_reading(found):
     assert {row["kind"] for row in stored["rows"]} == {row["kind"] for row in read["rows"]} - {"merge"}
     again = {row["name"]: row["accuracy"] for row in read["rows"]}
     assert all(row["accuracy"] == again[row["name"]] for row in stored["rows"])
+
+
+@pytest.mark.parametrize("labels, why", [
+    (np.zeros(0, int), "40 sentences were read but 0 labels"), (np.zeros(7, int), "40 sentences were read but 7 labels"),
+    (np.full(40, 5), "the labels 0 to 1"), (np.full(40, -1), "the labels 0 to 1")])
+def test_labels_that_cannot_be_are_told_in_a_sentence(monju, labels, why):
+    with pytest.raises(MonjuError, match=why):
+        compare.compare(monju, labels, votes=load_predictions(monju.run)[0])
+
+
+@pytest.mark.parametrize("most", [1, 40])
+def test_one_sentence_and_one_class_are_compared_too(monju, most):
+    votes, labels = load_predictions(monju.run)
+    rows = np.flatnonzero(labels == 0)[:most]
+    some = replace(votes, **{name: getattr(votes, name)[rows] for name in ("vectors", "distances", "logits")})
+    found = {row["name"]: row for row in compare.compare(monju, labels[rows], votes=some)["rows"]}
+    says = some.decide_as(monju.config).monju.argmax(axis=1)
+    assert found["monju"]["accuracy"] == (says == 0).mean() and found["AB"]["interval"][0] < found["AB"]["interval"][1]
+
+
+@pytest.mark.parametrize("language, told, head", [("en", "Against equal weights on 40", "− equal weights, points"),
+                                                  ("ja", "40 文で「等重み」と比べ", "「等重み」との差")])
+def test_without_a_baseline_nothing_is_told_of_one(monju, language, told, head):
+    votes, labels = load_predictions(monju.run)
+    found = compare.compare(monju, labels, votes=replace(votes, members=[], equal_cost=[], logits=votes.logits[:, :3]))
+    assert found["against"] == "uniform"
+    shelf = SimpleNamespace(open=lambda name: SimpleNamespace(comparison=found))
+    page = comparison.drawn(shelf, "run", Words(language))
+    assert told in page and head in page and "aseline" not in page and "ベースライン" not in page
 
 
 def test_holms_correction_by_hand():

@@ -75,6 +75,11 @@ def test_a_single_bin_is_drawn_no_wider_than_a_bin():
         assert sum(high - low for low, high in spans) > 0.8 / 15
 
 
+def test_the_bin_of_pure_guesses_is_drawn_whole():
+    figure = calibration_curve({"monju": [{"low": 7 / 15, "high": 8 / 15, "n": 9, "confidence": 0.51, "accuracy": 0.5}]}, 2, SAY)
+    assert figure.layout.xaxis.range[0] < 7 / 15
+
+
 def test_every_alpha_is_counted_once_and_equal_weight_is_marked():
     figure = alpha_distribution(["AB", "BC", "CA"], toy().alpha, SAY)
     assert len(figure.data) == 3

@@ -7,7 +7,7 @@ from monju.ensemble import Reading, Verdict
 from monju.evaluate import table
 from monju.gates import Membership
 from monju.notes import Note
-from monju.terminal import print_comparison, tables, tell
+from monju.terminal import print_comparison, print_sweep, tables, tell
 from toy import COST, LABELS, logits, toy, verdicts
 
 
@@ -77,6 +77,13 @@ def test_a_comparison_says_where_nothing_differs_and_which_temperature_its_gates
     assert "+0.00" in lines["membership top-1"]
     assert "same answers" not in lines["baseline"]
     assert "membership top-1: Membership(temperature=0.5, power=2.0, top_k=1)" in lines
+
+
+@pytest.mark.parametrize("other, words", [("baseline", "the baseline"), ("uniform", "equal weights")])
+def test_a_sweep_says_what_its_difference_is_to(capsys, other, words):
+    one = {"settings": {"k": 3}, "n": 40, "p_value": [0.5], **dict.fromkeys(("accuracy", "difference"), {"mean": 0.5, "sd": None})}
+    print_sweep({"seeds": [0], "rows": [{**one, "name": "monju"}, {**one, "name": other}]})
+    assert f"the difference is to {words} of the same seed" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_view_shows_the_measures_of_the_ensembles():

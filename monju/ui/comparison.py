@@ -13,11 +13,12 @@ def drawn(shelf, name, say):
         found = shelf.open(name).comparison
     except MonjuError as error:
         return cards.trouble(error, say)
-    head = "".join(f'<th scope="col">{say(f"compare_{key}")}</th>' for key in ("name", "kind", "accuracy", "difference", "p", "holm", "passes"))
+    against = named(found["against"], say)
+    head = "".join(f'<th scope="col">{say(f"compare_{key}", against=against)}</th>' for key in ("name", "kind", "accuracy", "difference", "p", "holm", "passes"))
     best = sorted(found["rows"], key=lambda row: -row["accuracy"])
     left = "".join(f"<li><b>{escape(named(row['name'], say))}</b>: {say.reason(row['reason'])}</li>" for row in found["left_out"])
     return cards.page(
-        f'<section><p>{say("compare_told", n=f"""{found["n"]:,}""", rows=len(best) - 1)}</p>'
+        f'<section><p>{say("compare_told", against=against, n=f"""{found["n"]:,}""", rows=len(best) - 1)}</p>'
         f'<div class="wide" tabindex="0" role="region" aria-label="{say("compare_title")}"><table class="results small">'
         f'<thead><tr>{head}</tr></thead><tbody>{"".join(row(found, one, say) for one in best)}</tbody></table></div>'
         f'<p class="faint">{say("compare_more", run=name)}</p>'

@@ -118,12 +118,12 @@ TEXTS = {
     # the comparison
     "compare_go": ("Compare every system", "すべての方式を比べる"),
     "compare_title": ("Every system side by side", "すべての方式の比較"),
-    "compare_told": ("Against the baseline ensemble on {n} held-out sentences, the most accurate first. {rows} systems are tested at once: "
+    "compare_told": ("Against {against} on {n} held-out sentences, the most accurate first. {rows} systems are tested at once: "
                      "the last p is corrected for that (Holm).",
-                     "未学習の {n} 文でベースラインのアンサンブルと比べ、正解率の高い順に並べています。{rows} 方式を同時に検定するため、"
+                     "未学習の {n} 文で「{against}」と比べ、正解率の高い順に並べています。{rows} 方式を同時に検定するため、"
                      "Holm 法で補正した p も示します。"),
     "compare_name": ("System", "方式"), "compare_kind": ("Kind", "種類"), "compare_accuracy": ("Accuracy, %", "正解率（%）"),
-    "compare_difference": ("− baseline, points", "ベースラインとの差、ポイント"), "compare_p": ("p", "p"), "compare_holm": ("p, Holm", "p（Holm）"),
+    "compare_difference": ("− {against}, points", "「{against}」との差、ポイント"), "compare_p": ("p", "p"), "compare_holm": ("p, Holm", "p（Holm）"),
     "compare_same": ("same answers", "判定は同じ"),
     "compare_passes": ("Forward passes", "順伝播の回数"),
     "compare_more": ("From the stored predictions: no model was asked. Merges into one model must read every sentence: "
