@@ -4,7 +4,6 @@ Baselines are the same thing on all sentences. An expert sees token ids and labe
 knows nothing of clusters, gates or the other experts.
 """
 
-import json
 import time
 import warnings
 from dataclasses import dataclass
@@ -203,16 +202,9 @@ class Expert:
     @classmethod
     def load(cls, folder, labels, padding, device):
         """A saved expert, ready to answer; an adapter is merged into its backbone. Raises MonjuError for a broken folder."""
-        adapter = folder / "adapter_config.json"
         try:
-            if adapter.exists():
-                if not (folder / "adapter_model.safetensors").is_file():  # peft would look for a pickle
-                    raise OSError("adapter_model.safetensors is missing")
-                from peft import PeftModel
-
-                base = json.loads(adapter.read_text())["base_model_name_or_path"]
-                model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, base, num_labels=labels)
-                adapted = PeftModel.from_pretrained(model, folder)
+            if (folder / "adapter_config.json").exists():
+                adapted = backbones.adapted(folder, labels)
                 low_rank = factors(adapted, device)
                 return cls(adapted.merge_and_unload().eval(), padding, device, low_rank)
             model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
