@@ -20,6 +20,7 @@ from monju.errors import MonjuError
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # between peft and transformers
 
 
+REPORTS = 200  # of a training at most, beside the last
 FEW_SHAPES = 8  # lengths are rounded up to it where every shape costs a compilation
 
 
@@ -87,7 +88,7 @@ class Expert:
         lengths = np.array([len(sentence) for sentence in tokens])
         per_epoch = -(-len(tokens) // config.batch_size)
         steps = steps or max(1, round(config.epochs * per_epoch))
-        report_every = report_every or max(1, steps // 200)
+        report_every = report_every or max(1, steps // REPORTS)
         words, answer = Words(self.model, tokens, self.padding, self.device), learning.forward(self.model, config.compile)
         frozen = lowest(self.model, config.frozen_layers).values()
         weights = words.instead_of_table(list(self.trained.values()))

@@ -147,6 +147,22 @@ def test_a_name_that_is_no_plain_folder_name_starts_nothing(jobs, movies, name):
     assert not jobs.folder.exists()
 
 
+def test_how_far_a_job_is_follows_the_clock_between_its_reports(jobs, tmp_path):
+    def told(age, **facts):
+        jobs.file("try", "now").write_text(json.dumps({"at": time.time() - age, "phase": "training", "patience": 20.0, "done": 0.5,
+                                                       "left": 60.0, "memory": 1, "of": "gpu", **facts}))
+        found = jobs.now("try")
+        assert found["done"] == 0.5 and found["memory"] == 1
+        return found["left"], found.get("waits")
+
+    jobs.place.mkdir(parents=True)
+    assert jobs.now("try") == {}
+    assert told(10) == (50, None)
+    assert told(25) == (None, 25)  # no step for longer than it has patience: it waits
+    assert told(25, phase="evaluation", patience=None) == (35, None)
+    assert told(90, phase="map", patience=None) == (None, None) == told(1, phase="map", patience=None, left=None)
+
+
 def test_lines_are_read_as_they_grow_and_anew_when_replaced(jobs, tmp_path):
     file = tmp_path / "lines"
     file.write_text('{"a": 1}\n{"a": 2')
