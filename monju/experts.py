@@ -5,7 +5,6 @@ knows nothing of clusters, gates or the other experts.
 """
 
 import time
-import warnings
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,9 +15,6 @@ from torch.nn.functional import cross_entropy
 
 from monju import backbones, dropout, learning, orders
 from monju.errors import MonjuError
-
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # between peft and transformers
-
 
 REPORTS = 200  # of a training at most, beside the last
 FEW_SHAPES = 8  # lengths are rounded up to it where every shape costs a compilation

@@ -26,6 +26,7 @@ from pathlib import Path
 from monju import locks, runs
 from monju.config import Config
 from monju.errors import MonjuError
+from monju.quiet import quiet
 from monju.run import Run, write
 
 PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to
@@ -299,6 +300,7 @@ def _parsed(line):
 
 def run(folder, name):
     """The trainer's life: train the run, tell of it, end with the process that started it."""
+    quiet()
     signal.signal(signal.SIGINT, _interrupt)  # a page started in the background would hand down that it is ignored
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -129,8 +129,8 @@ def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, tmp_path):
     assert not (jobs.folder / "try").exists()
 
 
-def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, many):
-    jobs.start(config(many, label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
+def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, many_sentences):
+    jobs.start(config(many_sentences, label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
                       embedder="tfidf", clusterer="random", workers=2), "try")
     found = until(lambda: (now := jobs.snapshot())["reason"] and now, "it did not fail")
     assert "the loss became nan" in found["reason"] and found["status"] == "failed"

@@ -387,9 +387,9 @@ def test_ctrl_c_ends_calmly_and_says_how_to_go_on(interrupted):
     assert not list(out.rglob(".*.partial"))
 
 
-def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many, tmp_path):
+def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many_sentences, tmp_path):
     out = tmp_path / "run"
-    process = start(["--data", str(many), "--out", str(out), "--embedder", "tfidf", "--clusterer", "random", "--max-tokens", "8",
+    process = start(["--data", str(many_sentences), "--out", str(out), "--embedder", "tfidf", "--clusterer", "random", "--max-tokens", "8",
                      "--frozen-layers", "5", "--batch-size", "8", "--device", "cpu", "--workers", "2"])
     when(process, out, "AB", 1)
     workers = psutil.Process(process.pid).children(recursive=True)
