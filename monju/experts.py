@@ -4,9 +4,7 @@ Baselines are the same thing on all sentences. An expert sees token ids and labe
 knows nothing of clusters, gates or the other experts.
 """
 
-import json
 import time
-import warnings
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,9 +16,7 @@ from torch.nn.functional import cross_entropy
 from monju import backbones, dropout, learning, orders
 from monju.errors import MonjuError
 
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # between peft and transformers
-
-
+REPORTS = 200  # of a training at most, beside the last
 FEW_SHAPES = 8  # lengths are rounded up to it where every shape costs a compilation
 
 
@@ -88,7 +84,7 @@ class Expert:
         lengths = np.array([len(sentence) for sentence in tokens])
         per_epoch = -(-len(tokens) // config.batch_size)
         steps = steps or max(1, round(config.epochs * per_epoch))
-        report_every = report_every or max(1, steps // 200)
+        report_every = report_every or max(1, steps // REPORTS)
         words, answer = Words(self.model, tokens, self.padding, self.device), learning.forward(self.model, config.compile)
         frozen = lowest(self.model, config.frozen_layers).values()
         weights = words.instead_of_table(list(self.trained.values()))
@@ -203,16 +199,9 @@ class Expert:
     @classmethod
     def load(cls, folder, labels, padding, device):
         """A saved expert, ready to answer; an adapter is merged into its backbone. Raises MonjuError for a broken folder."""
-        adapter = folder / "adapter_config.json"
         try:
-            if adapter.exists():
-                if not (folder / "adapter_model.safetensors").is_file():  # peft would look for a pickle
-                    raise OSError("adapter_model.safetensors is missing")
-                from peft import PeftModel
-
-                base = json.loads(adapter.read_text())["base_model_name_or_path"]
-                model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, base, num_labels=labels)
-                adapted = PeftModel.from_pretrained(model, folder)
+            if (folder / "adapter_config.json").exists():
+                adapted = backbones.adapted(folder, labels)
                 low_rank = factors(adapted, device)
                 return cls(adapted.merge_and_unload().eval(), padding, device, low_rank)
             model, found = transformers.AutoModelForSequenceClassification.from_pretrained(

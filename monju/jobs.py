@@ -26,6 +26,7 @@ from pathlib import Path
 from monju import locks, runs
 from monju.config import Config
 from monju.errors import MonjuError
+from monju.quiet import quiet
 from monju.run import Run, write
 
 PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to
@@ -80,6 +81,7 @@ class Jobs:
             if locks.taken(path):
                 raise MonjuError(f"{name} is being trained outside the page: wait for it, or stop it first")
             prepare()
+            self.file(name, "now").unlink(missing_ok=True)  # how far an earlier life was
             environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
                 filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
             with open(self.file(name, "log"), "ab") as log:
@@ -157,10 +159,23 @@ class Jobs:
         history = self.lines(path / "history.jsonl")
         return {"name": name, "status": status, "reason": end.get("reason", "") if status == "failed" else "",
                 "resumable": status in ("stopped", "failed", "died"),
-                "at": events[0]["at"] if events else None, "now": _json(self.file(name, "now")) if running else {},
+                "at": events[0]["at"] if events else None, "now": self.now(name) if running else {},
                 "stages": [event["text"] for event in events if "text" in event],
                 "log": tail(self.file(name, "log")),
                 "models": manifest.get("models", {}), "clusters": manifest.get("clusters", {}), "history": history}
+
+    def now(self, name):
+        """How far the running job is: done (share), left (seconds, None where that is not known), phase (training, evaluation,
+        map), memory (bytes) of what, and, where no step has come for longer than it should, waits (seconds)."""
+        found = _json(self.file(name, "now"))
+        if not found:
+            return {}
+        age = max(0.0, time.time() - found.pop("at"))
+        patience = found.pop("patience")
+        if patience is not None and age > patience:
+            return found | {"left": None, "waits": round(age)}
+        left = found["left"] - age if found["left"] is not None else 0
+        return found | {"left": round(left) if left >= 1 else None}
 
     def lines(self, path):
         """The whole lines of a JSONL file that grows: only what is new is read; a file that was replaced is read anew."""
@@ -285,6 +300,7 @@ def _parsed(line):
 
 def run(folder, name):
     """The trainer's life: train the run, tell of it, end with the process that started it."""
+    quiet()
     signal.signal(signal.SIGINT, _interrupt)  # a page started in the background would hand down that it is ignored
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -292,13 +308,22 @@ def run(folder, name):
     jobs = Jobs(folder)
     events = None
     try:
-        from monju.training import Stage, train
+        from monju.training import Phase, Stage, train
 
         out = jobs.folder / name
         resume = (out / "run.json").exists()
         events = train(None if resume else Config.from_json(_json(jobs.file(name, "json"))), out, resume=resume)
         wrote = 0.0
+
+        def tell_now(event, phase, patience):
+            used, kind = memory()
+            with suppress(OSError):  # a full disk is the run's own to tell
+                write(jobs.file(name, "now"), json.dumps({"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
+                                                          "left": event.left, "memory": used, "of": kind}))
+
         for event in events:
+            if isinstance(event, Phase):
+                tell_now(event, event.name, None)
             if isinstance(event, Stage):
                 with suppress(OSError):
                     jobs.tell(name, text=event.text)
@@ -310,9 +335,8 @@ def run(folder, name):
                 _say(f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
                      f"{event.sentences_per_s:.0f} sentences/s")
             if time.monotonic() - wrote > 1:
-                wrote, (used, kind) = time.monotonic(), memory()
-                with suppress(OSError):  # a full disk is the run's own to tell
-                    write(jobs.file(name, "now"), json.dumps({"done": event.done, "left": event.left, "memory": used, "of": kind}))
+                wrote = time.monotonic()
+                tell_now(event, "training", event.patience)
         for text in sent(out):
             jobs.tell(name, text=text)
             _say(text)

@@ -4,14 +4,10 @@ The system keeps such a lock with an open file, so that it is free the moment it
 ended. Knows nothing of what is locked: any file or folder will do, and nothing is written to it.
 """
 
+import fcntl
 import os
 import time
 from contextlib import contextmanager
-
-try:
-    import fcntl
-except ImportError:  # Windows: there one takes care oneself
-    fcntl = None
 
 
 def take(path, patience=1.0):
@@ -21,22 +17,19 @@ def take(path, patience=1.0):
     """
     held = os.open(path, os.O_RDONLY)
     until = time.monotonic() + patience
-    while fcntl is not None:
+    while True:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            return held
         except BlockingIOError:
             if time.monotonic() > until:
                 os.close(held)
                 return None
             time.sleep(0.05)
-    return held
 
 
 def taken(path):
     """Whether some process holds the lock on `path` now; no where there is no such file."""
-    if fcntl is None:
-        return False
     try:
         looking = os.open(path, os.O_RDONLY)
     except OSError:

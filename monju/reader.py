@@ -71,8 +71,10 @@ class Reader:
 def _read(path, line):
     """The process's life: load, say so, and answer until the line is cut."""
     from monju.ensemble import Monju  # here: whoever only starts a reader need not have torch
+    from monju.quiet import quiet
     from monju.workers import end_with_parent
 
+    quiet()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=end_with_parent, daemon=True).start()
     monju = Monju.load(path, "cpu", bf16=True)

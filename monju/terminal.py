@@ -1,6 +1,7 @@
 """The terminal's view: a bar while a run trains, tables when it is done, readings of sentences."""
 
 import sys
+import threading
 
 from rich import box
 from rich.console import Console, Group
@@ -9,25 +10,40 @@ from rich.text import Text
 from tqdm import tqdm
 
 from monju.evaluate import COSTS, TITLES, cost_share, ensembles, trained_on
-from monju.training import Stage
+from monju.training import Phase, Progress, Stage
 
 
 def show(events):
     """Draw a training's events on standard error until it ends."""
-    bar = None
+    bar, late = None, None
     try:
         for event in events:
+            if late is not None:
+                late.cancel()
             if isinstance(event, Stage):
                 tqdm.write(event.text, file=sys.stderr)
-                continue
+                if not isinstance(event, Phase) or bar is None:
+                    continue
+                description = event.name + (f", about {clock(event.left)} left for the run" if event.left is not None else "")
+            else:
+                step, held_out = event.step, "" if event.held_out is None else f", held out {event.held_out:.1%}"
+                description = (f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
+                               f"{event.sentences_per_s:.0f} sentences/s, about {clock(event.left)} left for the run")
             if bar is None:
                 bar = tqdm(total=100, file=sys.stderr, bar_format="{percentage:3.0f}%|{bar:20}| {desc}", dynamic_ncols=True)
-            step, held_out = event.step, "" if event.held_out is None else f", held out {event.held_out:.1%}"
-            bar.set_description_str(f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
-                                    f"{event.sentences_per_s:.0f} sentences/s, {clock(event.left)} left for the run")
+            bar.set_description_str(description)
             bar.update(100 * event.done - bar.n)
+            if isinstance(event, Progress):
+                late = threading.Timer(event.patience, bar.set_description_str, [
+                    f"no step for {event.patience:.0f} s: probably waiting for a free processor"])
+                late.daemon = True
+                late.start()
+        if bar is not None:
+            bar.update(100 - bar.n)
     finally:
         events.close()  # where Ctrl-C came between two events, the training is told here
+        if late is not None:
+            late.cancel()
         if bar is not None:
             bar.close()
 

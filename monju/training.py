@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -25,10 +24,11 @@ from monju.clustering import Clustering
 from monju.config import Config
 from monju.ensemble import Monju, expert_names, model_key
 from monju.errors import MonjuError
-from monju.experts import Expert, Step
+from monju.experts import REPORTS, Expert, Step
 from monju.predictions import save_predictions
 from monju.run import Run, command, refuse_taken
 
+MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve
 RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision",
           "compile", "seed", "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
@@ -43,8 +43,19 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Phase(Stage):
+    """A stage after the models are trained, "evaluation" or "map": `done` is the run's share before it, `left` about how many
+    seconds the run has to go (None where no model was trained to tell)."""
+
+    name: str
+    done: float
+    left: float | None
+
+
+@dataclass(frozen=True)
 class Progress:
-    """One report of one model, and of the whole run: `done` is its share of all tokens, `left` the seconds to go."""
+    """One report of one model, and of the whole run with its evaluation and map: `done` is the share of its work, `left` about
+    how many seconds it has to go."""
 
     model: str
     step: Step
@@ -52,6 +63,11 @@ class Progress:
     sentences_per_s: float
     done: float
     left: float
+
+    @property
+    def patience(self):
+        """Seconds after which, with no further report, the training probably waits for a free processor."""
+        return max(20.0, 3 * max(1, self.step.steps // REPORTS) * self.step.seconds / self.step.step)
 
 
 @dataclass(frozen=True)
@@ -185,12 +201,13 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         alpha = rounds.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         shop = Workshop(run, config, encoded, data.train.labels, clustering.labels_,
                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
-        yield from fit_all(shop, jobs, complete)
+        work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
+        speed = yield from fit_all(shop, jobs, complete, work)
 
         shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
         # 4. what they are worth
-        yield Stage(f"Reading {len(data.validation.texts):,} held-out sentences with every model.")
+        yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.", "evaluation", *work.standing(work.models, speed))
         monju = Monju.of(run, config.device, controls=True)
         votes = monju.votes(data.validation.texts)
         save_predictions(run, votes, data.validation.labels)
@@ -203,7 +220,7 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
             metrics["rounds"] = curve or rounds.curve(run, config, votes, data.validation.labels, encoded[config.backbone_of(0)].held_out,
                                                       alpha, monju.tokenizer.pad_token_id, monju.stack.device)
         run.write_json("metrics.json", metrics)
-        yield Stage("Drawing the map.")
+        yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
         atlas.draw(run, monju, data.train, config.map_size)
         rounds.clear(run)
         run.finish()
@@ -329,26 +346,49 @@ def curve_rows(labels):
     return sources.stratified(labels, HELD_OUT_SENTENCES, sources.SPLIT_SEED)
 
 
-def fit_all(shop, jobs, complete):
-    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress."""
+@dataclass(frozen=True)
+class Work:
+    """What a run has to do, in tokens that are trained on; reading one is a forward pass, and takes a third of the time."""
+
+    models: float
+    evaluation: float
+    map: float
+
+    @classmethod
+    def of(cls, config, data, jobs, lengths):
+        reading = float(np.mean(lengths)) * len({job.model for job in jobs}) / 3  # a sentence, by all models
+        asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0)
+        return cls(sum(job.tokens for job in jobs), reading * asked, reading * min(config.map_size, len(data.train.texts)))
+
+    def standing(self, done, speed):
+        """(the share of the work that is done, about how many seconds are left at a speed in tokens/s, or None)."""
+        total = self.models + self.evaluation + self.map
+        return done / total, (total - done) / speed + MAP_SECONDS if speed else None
+
+
+def fit_all(shop, jobs, complete, work):
+    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress that returns the last
+    speed in tokens/s (None where all are complete)."""
     for job in jobs:
         if job.key in complete:
             yield Stage(f"{job.key} is complete.")
-    total = sum(job.tokens for job in jobs)
     kept = {job.key: job.steps if job.key in complete else checkpoints(shop.run, job).facts["step"] for job in jobs}
     done = {job.key: job.tokens * kept[job.key] / job.steps for job in jobs}
-    before, began = sum(done.values()), time.perf_counter()
-    parts, over = dict.fromkeys(done, 1), []
+    abreast = len(workers.places(backbones.pick_device(shop.config.device), len(jobs), shop.config.workers))
+    parts, over, speeds, speed = dict.fromkeys(done, 1), [], {}, None
     for job, (step, accuracy) in in_rounds(shop, jobs, complete):
         shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
         if step.parts > parts[job.key]:
             parts[job.key] = step.parts
             yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} parts, to the same result.")
         done[job.key] = job.tokens * step.step / job.steps
-        spent, now = time.perf_counter() - began, sum(done.values())
-        yield Progress(job.key, step, accuracy, step.sentences / step.seconds, now / total, spent / (now - before) * (total - now))
+        speeds[job.key] = step.tokens / step.seconds  # by the models' own clocks: neither a pause nor the start of a process counts
+        open_jobs = sum(done[other.key] < other.tokens for other in jobs)
+        speed = float(np.mean(list(speeds.values()))) * max(1, min(abreast, open_jobs))
+        yield Progress(job.key, step, accuracy, step.sentences / step.seconds, *work.standing(sum(done.values()), speed))
         # not before the model's folder is there with its whole history: until then a kill needs it
         over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(shop.run, other)]
+    return speed and float(np.mean(list(speeds.values()))) * abreast
 
 
 def in_rounds(shop, jobs, complete):

@@ -16,6 +16,7 @@ from multiprocessing import connection, resource_tracker
 import torch
 
 from monju.errors import MonjuError
+from monju.quiet import quiet
 
 
 def places(device, jobs, most=None):
@@ -140,6 +141,7 @@ def heard(line):
 
 def _life(line):
     """A process's life, which ends with its parent's."""
+    quiet()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError):  # the parent is gone

@@ -11,6 +11,7 @@ import torch
 
 from monju import sources, training
 from monju.config import Config
+from monju.quiet import quiet
 from monju.training import train
 from monju.ui.shelf import Shelf
 
@@ -24,6 +25,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    quiet()  # as the command line
     config.addinivalue_line("markers", "long: takes many minutes; runs with --long alone")
 
 
@@ -85,7 +87,7 @@ def movies(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def many(tmp_path_factory):
+def many_sentences(tmp_path_factory):
     """A file of 12,000 sentences of three words, of two classes: the row numbers of a model's sentences alone fill a pipe."""
     words = "good bad film plot cast scene slow quick warm cold dull bright".split()
     file = tmp_path_factory.mktemp("many") / "many.csv"

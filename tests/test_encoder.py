@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_stack import CPU, TEXTS, ensemble, fresh  # noqa: F401: ensemble is a fixture
+from test_stack import CPU, TEXTS, ensemble, fresh  # noqa: F401  # ensemble is a fixture
 
 from monju import backbones, encoder
 from monju.stack import Stack

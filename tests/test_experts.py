@@ -12,12 +12,15 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from monju import backbones, experts
+from monju import backbones, experts, sources, training
 from monju.config import Config
+from monju.embedders import BackboneEmbedder
 from monju.ensemble import Monju
 from monju.errors import MonjuError
-from monju.orders import Sentences, buckets
 from monju.experts import Expert, linear_schedule, wants_bf16
+from monju.orders import Sentences, buckets
+from monju.predictions import load_predictions
+from monju.run import Run
 from monju.stack import Stack
 
 CPU = torch.device("cpu")
@@ -117,6 +120,52 @@ def test_a_backbone_without_sdpa_learns_and_answers_alike_when_loaded(mpnet, con
     np.testing.assert_allclose(loaded.logits(tokens), said, atol=2e-2)  # an adapter is kept in fp16
     together = Stack([(loaded.model, loaded.low_rank)] * 2, 1, CPU)
     np.testing.assert_allclose(together.logits(tokens)[0][:, 0], loaded.logits(tokens), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, tokenizer):
+    """The folder of an adapter trained on a small BERT, as a run keeps it, and what the BERT's own folder is."""
+    base, folder = (tmp_path_factory.mktemp("adapter") / name for name in ("base", "seed0"))
+    torch.manual_seed(0)
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+                                                   intermediate_size=64, max_position_embeddings=64)).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    config = replace(ADAPTER, backbone=str(base), epochs=20, learning_rate=1e-2)
+    expert = Expert.start(config, NAMES, 0, 0, CPU)
+    for _ in expert.fit(config, backbones.encode(tokenizer, TEXTS, 64), np.array([1, 0, 0, 1]), 0):
+        pass
+    folder.mkdir()
+    expert.save(folder, tokenizer)
+    return folder, base
+
+
+def test_an_adapters_folder_is_a_backbone_with_the_adapter_merged(adapter, tokenizer):
+    folder, base = adapter
+    tokens, loaded = backbones.encode(tokenizer, TEXTS, 64), Expert.load(folder, 2, 0, CPU)
+    start = Expert.start(replace(PLAIN, backbone=str(folder)), NAMES, 0, 0, CPU)
+    np.testing.assert_allclose(start.logits(tokens), loaded.logits(tokens), atol=1e-5)
+    others = Expert.start(replace(PLAIN, backbone=str(folder)), [*NAMES, "neither"], 0, 0, CPU)
+    assert others.logits(tokens).shape == (4, 3)
+    for name, weight in loaded.model.base_model.state_dict().items():
+        assert torch.equal(weight, others.model.base_model.state_dict()[name]), name
+
+    vectors, unlike = (BackboneEmbedder(replace(PLAIN, backbone=str(place))).transform(TEXTS) for place in (folder, base))
+    for ids, vector, other in zip(tokens, vectors, unlike):
+        with torch.inference_mode():
+            mean = loaded.model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0)
+        np.testing.assert_allclose(vector, (mean / mean.norm()).numpy(), atol=1e-5)
+        assert abs(vector - other).max() > 0.01
+
+
+def test_a_run_is_trained_on_the_adapter_of_another(adapter, movies, tmp_path):
+    for finetuning in ("lora", "full"):
+        config = replace(ADAPTER, data=str(movies), backbone=str(adapter[0]), embedder="backbone", finetuning=finetuning, k=2, subset_size=1,
+                         baselines=False, sample=40, max_tokens=32, workers=1, map_size=8)
+        told = list(training.train(config, tmp_path / finetuning))
+        assert isinstance(told[-1], training.Stage) and Run.open(tmp_path / finetuning).finished
+        texts = sources.load_for(config).validation.texts
+        stored, now = load_predictions(Run.open(tmp_path / finetuning))[0], Monju.load(tmp_path / finetuning, "cpu").votes(texts)
+        np.testing.assert_allclose(now.logits, stored.logits, atol=1e-5)
 
 
 # ---- frozen layers ----------------------------------------------------------------------------------------------

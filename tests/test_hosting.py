@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
-from test_hub_runs import hub  # noqa: F401: a fixture
+from test_hub_runs import hub  # noqa: F401  # a fixture
 
 from monju import runs
 

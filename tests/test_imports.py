@@ -1,6 +1,7 @@
 """Imports run one way, read from the source: a part knows the parts below it, never those above."""
 
 import ast
+import os
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -42,7 +43,7 @@ HOUSE = """
     config
     hub inputs
     notes
-    errors locks cache
+    errors locks cache quiet
 """
 FLOOR = {part: floor for floor, line in enumerate(HOUSE.split("\n")) for part in line.split()}
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
@@ -100,6 +101,32 @@ def test_only_the_page_knows_gradio():
 
 def test_the_front_door_imports_nothing():
     assert imports(FILES["__init__"], lazy=False) == set()
+
+
+def test_importing_any_part_changes_no_other_library():
+    """Beside what the libraries that it imports do to each other."""
+    theirs = sorted({name.split(".")[0] for path in FILES.values() for name in imports(path, lazy=False)} - {"monju", "spaces"})
+    ours = sorted(f"monju.{name}" for name in FILES if name not in ("app", "__main__", "__init__"))
+    code = f"""if True:
+        import importlib, logging, warnings
+        for name in {theirs} + ["peft", "umap", "gradio"]:
+            importlib.import_module(name)
+        import torch, transformers, huggingface_hub
+        def state():
+            return (transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled(), logging.getLogger().level,
+                    huggingface_hub.utils.are_progress_bars_disabled(), torch.get_num_threads(), torch.get_num_interop_threads(),
+                    [str(found) for found in warnings.filters])
+        before = state()
+        for name in {ours}:
+            importlib.import_module(name)
+            assert state() == before, name
+        from monju.quiet import quiet
+        quiet()
+        assert state() != before
+    """
+    quiet_no_more = {key: value for key, value in os.environ.items() if key not in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, env=quiet_no_more)
+    assert done.returncode == 0, done.stderr
 
 
 def test_importing_monju_is_light():

@@ -129,8 +129,8 @@ def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, tmp_path):
     assert not (jobs.folder / "try").exists()
 
 
-def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, many):
-    jobs.start(config(many, label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
+def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, many_sentences):
+    jobs.start(config(many_sentences, label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
                       embedder="tfidf", clusterer="random", workers=2), "try")
     found = until(lambda: (now := jobs.snapshot())["reason"] and now, "it did not fail")
     assert "the loss became nan" in found["reason"] and found["status"] == "failed"
@@ -145,6 +145,22 @@ def test_a_name_that_is_no_plain_folder_name_starts_nothing(jobs, movies, name):
     with pytest.raises(MonjuError):
         jobs.start(config(movies), name)
     assert not jobs.folder.exists()
+
+
+def test_how_far_a_job_is_follows_the_clock_between_its_reports(jobs, tmp_path):
+    def told(age, **facts):
+        jobs.file("try", "now").write_text(json.dumps({"at": time.time() - age, "phase": "training", "patience": 20.0, "done": 0.5,
+                                                       "left": 60.0, "memory": 1, "of": "gpu", **facts}))
+        found = jobs.now("try")
+        assert found["done"] == 0.5 and found["memory"] == 1
+        return found["left"], found.get("waits")
+
+    jobs.place.mkdir(parents=True)
+    assert jobs.now("try") == {}
+    assert told(10) == (50, None)
+    assert told(25) == (None, 25)  # no step for longer than it has patience: it waits
+    assert told(25, phase="evaluation", patience=None) == (35, None)
+    assert told(90, phase="map", patience=None) == (None, None) == told(1, phase="map", patience=None, left=None)
 
 
 def test_lines_are_read_as_they_grow_and_anew_when_replaced(jobs, tmp_path):

@@ -1,13 +1,17 @@
 """The terminal's tables: every number where it belongs, no line too long."""
 
+import time
+
 import numpy as np
 import pytest
 
 from monju.ensemble import Reading, Verdict
 from monju.evaluate import table
+from monju.experts import Step
 from monju.gates import Membership
 from monju.notes import Note
-from monju.terminal import print_comparison, print_sweep, tables, tell
+from monju.terminal import print_comparison, print_sweep, show, tables, tell
+from monju.training import Phase, Progress
 from toy import COST, LABELS, logits, toy, verdicts
 
 
@@ -24,6 +28,23 @@ def row(text: str, name: str, after: str = "") -> list[str]:
     """The words of the first line that starts with `name`, looking behind the heading `after`."""
     lines = text[text.index(after) :].splitlines()
     return next(line.strip().removeprefix(name).split() for line in lines if line.strip().startswith(name))
+
+
+def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeypatch, capsys):
+    def events():
+        yield Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, 0.5, 90.0)
+        time.sleep(0.5)
+        yield Phase("Drawing the map.", "map", 0.9, 20.0)
+        told.append(capsys.readouterr().err)
+
+    told = []
+    assert next(events()).patience == 20 and Progress("AB", Step(10, 4000, 320, 4000, 0.7, 1e-4, 20.0), None, 16.0, 0.1, 9.0).patience == 120
+    monkeypatch.setattr(Progress, "patience", 0.1)
+    show(events())
+    assert "AB 1/100, loss 0.700, 32 sentences/s, about 01:30 left" in told[0]
+    assert "no step for 0 s: probably waiting for a free processor" in told[0] and " 90%|" in told[0]
+    assert "map, about 00:20 left for the run" in told[0] and "100%" not in told[0]
+    assert "100%" in capsys.readouterr().err
 
 
 def test_the_view_shows_the_numbers():

@@ -28,7 +28,7 @@ from monju.experts import Expert
 from monju.predictions import load_predictions
 from monju.recall import recall
 from monju.run import Run, digest
-from monju.training import Progress, Stage, plan, refuse_one_sided, train
+from monju.training import MAP_SECONDS, Phase, Progress, Stage, Work, plan, refuse_one_sided, train
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared
@@ -306,10 +306,46 @@ def test_a_run_tells_how_far_it_is(short_run):
     events = short_run[1]
     assert all(isinstance(event, (Stage, Progress)) for event in events)
     told = [event for event in events if isinstance(event, Progress)]
-    assert [event.done for event in told] == sorted(event.done for event in told)
-    assert told[-1].done == pytest.approx(1) and told[-1].left == pytest.approx(0)
-    assert all(event.left >= 0 and event.sentences_per_s > 0 for event in told)
+    phases = [event for event in events if isinstance(event, Phase)]
+    assert [phase.name for phase in phases] == ["evaluation", "map"] and events.index(phases[0]) > events.index(told[-1])
+    done = [event.done for event in [*told, *phases]]
+    assert done == sorted(done) and done[-1] < 1
+    # 20 sentences a cluster, twice: 80 are trained on, then 40 read and 8 for the map, by two models, a third as long each
+    assert phases[0].done == pytest.approx(told[-1].done) == pytest.approx(80 / (80 + 80 / 3 + 16 / 3), rel=0.02)
+    assert phases[1].done == pytest.approx((80 + 80 / 3) / (80 + 80 / 3 + 16 / 3), rel=0.02)
     assert 10 <= sum(event.held_out is not None for event in told if event.model == "A") <= 11
+    first = [event for event in told if event.model == "A"]
+    for event in told:
+        spent = event.step.seconds + (first[-1].step.seconds if event.model == "B" else 0)
+        assert event.left - MAP_SECONDS == pytest.approx((1 - event.done) / event.done * spent, rel=0.7)
+
+
+def test_what_is_left_follows_from_the_work_and_the_speed():
+    part = sources.Split(["x"] * 30, np.zeros(30, int))
+    data = sources.Data(part, part, [0, 1], ["bad", "good"], [], 0, None, "")
+    jobs = [job for job in planned(baselines=False, k=2, subset_size=1).values()][:2]
+    work = Work.of(Config(map_size=15), data, jobs, np.array([8, 12]))
+    trained = sum(job.tokens for job in jobs)
+    # ten tokens a sentence, two models, a third of the time: 30 · 20 / 3 and 15 · 20 / 3
+    assert (work.models, work.evaluation, work.map) == pytest.approx((trained, 200, 100))
+    assert work.standing(trained, 100) == pytest.approx((trained / (trained + 300), 3 + MAP_SECONDS))
+    assert work.standing(trained, None)[1] is None
+
+
+def test_time_left_counts_neither_a_pause_nor_the_start_of_processes(interrupted, tmp_path, monkeypatch):
+    """The first report of a resumed run, whatever passed before it."""
+    out = shutil.copytree(interrupted[0], tmp_path / "run")
+    real = workers.run_all
+
+    def slow(*given):
+        time.sleep(3)  # as processes that import their libraries
+        yield from real(*given)
+
+    monkeypatch.setattr(workers, "run_all", slow)
+    events = train(None, out, resume=True)
+    first = next(event for event in events if isinstance(event, Progress))
+    events.close()
+    assert first.left - MAP_SECONDS == pytest.approx((1 - first.done) / first.done * first.step.seconds, rel=0.7)
 
 
 def start(arguments):
@@ -351,9 +387,9 @@ def test_ctrl_c_ends_calmly_and_says_how_to_go_on(interrupted):
     assert not list(out.rglob(".*.partial"))
 
 
-def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many, tmp_path):
+def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many_sentences, tmp_path):
     out = tmp_path / "run"
-    process = start(["--data", str(many), "--out", str(out), "--embedder", "tfidf", "--clusterer", "random", "--max-tokens", "8",
+    process = start(["--data", str(many_sentences), "--out", str(out), "--embedder", "tfidf", "--clusterer", "random", "--max-tokens", "8",
                      "--frozen-layers", "5", "--batch-size", "8", "--device", "cpu", "--workers", "2"])
     when(process, out, "AB", 1)
     workers = psutil.Process(process.pid).children(recursive=True)

@@ -130,6 +130,17 @@ def test_a_job_is_drawn_with_a_bar_and_a_curve_for_each_model():
     assert "<script>" not in html and "<b>try" not in html
 
 
+def test_the_bar_tells_phases_and_waiting_and_is_not_full_before_the_end():
+    def told(language="en", **now):
+        return progress.job(snapshot(now={"done": 0.996, "phase": "training", "left": None, "memory": 1000, "of": "gpu", **now}), Words(language))
+
+    whole = r'class="model whole".*?aria-valuenow="(\d+)".*?<small>(.*?)</small>'
+    assert re.search(whole, told(phase="evaluation", left=40)).groups() == ("99", "evaluating · 0:40 left · 1 kB GPU memory")
+    assert re.search(whole, told(phase="map"))[2] == "drawing the map · 1 kB GPU memory"
+    assert re.search(whole, told(waits=25))[2] == "no step for 0:25: probably waiting for a free processor · 1 kB GPU memory"
+    assert "地図を作成中" in told("ja", phase="map") and "プロセッサの空き" in told("ja", waits=25)
+
+
 @pytest.mark.parametrize("language", ["en", "ja"])
 @pytest.mark.parametrize("status", ["none", "training", "stopping", "finished", "stopped", "failed", "died"])
 def test_every_state_has_words(status, language):

@@ -60,7 +60,11 @@ def bars(snapshot, models, say):
     now, rows = snapshot["now"], []
     if models:
         done = 1.0 if snapshot["status"] == "finished" else now.get("done") or _mean(map(_done, models.values()))
-        facts = [say("t_left", time=clock(now["left"]))] if "left" in now else []
+        facts = [say(f"t_phase_{now['phase']}")] if now.get("phase") in ("evaluation", "map") else []
+        if now.get("waits"):
+            facts.append(say("t_waits", time=clock(now["waits"])))
+        elif now.get("left"):
+            facts.append(say("t_left", time=clock(now["left"])))
         if "memory" in now:
             facts.append(f"{size(now['memory'])} {say('t_' + now['of'])}")
         rows.append(_bar(say("t_whole"), done, " · ".join(facts), "whole"))
@@ -76,7 +80,7 @@ def bars(snapshot, models, say):
 
 
 def _bar(name, done, facts, kind):
-    percent = f"{100 * min(1, done):.0f}"
+    percent = int(100 * min(1, done) + 1e-9)  # never 100 before the end
     return (f'<div class="model {kind}"><b>{name}</b><span class="track" role="progressbar" aria-label="{name}" '
             f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}"><span class="fill" style="width:{percent}%"></span>'
             f"</span><span>{percent} %</span><small>{facts}</small></div>")
