@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monju.errors import MonjuError
+from monju.notes import error_of
 from monju.quiet import quiet
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
@@ -142,7 +143,7 @@ def estimate(config):
         for line in process.stdout:
             found = json.loads(line)
             if "error" in found:
-                raise MonjuError(found["error"])
+                raise error_of(found["error"], found["note"])
             yield found
         if process.wait():
             raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a smaller batch or model")
@@ -165,7 +166,7 @@ def main():
         for found in measure(Config.from_json(json.loads(asked))):
             print(json.dumps(found), file=out, flush=True)
     except MonjuError as error:
-        print(json.dumps({"error": str(error)}), file=out, flush=True)
+        print(json.dumps({"error": str(error), "note": error.note and error.note.to_json()}), file=out, flush=True)
 
 
 def _end_with_parent():

@@ -158,6 +158,8 @@ class Jobs:
             status = "stopped" if asked else end.get("end", "died")
         history = self.lines(path / "history.jsonl")
         return {"name": name, "status": status, "reason": end.get("reason", "") if status == "failed" else "",
+                "reason_note": end.get("note") if status == "failed" else None,
+                "notes": manifest.get("data", {}).get("notes", []),
                 "resumable": status in ("stopped", "failed", "died"),
                 "at": events[0]["at"] if events else None, "now": self.now(name) if running else {},
                 "stages": [event["text"] for event in events if "text" in event],
@@ -348,7 +350,7 @@ def run(folder, name):
         return 130
     except MonjuError as error:
         _say(str(error))
-        jobs.tell(name, end="failed", reason=str(error))
+        jobs.tell(name, end="failed", reason=str(error), note=error.note and error.note.to_json())
         return 2
     except Exception as error:  # told where someone looks: nobody sees this process's terminal
         traceback.print_exc()

@@ -169,6 +169,11 @@ class Note:
 def refusal(code: str, **values) -> MonjuError:
     """The error of this code; its `note` words it in either language."""
     note = Note(code, values)
-    error = MonjuError(note.text())
-    error.note = note
+    return error_of(note.text(), note)
+
+
+def error_of(text: str, note) -> MonjuError:
+    """An error from its text and its note, or the note's JSON, or None: what came from another process."""
+    error = MonjuError(text)
+    error.note = note if isinstance(note, Note) else Note.of(note)
     return error

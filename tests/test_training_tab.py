@@ -13,6 +13,7 @@ from monju.cli import parser
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.jobs import Jobs
+from monju.notes import Note, refusal
 from monju.ui import gr, progress, training
 from monju.ui.columns import guessed
 from monju.ui.texts.training import SETTINGS
@@ -116,7 +117,7 @@ def line(model, step, held_out=None):
 
 def snapshot(**more):
     return {"name": "<b>try</b>", "status": "training", "reason": "", "resumable": False, "now": {"done": 0.25, "left": 75,
-            "memory": 2_500_000_000, "of": "gpu"}, "stages": [], "log": ["<script>alert(1)</script>"], "clusters": {},
+            "memory": 2_500_000_000, "of": "gpu"}, "stages": [], "notes": [], "log": ["<script>alert(1)</script>"], "clusters": {},
             "models": {"experts": ["AB", "BC"], "baseline": ["seed0"]},
             "history": [line("AB", 1, 0.5), line("AB", 5, 0.75), line("seed0", 2)], **more}
 
@@ -166,6 +167,17 @@ def test_a_source_is_previewed(movies):
 def test_what_a_job_says_names_no_place():
     html = progress.job(snapshot(status="failed", reason="the disk that holds /srv/app/trained/x is full: use --sample 4"), SAY)
     assert "holds x is full: use “Sample: 4”" in html and "/srv" not in html
+
+
+def test_a_job_tells_the_notes_of_its_data_and_why_it_failed_in_the_pages_language():
+    notes = [refusal("no_labels", table="a<b>.csv").note.to_json(), "an older run's sentence",
+             Note("cut", {"n": 3, "total": 9, "limit": 128}).to_json()]
+    html = progress.job(snapshot(notes=notes), Words("ja"))
+    assert "<li>a&lt;b&gt;.csv にはラベルがありません" in html and "9 文のうち 3 文は 128 トークンより長く" in html and "--max" not in html
+    error = refusal("unknown_kind", path="/srv/x/a.xls", kinds=".csv")
+    failed = snapshot(status="failed", reason=str(error), reason_note=error.note.to_json())
+    assert "a.xls は読めない種類のファイルです" in progress.job(failed, Words("ja")) and "/srv" not in progress.job(failed, Words("ja"))
+    assert "a.xls is of a kind that is not read here" in progress.job(failed, SAY)
 
 
 def test_nothing_is_started_by_a_snapshot(tmp_path):

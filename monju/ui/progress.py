@@ -8,7 +8,7 @@ import time
 from html import escape
 
 from monju.ensemble import model_key
-from monju.notes import Note
+from monju.notes import Note, error_of
 from monju.sources import stratified
 
 DASHES = {"experts": "", "baseline": "7 4", "equal-cost": "2 3"}
@@ -30,7 +30,8 @@ def trouble(error, say):
 
 def job(snapshot, say):
     """A job, whole: what it does, its bars, its curves, the end of its log."""
-    status = say(f"t_status_{snapshot['status']}", run=snapshot["name"], reason=say.error(snapshot.get("reason", "")))
+    status = say(f"t_status_{snapshot['status']}", run=snapshot["name"],
+                 reason=say.error(error_of(snapshot.get("reason", ""), snapshot.get("reason_note"))))
     head = f'<h3 role="status" data-status="{snapshot["status"]}">{status}</h3>'
     if snapshot["status"] == "none":
         return page(head, say)
@@ -39,6 +40,7 @@ def job(snapshot, say):
     if snapshot["history"]:
         parts.append('<div class="curves">' + curves(models, "loss", say("t_loss"), 1, say)
                      + curves(models, "held_out_accuracy", say("t_held_out"), 100, say) + "</div>")
+    parts.append(noted(map(Note.of, snapshot["notes"]), say))
     lines = "\n".join(snapshot["log"])
     parts.append(f'<details open><summary>{say("t_log")}</summary><pre class="log">{escape(lines)}</pre></details>')
     return page("".join(parts), say)

@@ -23,11 +23,12 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.estimate import estimate
 from monju.jobs import Jobs
+from monju.notes import Note
 from monju.run import digest
 from monju.ui import leftovers, progress, words
 from monju.ui.columns import guessed
 from monju.ui.page import QUIET
-from monju.ui.words import I18N, Said, bare
+from monju.ui.words import I18N, Said, bare, pathless
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 SHOWN = ("data", "backbone", "embedder", "clusterer", "k", "subset_size", "finetuning", "epochs", "batch_size", "learning_rate",
@@ -247,6 +248,8 @@ def build(page, tab):
         """The job as anyone may see it: the log, which may name files of this machine, only where everyone is the owner."""
         snapshot = jobs.snapshot()
         named = {"reason": bare(str(snapshot.get("reason", ""))), "log": [bare(line) for line in snapshot.get("log", [])]}
+        if note := Note.of(snapshot.get("reason_note")):
+            named["reason_note"] = pathless(note).to_json()
         return snapshot | named | ({} if owner.everyone else {"log": []})
 
     def look_at_job(before, say):

@@ -63,8 +63,7 @@ class Words:
         """A Note in the page's language; one that is a string (an old run's) as it is. HTML."""
         if not isinstance(note, Note):
             return self._english(str(note))
-        values = {name: named(value) if isinstance(value, str) else value for name, value in note.values.items()}
-        return Html(escape(self.without_flags(Note(note.code, values).text(self.language))))
+        return Html(escape(self.without_flags(pathless(note).text(self.language))))
 
     def error(self, error):
         """A MonjuError, or its text, for a visitor: with the form's labels in place of flags and names in place of paths, without
@@ -115,6 +114,11 @@ class Words:
         """["AB", "BC", "CA"] → "AB, BC and CA". Not escaped."""
         *first, last = items
         return self("and").join(filter(None, [self("comma").join(first), last]))
+
+
+def pathless(note):
+    """A Note with names in place of paths."""
+    return Note(note.code, {name: named(value) if isinstance(value, str) else value for name, value in note.values.items()})
 
 
 def named(value):
