@@ -13,7 +13,7 @@ import transformers
 from scipy.special import softmax
 
 import monju
-from monju import fusion, gates
+from monju import gates
 from monju.compare import compare
 from monju.config import Config
 from monju.distill import answers
