@@ -88,9 +88,10 @@ def parser():
     taken = commands.add_parser("report", help="a finished run's results as HTML, CSV or LaTeX, as the page gives them")
     taken.set_defaults(command=run_report)
     taken.add_argument("run", metavar="RUN", help="a finished run's folder")
-    taken.add_argument("--out", metavar="PATH", default=".", help="an existing folder, or a new file; what is there is never overwritten "
-                       "[monju-RUN.html here]")
-    taken.add_argument("--format", choices=("html", "csv", "latex"), help="what to write (what the ending of --out says, else html)")
+    taken.add_argument("--out", metavar="PATH", default=".",
+                       help="an existing folder, or a new file; what is there is never overwritten [monju-RUN.html here]")
+    taken.add_argument("--format", choices=("html", "csv", "latex"),
+                       help="what to write (what the ending of --out says, else html)")
     taken.add_argument("--language", choices=("en", "ja"), default="en", help="of the HTML [en]")
 
     students = commands.add_parser("distill", help="teach one model what the ensemble of a finished run says")
@@ -290,7 +291,8 @@ def run_report(asked):
     ending, made = reports.FORMATS[asked.format or (not inside and by_ending.get(out.suffix)) or "html"]
     found = reports.Results.of(Run.open(asked.run))
     if not inside and out.suffix != ending:
-        raise MonjuError(f"{out} is neither an existing folder nor a name that ends in {ending}: choose another --out or --format")
+        raise MonjuError(f"{out} is neither an existing folder nor a name that ends in {ending}: "
+                         "choose another --out or --format")
     path = out / f"monju-{found.name}{ending}" if inside else out
     if os.path.lexists(path):
         raise MonjuError(f"{path} is there already: choose another --out, or delete it first")
@@ -317,8 +319,8 @@ def run_distill(asked):
     from monju.distill import distill
     from monju.terminal import show
 
-    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing, asked.device,
-                 asked.data))
+    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing,
+                 asked.device, asked.data))
 
 
 def run_bench_predict(asked):

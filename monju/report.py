@@ -110,7 +110,7 @@ def spent(metrics, models):
 
 
 def csv(results):
-    """The table as CSV: fractions, one row an ensemble or model and one for the majority class, empty where there is no number."""
+    """The table as CSV: fractions, a row an ensemble or model and one for the majority class, empty where there is no number."""
     table = rows(results.metrics)
     table.append({"n": results.metrics["n"], "ensemble": "Majority class", "model": results.commonest,
                   "accuracy": results.metrics["majority"]["accuracy"]})
@@ -131,7 +131,8 @@ def latex(results):
                    for name, model in models.items()]
         body += ["\\midrule", f"{TITLES[key]} & {percent(ensemble['mean_member'])} mean & "
                  f"\\textbf{{{percent(ensemble['accuracy'])}}}{brackets(ensemble['interval'])} & {gain} \\\\", *members]
-    body += ["\\midrule", f"Always the commonest label ({tex(results.commonest)}) & {percent(metrics['majority']['accuracy'])} & & \\\\"]
+    majority_right = percent(metrics["majority"]["accuracy"])
+    body += ["\\midrule", f"Always the commonest label ({tex(results.commonest)}) & {majority_right} & & \\\\"]
     config, caption = results.config, [f"Accuracy in \\% on {metrics['n']} sentences"]
     caption[0] += (f" of {tex(Path(config.data).name)} ({tex(Path(config.backbone).name)}, $k = {config.k}$, $m = {config.subset_size}$), "
                    "with 95\\,\\% bootstrap intervals.")
@@ -183,14 +184,17 @@ def accuracy_table(results, say):
         mean = theirs and np.mean([model["accuracy"] for model in members.values()])
         cells += [f"{percent(mean)} <small>{say('mean_member')}</small>", percent(theirs["accuracy"]),
                   percent(theirs["accuracy"] - mean, "+.2f")] if theirs else ["–"] * 3
-        body += row(f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>', cells, "ensemble", f' data-row="{key}"', columns)
+        title = f'{say(key)}<small>{say("row_" + key, n=len(models))}</small>'
+        body += row(title, cells, "ensemble", f' data-row="{key}"', columns)
         for name, model in models.items():
             known = members[name]["accuracy"] if theirs and alike and name in members else None
-            cells = [percent(model["accuracy"]) + interval(model["interval"]), "", "", "", "–" if known is None else percent(known), "", ""]
+            cells = [percent(model["accuracy"]) + interval(model["interval"]), "", "", "",
+                     "–" if known is None else percent(known), "", ""]
             body += row(escape(trained_on(name, model)), cells, "member", f' data-model="{escape(name)}"', columns)
-    body += row(say("row_majority", label=say.label(results.commonest)), [percent(metrics["majority"]["accuracy"])] + [""] * 6, "member",
-                ' data-row="majority"', columns)
-    return (f'<div class="wide" tabindex="0" role="region" aria-label="{table_title(results, say)}"><table class="results"><thead>'
+    cells = [percent(metrics["majority"]["accuracy"])] + [""] * 6
+    body += row(say("row_majority", label=say.label(results.commonest)), cells, "member", ' data-row="majority"', columns)
+    return (f'<div class="wide" tabindex="0" role="region" aria-label="{table_title(results, say)}">'
+            '<table class="results"><thead>'
             f'<tr><th scope="col" rowspan="2">{say("col_trained")}</th>{groups}</tr><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>")
 
@@ -211,8 +215,8 @@ def posters_data(config):
 
 def row(title, cells, kind, more, columns):
     """A row of the table under these columns, the poster's last; each cell carries its column's name for narrow screens."""
-    marked = ((' class="poster"' if number >= 4 else "", column, cell) for number, (column, cell) in enumerate(zip(columns, cells)))
-    cells = "".join(f'<td{poster} data-column="{column}">{cell}</td>' for poster, column, cell in marked)
+    kinds = [""] * 4 + [' class="poster"'] * 3
+    cells = "".join(f'<td{poster} data-column="{column}">{cell}</td>' for poster, column, cell in zip(kinds, columns, cells))
     return f'<tr class="{kind}"{more}><th scope="row">{title}</th>{cells}</tr>'
 
 
@@ -228,9 +232,10 @@ def told(results, say):
     if gains := results.gains:
         low, high = gains["interval"]
         means = {"experts": percent(metrics["monju"]["mean_member"]), "members": percent(metrics["baseline"]["mean_member"])}
-        parts.append(say("told_gains", **means, points=percent(gains["difference"], "+.2f"), low=percent(low, "+.2f"), high=percent(high, "+.2f"))
-                     + " " + say("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure") if low < high
-                     else say("told_gains_same", **means))
+        points = {"points": gains["difference"], "low": low, "high": high}
+        points = {name: percent(value, "+.2f") for name, value in points.items()}
+        sure = say("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure")
+        parts.append(say("told_gains", **means, **points) + " " + sure if low < high else say("told_gains_same", **means))
     alpha = metrics["alpha"]
     parts.append(say("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
                      sorted=" / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"]), equal=f"{1 / len(alpha['mean']):.2f}"))
@@ -304,8 +309,9 @@ def html(results, say):
     facts[1][1]["data"], facts[1][1]["backbone"] = Path(results.config.data).name, Path(results.config.backbone).name
     lists = "".join(f"<section><h2>{title}</h2>{listing(values)}</section>" for title, values in facts)
     title = say("report_title", run=results.name)
-    return REPORT.format(language=say.language, title=title, table_title=table_title(results, say), table=accuracy_table(results, say),
-                         told=told(results, say), quality_title=say("quality_title"), quality=quality_table(results, say),
+    return REPORT.format(language=say.language, title=title, table_title=table_title(results, say),
+                         table=accuracy_table(results, say), told=told(results, say), quality_title=say("quality_title"),
+                         quality=quality_table(results, say),
                          figures=figures_html, facts=lists, plotly=get_plotlyjs(), scripts=scripts)
 
 
@@ -345,8 +351,10 @@ h1 {{ font-size: 28px; line-height: 1.25; }} h2 {{ font-size: 19px; margin: 28px
 small, .faint, figcaption {{ color: #566174; font-size: 14px; font-weight: 400; }}
 .wide {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; }} .results {{ width: 100%; font-size: 15px; }}
-.results td, .results th {{ padding: 4px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid #d5dbe4; font-weight: 400; }}
-.results th[scope="row"] {{ text-align: left; padding-left: 20px; white-space: normal; }} .results thead th {{ white-space: normal; font-size: 14px; color: #566174; }}
+.results td, .results th {{ padding: 4px 8px; text-align: right; white-space: nowrap; font-weight: 400;
+  border-bottom: 1px solid #d5dbe4; }}
+.results th[scope="row"] {{ text-align: left; padding-left: 20px; white-space: normal; }}
+.results thead th {{ white-space: normal; font-size: 14px; color: #566174; }}
 .results .ensemble th, .results .ensemble td {{ background: #f3f8fc; }} .results .ensemble th {{ font-weight: 700; padding-left: 8px; }}
 .results thead tr:first-child th:first-child {{ text-align: left; }}
 .results .ensemble th small {{ display: block; }} .results .poster {{ color: #566174; }}
@@ -357,7 +365,8 @@ figure {{ margin: 0; break-inside: avoid; }}
 @media (max-width: 860px) {{ /* no room for the columns: every cell is a line that names its column */
   .results:not(.small), .results:not(.small) :is(tbody, tr, th, td) {{ display: block; width: auto; }}
   .results:not(.small) :is(thead, td:empty) {{ display: none; }}
-  .results:not(.small) :is(td, th) {{ border-bottom: 0; white-space: normal; }} .results:not(.small) tr {{ border-top: 1px solid #d5dbe4; }}
+  .results:not(.small) :is(td, th) {{ border-bottom: 0; white-space: normal; }}
+  .results:not(.small) tr {{ border-top: 1px solid #d5dbe4; }}
   .results:not(.small) td {{ padding-left: 20px; }}
   .results:not(.small) td::before {{ content: attr(data-column); float: left; color: #566174; font-size: 14px; }}
   .results td small {{ display: inline; }} .results.small td, .results.small th {{ padding: 4px 3px; }}

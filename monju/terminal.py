@@ -142,9 +142,11 @@ def print_sweep(found):
             settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
             rows.append((settings, row["name"], spread(row["accuracy"]), spread(row["difference"], "+.2f"),
                          " ".join(f"{p:.2g}" for p in row["p_value"])))
-    seeds, against = len(found["seeds"]), "the baseline" if any(row["name"] == "baseline" for row in found["rows"]) else "equal weights"
+    seeds = len(found["seeds"])
+    against = "the baseline" if any(row["name"] == "baseline" for row in found["rows"]) else "equal weights"
     Console(width=None if sys.stdout.isatty() else 110).print(grid(
-        f"{seeds} seed{'s' if seeds > 1 else ''}, {found['rows'][0]['n']:,} sentences; the difference is to {against} of the same seed",
+        f"{seeds} seed{'s' if seeds > 1 else ''}, {found['rows'][0]['n']:,} sentences; "
+        f"the difference is to {against} of the same seed",
         ("", "", "Acc. %", "difference", "p of each seed"), rows))
 
 

@@ -86,7 +86,8 @@ def test_the_runs_own_sentences_are_read_from_where_they_are_now(tiny_run, movie
     run.manifest["config"]["data"] = str(tmp_path / "gone")
     run.finish()
     recall._read.clear()
-    asked = ["distill", str(path), "--targets", "hard-labels", "--sample", "8", "--temperature", "1", "--mixing", "0", "--device", "cpu"]
+    asked = ["distill", str(path), "--targets", "hard-labels", "--sample", "8", "--temperature", "1",
+             "--mixing", "0", "--device", "cpu"]
     assert main(asked) == 2 and "there is no source" in capsys.readouterr().err
     few = tmp_path / "few.csv"
     few.write_text("text,label\n" + "".join(f"sentence {i},{i % 2}\n" for i in range(60)), encoding="utf-8")

@@ -8,8 +8,8 @@ import pytest
 
 from monju.errors import MonjuError
 from monju.evaluate import (
-    POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, majority, mean_agreement, measure, table,
-    trained_on, turned,
+    POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, majority, mean_agreement, measure,
+    table, trained_on, turned,
 )
 from toy import COST, LABELS, logits, toy, verdicts
 
@@ -44,7 +44,8 @@ def test_measures_of_three_labels_one_of_them_missing():
 
 @pytest.mark.parametrize("n, right, bounds", [
     # Wilson's interval with all right: from n / (n + z²) to 1, z² = 3.8415; with none right mirrored
-    (42, True, [42 / 45.8415, 1.0]), (1, True, [1 / 4.8415, 1.0]), (42, False, [0.0, 3.8415 / 45.8415]), (1, False, [0.0, 3.8415 / 4.8415]),
+    (42, True, [42 / 45.8415, 1.0]), (1, True, [1 / 4.8415, 1.0]),
+    (42, False, [0.0, 3.8415 / 45.8415]), (1, False, [0.0, 3.8415 / 4.8415]),
 ])
 def test_an_accuracy_without_spread_has_wilsons_interval(n, right, bounds):
     labels = np.arange(n) % 2

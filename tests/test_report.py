@@ -131,7 +131,8 @@ def test_the_commonest_label_is_named_also_for_a_run_that_stored_no_such_line(re
         assert (last["ensemble"], last["model"], last["accuracy"]) == ("Majority class", "negative", "0.5")
 
 
-@pytest.mark.parametrize("language, words", [("en", "Monju and Baseline answered no sentence differently"), ("ja", "判定が異なる文はありません")])
+@pytest.mark.parametrize("language, words", [("en", "Monju and Baseline answered no sentence differently"),
+                                             ("ja", "判定が異なる文はありません")])
 def test_where_no_sentence_was_answered_differently_no_luck_is_told(language, words):
     alike = toy(baseline=toy().monju, logits=toy().logits[:, [0, 1, 2, 0, 1, 5]])  # the baseline's members are Monju's
     found, say = results(predictions=alike, metrics=table(alike, LABELS)), Words(language)

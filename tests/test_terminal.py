@@ -82,7 +82,8 @@ def test_where_nothing_differs_no_interval_and_no_luck_is_told():
     assert "Monju and baseline answered no sentence differently." in text
     assert "[+0.00, +0.00]" not in text and text.count("McNemar") == 1  # that of the equal cost
     three = toy(**{name: logits(digits, 3) for name, digits in (("monju", "00001112"), ("baseline", "00001110"))},
-                logits=np.stack([logits("00001111", 3)] * 6, axis=1), uniform=logits("00001111", 3), equal_cost_ensemble=logits("00001111", 3))
+                **dict.fromkeys(("uniform", "equal_cost_ensemble"), logits("00001111", 3)),
+                logits=np.stack([logits("00001111", 3)] * 6, axis=1))
     text = " ".join(shown(table(three, LABELS)).split())
     assert "Monju and baseline answered 1 of 8 sentences differently, both wrongly." in text
 
@@ -91,7 +92,8 @@ def test_a_comparison_says_where_nothing_differs_and_which_temperature_its_gates
     base = {"kind": "gate", "gate": repr(Membership(0.5)), "accuracy": 0.9, "interval": [0.8, 1.0], "nll": 0.1, "ece": 0.1,
             "difference": 0.0, "p_value": 1.0, "p_holm": 1.0, "forward_passes": 3}
     print_comparison({"n": 40, "against": "baseline", "left_out": [], "rows": [
-        {**base, "name": "membership", "changed": 0}, {**base, "name": "membership top-1", "changed": 2, "gate": repr(Membership(0.5, top_k=1))},
+        {**base, "name": "membership", "changed": 0},
+        {**base, "name": "membership top-1", "changed": 2, "gate": repr(Membership(0.5, top_k=1))},
         {**base, "name": "baseline", "gate": None, "kind": "ensemble", "changed": 0}]})
     lines = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
     assert "same answers" in lines["membership"] and "+0.00" not in lines["membership"]

@@ -14,7 +14,8 @@ def drawn(shelf, name, say):
     except MonjuError as error:
         return cards.trouble(error, say)
     against = named(found["against"], say)
-    head = "".join(f'<th scope="col">{say(f"compare_{key}", against=against)}</th>' for key in ("name", "kind", "accuracy", "difference", "p", "holm", "passes"))
+    columns = ("name", "kind", "accuracy", "difference", "p", "holm", "passes")
+    head = "".join(f'<th scope="col">{say(f"compare_{key}", against=against)}</th>' for key in columns)
     best = sorted(found["rows"], key=lambda row: -row["accuracy"])
     left = "".join(f"<li><b>{escape(named(row['name'], say))}</b>: {say.reason(row['reason'])}</li>" for row in found["left_out"])
     return cards.page(
@@ -35,7 +36,8 @@ def row(found, one, say):
     else:
         tested = [percent(one["difference"], "+.2f") + interval(one["difference_interval"], "+.2f"),
                   f"{one['p_value']:.2g}", f"{one['p_holm']:.2g}"]
-    cells = [escape(say(f"kind_{one['kind']}")), percent(one["accuracy"]) + interval(one["interval"]), *tested, str(one["forward_passes"])]
+    cells = [escape(say(f"kind_{one['kind']}")), percent(one["accuracy"]) + interval(one["interval"]), *tested,
+             str(one["forward_passes"])]
     gate = f' title="{escape(one["gate"])}"' if one["gate"] else ""
     kind = "ensemble" if one["name"] in ("monju", found["against"]) else "member"
     return (f'<tr class="{kind}" data-system="{escape(one["name"])}"><th scope="row"{gate}>{escape(named(one["name"], say))}</th>'

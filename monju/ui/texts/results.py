@@ -42,8 +42,8 @@ TEXTS = {
                    "before it are {experts} % and {members} %.",
                    "アンサンブルによる向上は、文殊のほうがベースラインより <b>{points} ポイント</b> [{low}, {high}] 大きくなっています"
                    "（統合前のメンバー平均は {experts} % と {members} %）。"),
-    "told_gains_same": ("From ensembling every sentence gains as much with Monju as with the baseline; the members’ means are {experts} % "
-                        "and {members} %.",
+    "told_gains_same": ("From ensembling every sentence gains as much with Monju as with the baseline; the members’ means are "
+                        "{experts} % and {members} %.",
                         "アンサンブルによる向上は、どの文でも文殊とベースラインで同じです（メンバー平均は {experts} % と {members} %）。"),
     "told_gains_sure": ("The interval leaves out zero: on other sentences, too, the two gains should differ.",
                         "区間は 0 を含まず、ほかの文でも向上の差が見込まれます。"),
@@ -123,7 +123,8 @@ TEXTS = {
                      "未学習の {n} 文で「{against}」と比べ、正解率の高い順に並べています。{rows} 方式を同時に検定するため、"
                      "Holm 法で補正した p も示します。"),
     "compare_name": ("System", "方式"), "compare_kind": ("Kind", "種類"), "compare_accuracy": ("Accuracy, %", "正解率（%）"),
-    "compare_difference": ("− {against}, points", "「{against}」との差、ポイント"), "compare_p": ("p", "p"), "compare_holm": ("p, Holm", "p（Holm）"),
+    "compare_difference": ("− {against}, points", "「{against}」との差、ポイント"),
+    "compare_p": ("p", "p"), "compare_holm": ("p, Holm", "p（Holm）"),
     "compare_same": ("same answers", "判定は同じ"),
     "compare_passes": ("Forward passes", "順伝播の回数"),
     "compare_more": ("From the stored predictions: no model was asked. Merges into one model must read every sentence: "
