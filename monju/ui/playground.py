@@ -58,16 +58,17 @@ def build(page, tab):
     again = gr.State(0)  # counts what has set the controls for the answer to follow
     answered = [panel, details, rows, table, told, effect, sharpness, temperature, mix]
 
-    def arrive(text, request: gr.Request):
-        """A new viewer, perhaps by a link: the runs there are now, and the sentence answered."""
+    def arrive(text, again, request: gr.Request):
+        """A new viewer, perhaps by a link: the runs there are now, and the sentence answered. A link's sentence is heard of as a
+        change before its settings are all set: the answer follows once more when they are."""
         say, asked = words.asked(request), dict(request.query_params)
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
         text = typed(asked.get("text", text))
         come = [gr.update(choices=runs, value=name), text, name]
         if not shelf.ready(name):
-            yield [*come, cards.waiting(say), *[gr.skip()] * 8]
-        yield [*come, *show(shelf, name, text, say, asked)]
+            yield [*come, cards.waiting(say), *[gr.skip()] * 9]
+        yield [*come, *show(shelf, name, text, say, asked), again + 1 if asked.get("text") else gr.skip()]
 
     def answer(text, name, found, told, request: gr.Request, *turned):
         """What follows from the sentence and the controls; the controls' effect where another one is shown."""
@@ -99,7 +100,7 @@ def build(page, tab):
 
     whole = [panel, details, *settings, effect, about, told]
     drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
-    page.blocks.load(arrive, sentence, [chosen, sentence, drawn, *whole], **QUIET, **MODELS)
+    page.blocks.load(arrive, [sentence, again], [chosen, sentence, drawn, *whole, again], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
     # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts who is inside
     # as they are: Gradio would hand each of nine values to a thread, a third of its work; the settings' schema checks them

@@ -192,7 +192,7 @@ def test_a_link_opens_the_same_sentence_and_settings(open_page, served):
     page.wait_for_url("**fusion=probabilities**")
     again = open_page(page.url)
     answered(again, "to be & not to be?")
-    assert again.get_by_label("probabilities").is_checked()
+    again.wait_for_selector('#fusion input[value="probabilities"]:checked')
     nonsense = open_page(f"{served}?run=../../etc&gate=none&sharpness=x&text=%3Cscript%3E")
     answered(nonsense, "<script>")
     assert nonsense.errors == []
