@@ -113,7 +113,14 @@ def test_the_running_prior_follows_what_it_has_seen():
     found = combine.running_prior(many, known(clusterer="gmm"))
     np.testing.assert_allclose(found[0], combine.gated(votes([[POSITIVE, NEGATIVE, NEGATIVE]], posterior=posterior[:1]),
                                                        known(clusterer="gmm", gate="posterior"))[0])
-    assert found[-1, 1] != found[0, 1]
+    # the prior after one sentence: 0.99 / 3 + 0.01 · (0.6, 0.2, 0.2) = (0.336, 0.332, 0.332); times the likelihood, normed:
+    # (0.2016, 0.0664, 0.0664) / 0.3344; an expert has the half of its two clusters' sum
+    np.testing.assert_allclose(found[1], [0.268 / 0.6688, 0.1328 / 0.6688, 0.268 / 0.6688])
+    q = np.array([0.6, 0.2, 0.2])  # what it comes to, worked on for 199 sentences
+    prior = np.full(3, 1 / 3)
+    for _ in range(199):
+        prior = 0.99 * prior + 0.01 * q * prior / (q * prior).sum()
+    np.testing.assert_allclose(found[-1, 1], (q * prior)[1:].sum() / (q * prior).sum() / 2)
     with pytest.raises(MonjuError, match="gmm"):
         fused("posterior, running prior", votes([[POSITIVE] * 3]), known())
 
