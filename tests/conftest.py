@@ -30,10 +30,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--long"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason="long: run it with --long"))
+    asked = config.getoption("--long")
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(0) if asked else pytest.mark.skip(reason="long: run it with --long"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,8 +36,8 @@ def test_predict_reports_every_contender(short_run, movies):
             continue
         assert found["ratio"][name] == pytest.approx(peer["median_ms"] / found["ours"]["median_ms"])
         assert found["ratio_batch"][name] == pytest.approx(found["ours"]["sentences_per_s"] / peer["sentences_per_s"])
-        assert 0 <= peer["flipped_labels"] <= 8 * 2
-    assert found["peers"]["pipelines"]["flipped_labels"] == 0  # the same models say the same
+        assert peer["flipped_labels"] == 0 or name == "onnx_int8"  # the same models say the same
+    assert "flipped_labels" in found["peers"]["pipelines"]
 
 
 def test_train_reports_every_contender(movies):

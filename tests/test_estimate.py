@@ -10,6 +10,7 @@ import pytest
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.estimate import estimate
+from monju.training import MAP_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -24,7 +25,9 @@ def test_what_would_be_trained_and_what_it_takes(movies):
     assert list(sentences) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"] and sentences["seed0"] == 120
     assert sentences["AB"] == plan["clusters"]["A"] + plan["clusters"]["B"]
     assert plan["models"][3]["steps"] == 60  # 30 batches, twice
-    assert cost["seconds"] > 0 and cost["memory"] > 100e6 and cost["steps"] >= 1 and cost["of"] == "processes"
+    assert cost["memory"] > 100e6 and cost["of"] == "processes" and cost["places"] == 1 and 2 <= cost["steps"] < 12
+    trained = 2 * sum(sentences.values()) / cost["sentences_per_s"]  # sentences of all models, twice, at the speed measured
+    assert 0.5 * trained < cost["seconds"] - MAP_SECONDS < 4 * trained
 
 
 def test_what_cannot_be_trained_is_told(movies):

@@ -235,8 +235,16 @@ def test_history_has_every_step_of_every_model(history):
         for line in lines:
             assert line.keys() == {"model", "step", "steps", "sentences", "tokens", "loss", "learning_rate", "seconds", "parts",
                                    "held_out_accuracy"}
-            assert 0 < line["loss"] < 2 and 0 <= line["held_out_accuracy"] <= 1
+            assert 0 < line["loss"] < 2 and line["held_out_accuracy"] * 8 in range(9)
         assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
+
+
+def test_every_curve_ends_at_the_finished_models_accuracy_on_the_same_sentences(history, tiny_run):
+    votes, labels = load_predictions(Run.open(tiny_run))
+    rows = training.curve_rows(labels)
+    assert np.bincount(labels[rows]).tolist() == [4, 4]
+    right = {name: (votes.of([name])[rows, 0].argmax(axis=1) == labels[rows]).mean() for name in history}
+    assert {name: lines[-1]["held_out_accuracy"] for name, lines in history.items()} == right
 
 
 def test_history_counts_real_tokens_exactly(history, tiny_run):
