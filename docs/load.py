@@ -33,7 +33,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the package beside this folder, installed or not
 from monju.config import PRESETS, Config  # noqa: E402
-from monju.jobs import Jobs  # noqa: E402
+from monju.training.job_manager import Jobs  # noqa: E402
 
 SUBJECTS = ("the story", "the acting", "the ending", "this film", "the music", "her performance", "every scene", "the script")
 WORDS = ("is fine, I suppose", "could be worse", "is odd but never dull", "is nearly good", "tries hard", "drags on and on",

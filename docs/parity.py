@@ -18,9 +18,10 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
-from monju import backbones, sources  # noqa: E402
+from monju.data import sources
+from monju.models import backbones  # noqa: E402
 from monju.config import PRESETS, Config  # noqa: E402
-from monju.experts import Expert  # noqa: E402
+from monju.models.classifier import Expert  # noqa: E402
 
 
 def prepared(source, sentences, held_out):

@@ -14,14 +14,14 @@ from html import escape
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
-from monju import sources  # noqa: E402
-from monju.compare import compare  # noqa: E402
+from monju.data import sources  # noqa: E402
+from monju.evaluation.comparison import compare  # noqa: E402
 from monju.config import PRESETS, Config  # noqa: E402
-from monju.distill import SIZES, TARGETS, distill  # noqa: E402
-from monju.ensemble import Monju  # noqa: E402
-from monju.run import Run  # noqa: E402
-from monju.sweep import place, spread, sweep  # noqa: E402
-from monju.terminal import show  # noqa: E402
+from monju.training.distill import SIZES, TARGETS, distill  # noqa: E402
+from monju.inference.pipeline import Monju  # noqa: E402
+from monju.runs.run import Run  # noqa: E402
+from monju.training.sweep import place, spread, sweep  # noqa: E402
+from monju.reporting.console import show  # noqa: E402
 
 HERE = Path(__file__).parent
 VARIANTS = {

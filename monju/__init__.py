@@ -13,6 +13,6 @@ __version__ = "0.1.0"
 def load(path, device="auto", controls=False, bf16=False):
     """Open the finished run at `path`, with or without its equal-cost models, to read in full precision or in bf16; see
     `monju.ensemble.Monju.load`."""
-    from monju.ensemble import Monju
+    from monju.inference.pipeline import Monju
 
     return Monju.load(path, device=device, controls=controls, bf16=bf16)

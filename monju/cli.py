@@ -15,7 +15,7 @@ from pathlib import Path
 
 from monju import config as schema
 from monju.errors import MonjuError
-from monju.quiet import quiet
+from monju.utils.quiet import quiet
 
 INTERRUPTED = 130
 DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
@@ -186,9 +186,9 @@ def add_device_and_json(command):
 
 
 def run_train(asked):
-    from monju.run import Run, command
-    from monju.terminal import show
-    from monju.training import train
+    from monju.runs.run import Run, command
+    from monju.reporting.console import show
+    from monju.training.pipeline import train
 
     settings = {name: value for name, value in vars(asked).items() if name not in ("command", "out", "resume", "json", "preset")}
     if asked.__dict__.get("resume"):
@@ -211,10 +211,10 @@ def run_train(asked):
 
 
 def run_sweep(asked):
-    from monju.figures import sweep_plot
-    from monju.run import write
-    from monju.sweep import sweep
-    from monju.terminal import print_sweep, show
+    from monju.reporting.figures import sweep_plot
+    from monju.runs.run import write
+    from monju.training.sweep import sweep
+    from monju.reporting.console import print_sweep, show
 
     own = ("command", "out", "over", "seeds", "budget", "preset", "json")
     preset, why = schema.choose_preset(vars(asked).get("preset", "auto"))
@@ -238,8 +238,9 @@ def run_sweep(asked):
 
 
 def run_data(asked):
-    from monju import backbones, sources
-    from monju.terminal import print_data
+    from monju.data import sources
+    from monju.models import backbones
+    from monju.reporting.console import print_data
 
     config = schema.Config(**{name: value for name, value in vars(asked).items() if name not in ("command", "json")})
     data = sources.load_for(config)
@@ -252,8 +253,8 @@ def run_data(asked):
 
 def evaluated(asked):
     """(the run of `evaluate` or `compare`, its labelled sentences, their notes, which are told on standard error)."""
-    from monju.ensemble import Monju
-    from monju.recall import evaluation_data
+    from monju.inference.pipeline import Monju
+    from monju.runs.run_data import evaluation_data
 
     monju = Monju.load(asked.run, asked.device, controls=True)
     labelled, notes = evaluation_data(monju.run, asked.data, text_column=asked.text_column, label_column=asked.label_column,
@@ -264,17 +265,18 @@ def evaluated(asked):
 
 
 def run_evaluate(asked):
-    from monju import evaluate, gates
+    from monju.ensemble import gates
+    from monju.evaluation import metrics
 
     monju, labelled, notes = evaluated(asked)
     cost = monju.run.read_json("metrics.json").get("cost")
-    table = evaluate.table(monju.predict(labelled.texts), labelled.labels, cost, repr(gates.make(monju.config)))
+    table = metrics.table(monju.predict(labelled.texts), labelled.labels, cost, repr(gates.make(monju.config)))
     return report(table | {"notes": notes}, asked.json)
 
 
 def run_compare(asked):
-    from monju.compare import compare
-    from monju.terminal import print_comparison
+    from monju.evaluation.comparison import compare
+    from monju.reporting.console import print_comparison
 
     monju, labelled, notes = evaluated(asked)
     found = compare(monju, labelled.labels, labelled.texts, source=asked.data) | {"notes": notes}
@@ -282,8 +284,8 @@ def run_compare(asked):
 
 
 def run_report(asked):
-    from monju import report as reports
-    from monju.run import Run, write
+    from monju.reporting import report as reports
+    from monju.runs.run import Run, write
     from monju.ui.words import Words
 
     out, inside = Path(asked.out), os.path.isdir(asked.out)
@@ -304,8 +306,8 @@ def run_report(asked):
 
 
 def run_predict(asked):
-    from monju.ensemble import Monju
-    from monju.terminal import tell
+    from monju.inference.pipeline import Monju
+    from monju.reporting.console import tell
 
     texts = [line for text in asked.texts for line in (typed() if text == "-" else [text])]
     readings = Monju.load(asked.run, asked.device, bf16=asked.bf16).read(texts)
@@ -316,33 +318,33 @@ def run_predict(asked):
 
 
 def run_distill(asked):
-    from monju.distill import distill
-    from monju.terminal import show
+    from monju.training.distill import distill
+    from monju.reporting.console import show
 
     show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing,
                  asked.device, asked.data))
 
 
 def run_bench_predict(asked):
-    from monju import bench
-    from monju.terminal import print_bench
+    from monju.benchmark import speed
+    from monju.reporting.console import print_bench
 
     if min(asked.rounds, asked.passes, asked.sentences or 1) < 1 or asked.sentences == 0:
         raise MonjuError("--rounds, --passes and --sentences must be at least 1")
-    found = bench.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, tell_progress)
+    found = speed.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, tell_progress)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
 
 
 def run_bench_train(asked):
-    from monju import bench
-    from monju.terminal import print_bench
+    from monju.benchmark import speed
+    from monju.reporting.console import print_bench
 
     settings = {name: value for name, value in vars(asked).items() if name not in ("command", "json", "steps", "seconds", "rounds")}
     limits = {name: vars(asked)[name] for name in ("steps", "seconds", "rounds") if name in vars(asked)}
     for name, value in limits.items():
         if not 0 < value < float("inf"):
             raise MonjuError(f"--{name} must be more than 0")
-    found = bench.train(schema.Config(**{**schema.PRESETS["laptop"], **settings}), tell=tell_progress, **limits)
+    found = speed.train(schema.Config(**{**schema.PRESETS["laptop"], **settings}), tell=tell_progress, **limits)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_bench(found)
 
 
@@ -364,15 +366,15 @@ def typed():
 
 
 def run_map(asked):
-    from monju import atlas
-    from monju.ensemble import Monju
-    from monju.recall import read_again
-    from monju.run import Run
+    from monju.evaluation import cluster_map
+    from monju.inference.pipeline import Monju
+    from monju.runs.run_data import read_again
+    from monju.runs.run import Run
 
     with Run.changing(asked.run) as run:
         train = read_again(run, run.manifest["data"]["fingerprint"], asked.data).train
         print(f"Drawing the map of {asked.run}.", file=sys.stderr)
-        atlas.draw(run, Monju.of(run, asked.device), train, asked.size)
+        cluster_map.draw(run, Monju.of(run, asked.device), train, asked.size)
         run.finish()
 
 
@@ -387,6 +389,6 @@ def report(metrics, as_json):
     if as_json:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
     else:
-        from monju.terminal import print_metrics
+        from monju.reporting.console import print_metrics
 
         print_metrics(metrics)

@@ -104,7 +104,7 @@ class Config:
             if given is not None and not 1 <= len(each(given)) <= comb(self.k, self.subset_size):
                 raise MonjuError(f"{flag(name)} names {len(each(given))} for {comb(self.k, self.subset_size)} experts: "
                                  "name one for all, or at most one for each")
-        known = importlib.import_module("monju.orders").TABLE
+        known = importlib.import_module("monju.training.samplers").TABLE
         if unknown := [order for order in each(self.orders) if order not in known]:
             raise MonjuError(f"--orders cannot be {unknown[0]!r}; choose from {', '.join(known)}")
         if self.rounds > 1 and len(self.all_backbones) > 1:
@@ -233,7 +233,7 @@ def choose_preset(name):
         return name, f"Preset {name}."
     import torch
 
-    from monju import hub
+    from monju.data import hub
 
     if not torch.cuda.is_available():
         return "laptop", "Preset laptop: there is no GPU here (--preset poster asks for one)."

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from monju import sources, training
+from monju.data import sources
+from monju.training import pipeline
 from monju.config import Config
-from monju.quiet import quiet
-from monju.training import train
-from monju.ui.shelf import Shelf
+from monju.utils.quiet import quiet
+from monju.training.pipeline import train
+from monju.ui.run_cache import Shelf
 
 # a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
 SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,
@@ -46,7 +47,7 @@ def own_cache(tmp_path_factory):
 def short_curves():
     """A model's held-out curve is read from 8 sentences: of a training as small as the tests' it would be the most work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "HELD_OUT_SENTENCES", 8)
+        patch.setattr(pipeline, "HELD_OUT_SENTENCES", 8)
         yield
 
 

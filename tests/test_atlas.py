@@ -9,13 +9,15 @@ import pytest
 from sklearn.metrics import silhouette_score
 
 import monju
-from monju import atlas, recall, sources
-from monju.atlas import Atlas
+from monju.data import sources
+from monju.evaluation import cluster_map
+from monju.runs import run_data
+from monju.evaluation.cluster_map import Atlas
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.run import Run
-from monju.training import train
+from monju.runs.run import Run
+from monju.training.pipeline import train
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_training_draws_the_map_of_its_sentences(drawn, tiny_run):
 
 def test_the_kept_logits_and_places_are_those_of_reading_the_sentences(drawn, tiny_run):
     ensemble = monju.load(tiny_run)
-    texts = recall.recall(ensemble.run).train.texts[:5]
+    texts = run_data.recall(ensemble.run).train.texts[:5]
     read, kept = ensemble.predict(texts), drawn.predict(ensemble)
     assert np.abs(read.distances - kept.distances[:5]).max() < 1e-3 and np.abs(read.monju - kept.monju[:5]).max() < 1e-2
     for name, projection in drawn.projections.items():
@@ -59,24 +61,24 @@ def test_the_clusters_are_told_in_figures_and_words(drawn, tiny_run):
 def test_no_sentence_is_kept_and_every_file_is_small(tiny_run):
     words = " ".join(word for cluster in json.loads((tiny_run / "map/map.json").read_text())["clusters"] for word in cluster["words"])
     kept = b"".join(file.read_bytes() for file in (tiny_run / "map").iterdir())
-    for text in recall.recall(Run.open(tiny_run)).train.texts:
+    for text in run_data.recall(Run.open(tiny_run)).train.texts:
         assert text not in words and (len(text) < 12 or text.encode() not in kept)
     assert sum(file.stat().st_size for file in (tiny_run / "map").iterdir()) < 1e6
 
 
 def test_characteristic_words_are_those_of_one_cluster():
     texts = ["cold winter film"] * 4 + ["warm summer film"] * 4
-    words = atlas.characteristic_words(texts, np.repeat([0, 1], 4), 2)
+    words = cluster_map.characteristic_words(texts, np.repeat([0, 1], 4), 2)
     assert sorted(words[0]) == ["cold", "winter"] and sorted(words[1]) == ["summer", "warm"]
-    assert atlas.characteristic_words(["a", "the"], np.array([0, 1]), 2) == [[], []]
+    assert cluster_map.characteristic_words(["a", "the"], np.array([0, 1]), 2) == [[], []]
 
 
 def test_a_large_run_is_sampled_in_proportion_and_alike_every_time(tiny_run, copy, monkeypatch):
-    monkeypatch.setattr(atlas, "MOST", 30)
+    monkeypatch.setattr(cluster_map, "MOST", 30)
     ensemble = monju.load(copy.path)
-    atlas.draw(copy, ensemble, recall.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
+    cluster_map.draw(copy, ensemble, run_data.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
     first = Atlas.load(copy)
-    atlas.draw(copy, ensemble, recall.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
+    cluster_map.draw(copy, ensemble, run_data.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
     assert len(first.rows) == 30 and (first.rows == Atlas.load(copy).rows).all()
     shares = np.bincount(first.clusters) / 30 - np.array(list(copy.manifest["clusters"].values())) / 100
     assert np.abs(shares).max() < 0.1
@@ -107,7 +109,7 @@ def test_the_command_refuses_other_sentences(copy, tmp_path, capsys):
 def test_sentences_that_cannot_be_had_are_told(copy, tmp_path):
     copy.manifest["config"] = dataclasses.replace(copy.config, data=str(tmp_path / "gone")).to_json()
     with pytest.raises(MonjuError, match="there is no source"):
-        recall.read_again(copy, copy.manifest["data"]["fingerprint"]).train
+        run_data.read_again(copy, copy.manifest["data"]["fingerprint"]).train
 
 
 def test_a_damaged_map_is_told(copy):

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from monju import backbones
+from monju.models import backbones
 from monju.errors import MonjuError
 
 REPOSITORY = Path(__file__).resolve().parents[1]

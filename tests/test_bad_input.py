@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from monju import hub
+from monju.data import hub
 from monju.cli import main
 from monju.config import Config
-from monju.run import Run
+from monju.runs.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOOD = "text,label\n" + "".join(f"sentence number {i} is {'fine' if i % 2 else 'poor'},{i % 2}\n" for i in range(40))

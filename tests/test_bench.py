@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monju import bench, backbones
-from monju.bench import Bench, made_up, turn
+from monju.benchmark import speed
+from monju.models import backbones
+from monju.benchmark.speed import Bench, made_up, turn
 from monju.cli import main
 from monju.config import Config
 
@@ -81,11 +82,11 @@ def test_flops_are_those_of_the_matrix_products():
 
 def test_a_training_step_pads_little_in_buckets(movies):
     """The work of an epoch, counted: padded over real tokens, and steps."""
-    from monju import sources
+    from monju.data import sources
 
     tokens = backbones.encode(backbones.tokenizer("all-MiniLM-L6-v2"), sources.load(str(movies)).train.texts, 128)
     run = Bench(Config(device="cpu", batch_size=8), tokens, np.zeros(len(tokens), int), ["a", "b"], None, 15, "cpu")
     epoch = [rows for rows, _ in zip(run.batches(), range(15))]
     assert sorted(row for rows in epoch for row in rows) == list(range(120))
     assert sum(len(rows) * max(len(tokens[row]) for row in rows) for rows in epoch) <= 1.15 * sum(map(len, tokens))
-    assert bench.BATCH == 32
+    assert speed.BATCH == 32

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from monju.cache import Cache, once
+from monju.utils.cache import Cache, once
 
 
 @pytest.fixture

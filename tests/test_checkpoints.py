@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from monju import backbones
-from monju.checkpoints import Checkpoints
+from monju.models import backbones
+from monju.runs.checkpoints import Checkpoints
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.experts import Expert
+from monju.models.classifier import Expert
 
 CPU = torch.device("cpu")
 TEXTS = [f"{'very ' * (i % 4)}{word} film" for i, word in enumerate(("good", "bad", "fine", "dull", "new", "old", "great", "poor", "warm", "cold"))]

@@ -17,8 +17,8 @@ import pytest
 import monju
 from monju import config as schema
 from monju.cli import main
-from monju.predictions import load_predictions
-from monju.run import Run
+from monju.runs.prediction_store import load_predictions
+from monju.runs.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOPICS = {

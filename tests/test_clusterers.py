@@ -7,10 +7,9 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from sklearn.mixture import GaussianMixture
 
-from monju import clusterers
-from monju.clusterers import (BalancedClusterer, GMMClusterer, KMeansClusterer, balanced_assignment, distances, names,
-                              ordering, refuse_empty)
-from monju.clustering import Clustering
+from monju.clustering import clusterers
+from monju.clustering.clusterers import (BalancedClusterer, GMMClusterer, KMeansClusterer, balanced_assignment, distances, names, ordering, refuse_empty)
+from monju.clustering.cluster_model import Clustering
 from monju.errors import MonjuError
 
 pytestmark = pytest.mark.filterwarnings("error")

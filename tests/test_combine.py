@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from monju import combine, fusion, gates
-from monju.combine import Known
+from monju.ensemble import fusion, gates
+from monju.evaluation import combiners
+from monju.evaluation.combiners import Known
 from monju.config import Config
-from monju.ensemble import Votes
+from monju.inference.pipeline import Votes
 from monju.errors import MonjuError
 
 POSITIVE, NEGATIVE = [0.0, 2.0], [2.0, 0.0]
@@ -32,7 +33,7 @@ def known(tuning=None, labels=None, **settings):
 
 def fused(name, asked, what):
     """The fused logits [n, labels] of a way by its name."""
-    return combine.every()[name].decide(asked, what).monju
+    return combiners.every()[name].decide(asked, what).monju
 
 
 def test_monju_is_the_runs_own_gate_and_uniform_is_the_mean():
@@ -59,10 +60,10 @@ def test_the_oracle_is_right_where_any_expert_is():
 
 def test_permuted_weights_are_the_same_weights_for_other_sentences():
     many = votes(np.random.default_rng(0).normal(size=(50, 3, 2)), np.random.default_rng(1).uniform(1, 2, (50, 3)))
-    ours, theirs = combine.gated(many, known()), combine.permuted(many, known())
+    ours, theirs = combiners.gated(many, known()), combiners.permuted(many, known())
     assert not np.allclose(ours, theirs)
     alike = votes(many.logits, np.tile([1.0, 2.0, 3.0], (50, 1)))
-    np.testing.assert_allclose(combine.gated(alike, known()), combine.permuted(alike, known()))
+    np.testing.assert_allclose(combiners.gated(alike, known()), combiners.permuted(alike, known()))
 
 
 def test_stacking_finds_the_expert_that_knows():
@@ -88,18 +89,18 @@ def test_dynamic_selection_asks_those_who_are_right_nearby():
         probabilities = softmax(fused(way, asked, known(aside())), axis=1)
         p = softmax(POSITIVE)[1]
         np.testing.assert_allclose(probabilities[:, 1], [p, 1 - p])  # AB alone, then BC and CA alone
-    assert combine.local(asked, known(aside())).tolist() == [[7, 0, 0], [0, 7, 7]]
+    assert combiners.local(asked, known(aside())).tolist() == [[7, 0, 0], [0, 7, 7]]
 
 
 def test_nobody_right_nearby_weighs_all_alike():
-    np.testing.assert_allclose(combine.shares(np.array([[0.0, 0, 0], [1, 1, 2]])), [[1 / 3] * 3, [0.25, 0.25, 0.5]])
+    np.testing.assert_allclose(combiners.shares(np.array([[0.0, 0, 0], [1, 1, 2]])), [[1 / 3] * 3, [0.25, 0.25, 0.5]])
 
 
 def test_a_gate_that_is_learned_draws_from_its_own_random_numbers():
     """Two visitors who learn at the same moment would otherwise take each other's."""
     random = np.random.default_rng(0)
     tuning, before = votes(random.normal(size=(20, 3, 2)), vectors=random.normal(size=(20, 3))), torch.get_rng_state()
-    gate = combine.fit_parent(tuning, random.integers(0, 2, 20), known(), hidden=4, steps=3)
+    gate = combiners.fit_parent(tuning, random.integers(0, 2, 20), known(), hidden=4, steps=3)
     assert torch.equal(torch.get_rng_state(), before) and np.allclose(gate(tuning.vectors).sum(axis=1), 1)
 
 
@@ -109,11 +110,11 @@ def test_the_parent_gate_starts_at_cbtms_weights_and_learns(hidden):
     vectors = random.normal(size=(40, 3))
     distances = np.linalg.norm(vectors[:, None] - CENTRES[None], axis=2)
     tuning, labels = votes(np.zeros((40, 3, 2)), distances, vectors), np.zeros(40, int)
-    start = combine.fit_parent(tuning, labels, known(temperature=0.5), hidden, steps=0)
+    start = combiners.fit_parent(tuning, labels, known(temperature=0.5), hidden, steps=0)
     np.testing.assert_allclose(start(vectors), softmax(-distances**2 / 0.5, axis=1), atol=1e-9)
 
     tuning, labels = aside()
-    before, after = (combine.fit_parent(tuning, labels, known(temperature=0.5), hidden, steps)(tuning.vectors) for steps in (0, 200))
+    before, after = (combiners.fit_parent(tuning, labels, known(temperature=0.5), hidden, steps)(tuning.vectors) for steps in (0, 200))
     share = lambda q: gates.share(q, tuning.subsets)  # noqa: E731
     assert (share(after)[:7, 0] > share(before)[:7, 0]).all() and (share(after)[7:, 0] < share(before)[7:, 0]).all()
 
@@ -121,8 +122,8 @@ def test_the_parent_gate_starts_at_cbtms_weights_and_learns(hidden):
 def test_the_running_prior_follows_what_it_has_seen():
     posterior = np.tile([0.6, 0.2, 0.2], (200, 1))
     many = votes([[POSITIVE, NEGATIVE, NEGATIVE]] * 200, posterior=posterior)
-    found = combine.running_prior(many, known(clusterer="gmm"))
-    np.testing.assert_allclose(found[0], combine.gated(votes([[POSITIVE, NEGATIVE, NEGATIVE]], posterior=posterior[:1]),
+    found = combiners.running_prior(many, known(clusterer="gmm"))
+    np.testing.assert_allclose(found[0], combiners.gated(votes([[POSITIVE, NEGATIVE, NEGATIVE]], posterior=posterior[:1]),
                                                        known(clusterer="gmm", gate="posterior"))[0])
     # the prior moves by a hundredth of each posterior: q₂ ∝ (0.6, 0.2, 0.2) · (0.99/3 + 0.01 · (0.6, 0.2, 0.2))
     second = np.array([0.6, 0.2, 0.2]) * (0.99 / 3 + 0.01 * np.array([0.6, 0.2, 0.2]))
@@ -138,13 +139,13 @@ def test_what_needs_sentences_kept_aside_says_so(way):
 
 
 def test_a_gate_is_learned_once_for_each_temperature_that_it_starts_from(monkeypatch):
-    learned, fits, fit = known(aside()), [], combine.fit_parent
-    monkeypatch.setattr(combine, "fit_parent", lambda *given: fits.append(given) or fit(*given))
-    alone = combine.parent(aside()[0], known(aside()))
-    shared = {t: combine.parent(aside()[0], replace(learned, config=Config(temperature=t))) for t in (2.0, 0.1)}
+    learned, fits, fit = known(aside()), [], combiners.fit_parent
+    monkeypatch.setattr(combiners, "fit_parent", lambda *given: fits.append(given) or fit(*given))
+    alone = combiners.parent(aside()[0], known(aside()))
+    shared = {t: combiners.parent(aside()[0], replace(learned, config=Config(temperature=t))) for t in (2.0, 0.1)}
     np.testing.assert_array_equal(shared[0.1], alone)  # the default T, whatever was asked before
     assert np.abs(shared[2.0] - alone).max() > 0.1
-    combine.parent(aside()[0], learned)
+    combiners.parent(aside()[0], learned)
     assert len(fits) == 3  # one alone, and one for each temperature
 
 
@@ -156,7 +157,7 @@ def test_weights_are_fitted_to_the_fusion_that_uses_them():
     shy, loud = (right * np.where(random.random(400) < 0.8, by, -by)[:, None] for by in (1, 5))
     tuning = votes(np.stack([shy, loud, random.normal(size=(400, 2))], axis=1)), labels
     shared, asked = known(tuning), votes([[POSITIVE, NEGATIVE, NEGATIVE]])
-    weights = {name: combine.stacked(asked, replace(shared, config=Config(fusion=name)))[0] for name in ("logits", "probabilities")}
+    weights = {name: combiners.stacked(asked, replace(shared, config=Config(fusion=name)))[0] for name in ("logits", "probabilities")}
     for name, found in weights.items():  # no other weights on the simplex do better under that fusion
         mix = fusion.TABLE[name]
 

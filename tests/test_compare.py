@@ -7,13 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from monju import combine, compare, evaluate, gates, merging, recall, sources
+from monju.data import sources
+from monju.ensemble import gates
+from monju.evaluation import combiners, comparison, metrics, merge_methods
+from monju.runs import run_data
 from monju.cli import main
-from monju.ensemble import Monju
+from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.merger import Merger
-from monju.predictions import load_predictions
-from monju.run import Run
+from monju.evaluation.merge_runner import Merger
+from monju.runs.prediction_store import load_predictions
+from monju.runs.run import Run
 from monju.ui import comparison
 from monju.ui.words import Words
 
@@ -26,12 +29,12 @@ def monju(tiny_run):
 @pytest.fixture(scope="module")
 def found(monju):
     held_out = sources.load_for(monju.config).validation
-    return compare.compare(monju, held_out.labels, held_out.texts), monju
+    return comparison.compare(monju, held_out.labels, held_out.texts), monju
 
 
 def test_every_way_is_a_row_or_left_out_with_a_reason(found):
     rows, left_out = ({row["name"] for row in found[0][part]} for part in ("rows", "left_out"))
-    assert rows | left_out == {*set(combine.every()) - {"distance"}, *merging.TABLE, "merged by α", "AB", "BC", "CA", "baseline", "equal cost",
+    assert rows | left_out == {*set(combiners.every()) - {"distance"}, *merge_methods.TABLE, "merged by α", "AB", "BC", "CA", "baseline", "equal cost",
                                *(f"{kind}seed{i}" for kind in ("", "equal-cost/") for i in range(3))}
     assert left_out == {"c-BTM", "posterior", "posterior, running prior"} and not rows & left_out
 
@@ -51,9 +54,9 @@ def test_ensembles_mix_as_the_run_does(monju):
     monju = monju.under(fusion="probabilities")
     votes, labels = load_predictions(monju.run)
     decided = votes.decide_as(monju.config)
-    table = evaluate.table(decided, labels)
-    systems = {system.name: system for system in compare.answers(monju, votes, labels, None)[0]}
-    rows = {row["name"]: row for row in compare.compare(monju, labels, votes=votes)["rows"]}
+    table = metrics.table(decided, labels)
+    systems = {system.name: system for system in comparison.answers(monju, votes, labels, None)[0]}
+    rows = {row["name"]: row for row in comparison.compare(monju, labels, votes=votes)["rows"]}
     assert not np.allclose(decided.baseline, votes.of(votes.members).mean(axis=1))  # the two fusions differ here
     for name, key, logits in (("monju", "monju", decided.monju), ("baseline", "baseline", decided.baseline),
                               ("equal cost", "equal_cost", decided.equal_cost_ensemble)):
@@ -67,7 +70,7 @@ def test_a_named_gate_has_its_own_settings_whatever_the_runs(monju):
     votes, labels = load_predictions(monju.run)
 
     def gates_of(**settings):
-        rows = compare.compare(monju.under(**settings), labels, votes=votes)["rows"]
+        rows = comparison.compare(monju.under(**settings), labels, votes=votes)["rows"]
         return {row["name"]: (row["gate"], row["nll"]) for row in rows if row["gate"]}
 
     plain, turned = gates_of(), gates_of(top_k=1, power=3.0, sharpness=4.0)
@@ -85,7 +88,7 @@ def test_parameters_count_whole_models_a_shared_backbone_once(monju, found):
     # MiniLM with a head of two labels; rank 16 on 6 layers (four products 384 × 384, two 384 × 1,536) and the pooler
     whole, head, factors = 22_713_986, 2 * 384 + 2, 16 * (6 * (4 * (384 + 384) + 2 * (384 + 1536)) + 384 + 384)
     rows = {row["name"]: row["parameters"] for row in found[0]["rows"]}
-    assert {rows[name] for name in merging.TABLE} == {whole}
+    assert {rows[name] for name in merge_methods.TABLE} == {whole}
     assert rows["AB"] == rows["seed0"] == rows["equal-cost/seed0"] == rows["best single expert"] == whole + factors
     assert rows["monju"] == rows["baseline"] == rows["equal cost"] == rows["merged by α"] == whole - head + 3 * (head + factors)
 
@@ -94,7 +97,7 @@ def test_what_was_kept_aside_is_read_from_the_given_source_where_the_runs_own_is
     moved = Run.open(tiny_run)
     moved.manifest["config"]["data"] = str(tmp_path / "gone")
     monju = SimpleNamespace(run=moved, tokenizer=SimpleNamespace(pad_token_id=0))
-    recall._read.clear()
+    run_data._read.clear()
     with pytest.raises(MonjuError, match="there is no source .*gone"):
         Merger(monju).aside
     assert Merger(monju, str(movies)).aside.texts == sources.load(movies, tuning_size=20).tuning.texts
@@ -108,14 +111,14 @@ def test_a_model_merged_with_itself_is_that_model(found):
     monju = found[1]
     texts = ["a quiet triumph", "dull"]
     merger = Merger(monju)
-    alone = merger.logits(merging.uniform_soup([merger.weights[1][1]] * 3), texts)
+    alone = merger.logits(merge_methods.uniform_soup([merger.weights[1][1]] * 3), texts)
     np.testing.assert_allclose(alone, monju.votes(texts).of(["BC"])[:, 0], atol=1e-4)
     np.testing.assert_allclose(merger.per_sentence(texts, np.array([[0, 1.0, 0]] * 2)), alone, atol=1e-4)
 
 
 def test_one_merge_leaves_the_others_alone(found):
     merger, texts = Merger(found[1]), ["a quiet triumph", "dull"]
-    soup, task = (merging.TABLE[name] for name in ("uniform soup", "task arithmetic"))
+    soup, task = (merge_methods.TABLE[name] for name in ("uniform soup", "task arithmetic"))
     first = merger.logits(soup(merger), texts)
     merger.logits(task(merger), texts)
     np.testing.assert_array_equal(merger.logits(soup(merger), texts), first)
@@ -135,7 +138,7 @@ def test_fisher_information_is_that_of_the_sentence(found):
 def test_stored_votes_give_the_same_rows_without_reading(found):
     monju, read = found[1], found[0]
     votes, labels = load_predictions(monju.run)
-    stored = compare.compare(monju, labels, votes=votes)
+    stored = comparison.compare(monju, labels, votes=votes)
     assert {row["kind"] for row in stored["rows"]} == {row["kind"] for row in read["rows"]} - {"merge"}
     again = {row["name"]: row["accuracy"] for row in read["rows"]}
     assert all(row["accuracy"] == again[row["name"]] for row in stored["rows"])
@@ -146,7 +149,7 @@ def test_stored_votes_give_the_same_rows_without_reading(found):
     (np.full(40, 5), "the labels 0 to 1"), (np.full(40, -1), "the labels 0 to 1")])
 def test_labels_that_cannot_be_are_told_in_a_sentence(monju, labels, why):
     with pytest.raises(MonjuError, match=why):
-        compare.compare(monju, labels, votes=load_predictions(monju.run)[0])
+        comparison.compare(monju, labels, votes=load_predictions(monju.run)[0])
 
 
 @pytest.mark.parametrize("most", [1, 40])
@@ -154,7 +157,7 @@ def test_one_sentence_and_one_class_are_compared_too(monju, most):
     votes, labels = load_predictions(monju.run)
     rows = np.flatnonzero(labels == 0)[:most]
     some = replace(votes, **{name: getattr(votes, name)[rows] for name in ("vectors", "distances", "logits")})
-    found = {row["name"]: row for row in compare.compare(monju, labels[rows], votes=some)["rows"]}
+    found = {row["name"]: row for row in comparison.compare(monju, labels[rows], votes=some)["rows"]}
     says = some.decide_as(monju.config).monju.argmax(axis=1)
     assert found["monju"]["accuracy"] == (says == 0).mean() and found["AB"]["interval"][0] < found["AB"]["interval"][1]
 
@@ -163,7 +166,7 @@ def test_one_sentence_and_one_class_are_compared_too(monju, most):
                                                   ("ja", "40 文で「等重み」と比べ", "「等重み」との差")])
 def test_without_a_baseline_nothing_is_told_of_one(monju, language, told, head):
     votes, labels = load_predictions(monju.run)
-    found = compare.compare(monju, labels, votes=replace(votes, members=[], equal_cost=[], logits=votes.logits[:, :3]))
+    found = comparison.compare(monju, labels, votes=replace(votes, members=[], equal_cost=[], logits=votes.logits[:, :3]))
     assert found["against"] == "uniform"
     shelf = SimpleNamespace(open=lambda name: SimpleNamespace(comparison=found))
     page = comparison.drawn(shelf, "run", Words(language))
@@ -172,7 +175,7 @@ def test_without_a_baseline_nothing_is_told_of_one(monju, language, told, head):
 
 def test_holms_correction_by_hand():
     rows = [{"name": "x", "p_value": 0.01}, {"name": "y", "p_value": 0.04}, {"name": "baseline", "p_value": 1.0}, {"name": "z", "p_value": 0.03}]
-    compare.holm(rows, "baseline")
+    comparison.holm(rows, "baseline")
     assert [row.get("p_holm") for row in rows] == [pytest.approx(0.03), pytest.approx(0.06), None, pytest.approx(0.06)]
 
 
@@ -180,7 +183,7 @@ def test_diversity_by_hand():
     # two members, four sentences labelled 0: right/right, right/wrong, wrong/right, wrong/wrong
     right, wrong = [9.0, -9.0], [-9.0, 9.0]
     logits = np.array([[right, right], [right, wrong], [wrong, right], [wrong, wrong]])
-    found = compare._diversity(logits, np.zeros(4, int))
+    found = comparison._diversity(logits, np.zeros(4, int))
     assert found["disagreement"] == 0.5 and found["double_fault"] == 0.25 and found["q"] == 0 and found["rho"] == 0
     # error of the ensemble = mean error of its members − ambiguity
     assert found["ensemble_error"] == pytest.approx(found["member_error"] - found["ambiguity"])
@@ -196,13 +199,13 @@ def test_a_gate_added_here_appears_in_the_comparison(monju, monkeypatch):
 
     monkeypatch.setitem(gates.TABLE, "nearest", Nearest)
     votes, labels = load_predictions(monju.run)
-    rows = {row["name"]: row for row in compare.compare(monju, labels, votes=votes)["rows"]}
+    rows = {row["name"]: row for row in comparison.compare(monju, labels, votes=votes)["rows"]}
     assert rows["nearest"]["kind"] == "gate" and rows["nearest"]["accuracy"] == rows["membership top-1"]["accuracy"]
 
 
 def test_the_command_prints_a_table_and_json(tiny_run, movies, tmp_path, capsys, monkeypatch):
-    for name in set(merging.TABLE) - {"uniform soup"}:  # the others are in `found`
-        monkeypatch.delitem(merging.TABLE, name)
+    for name in set(merge_methods.TABLE) - {"uniform soup"}:  # the others are in `found`
+        monkeypatch.delitem(merge_methods.TABLE, name)
     assert main(["compare", str(tiny_run), "--data", str(movies), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n"] == 40 and {"name", "kind", "accuracy", "interval", "difference", "p_value", "forward_passes",
@@ -220,4 +223,4 @@ def test_measures_are_those_of_the_table(found):
     votes = monju.votes(held_out.texts)
     row = next(row for row in found[0]["rows"] if row["name"] == "AB")
     assert {key: row[key] for key in ("accuracy", "nll", "ece")} \
-        == {key: evaluate.measure(votes.of(["AB"])[:, 0], held_out.labels)[key] for key in ("accuracy", "nll", "ece")}
+        == {key: metrics.measure(votes.of(["AB"])[:, 0], held_out.labels)[key] for key in ("accuracy", "nll", "ece")}

@@ -190,7 +190,7 @@ def test_the_posters_preset_is_the_posters_recipe():
     (False, True, "laptop", "no GPU"), (True, False, "laptop", "does not answer"), (True, True, "poster", "hub answers")])
 def test_auto_says_which_preset_and_why(monkeypatch, gpu, hub, preset, reason):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
-    monkeypatch.setattr("monju.hub.answers", lambda: hub)
+    monkeypatch.setattr("monju.data.hub.answers", lambda: hub)
     name, told = config.choose_preset("auto")
     assert name == preset
     assert reason in told and "\n" not in told

@@ -8,12 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from monju import atlas, distill, recall, sources, training
+from monju.data import sources
+from monju.evaluation import cluster_map
+from monju.runs import run_data
+from monju.training import distill, pipeline
 from monju.cli import main
-from monju.compare import compare
-from monju.ensemble import Monju
+from monju.evaluation.comparison import compare
+from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.run import Run
+from monju.runs.run import Run
 
 
 def test_the_loss_is_the_papers():
@@ -85,7 +88,7 @@ def test_the_runs_own_sentences_are_read_from_where_they_are_now(tiny_run, movie
     run = Run.open(path)
     run.manifest["config"]["data"] = str(tmp_path / "gone")
     run.finish()
-    recall._read.clear()
+    run_data._read.clear()
     asked = ["distill", str(path), "--targets", "hard-labels", "--sample", "8", "--temperature", "1",
              "--mixing", "0", "--device", "cpu"]
     assert main(asked) == 2 and "there is no source" in capsys.readouterr().err
@@ -136,7 +139,7 @@ def test_a_distill_that_waited_keeps_the_students_of_the_one_before(tiny_run, tm
 
 def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, monkeypatch, capsys):
     """While one is at a run the other is refused in one sentence, and nothing of what either wrote is lost."""
-    path, draw, refused = shutil.copytree(tiny_run, tmp_path / "run"), atlas.draw, []
+    path, draw, refused = shutil.copytree(tiny_run, tmp_path / "run"), cluster_map.draw, []
 
     def meanwhile(*given):
         try:
@@ -145,7 +148,7 @@ def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, mon
             refused.append(str(error))
         return draw(*given)
 
-    monkeypatch.setattr(atlas, "draw", meanwhile)
+    monkeypatch.setattr(cluster_map, "draw", meanwhile)
     monkeypatch.setattr(distill, "teach", lambda run, *_: iter([students_named(run, "same-hard-labels")]))
     assert main(["map", str(path), "--size", "20"]) == 0
     if not refused:
@@ -160,7 +163,7 @@ def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, mon
 
 
 def test_a_resume_that_waited_leaves_a_run_alone_that_another_has_finished(tiny_run, tmp_path, monkeypatch):
-    path, plan = shutil.copytree(tiny_run, tmp_path / "run"), training.plan
+    path, plan = shutil.copytree(tiny_run, tmp_path / "run"), pipeline.plan
     Run.open(path).update(status="interrupted")
 
     def meanwhile(*given):  # another process resumes it, and a student is added, while this one plans
@@ -169,7 +172,7 @@ def test_a_resume_that_waited_leaves_a_run_alone_that_another_has_finished(tiny_
             students_named(other, "same-in-sample")
         return plan(*given)
 
-    monkeypatch.setattr(training, "plan", meanwhile)
-    told = list(training.train(Run.open(path).config, path, resume=True))
+    monkeypatch.setattr(pipeline, "plan", meanwhile)
+    told = list(pipeline.train(Run.open(path).config, path, resume=True))
     assert told[-1].text == f"{path} is already finished."
     assert list(Run.open(path).check().manifest["students"]) == ["same-in-sample"]

@@ -5,12 +5,12 @@ import csv
 import numpy as np
 import pytest
 
-from monju import sources
-from monju.clusterers import DomainClusterer, RandomClusterer
+from monju.data import sources
+from monju.clustering.clusterers import DomainClusterer, RandomClusterer
 from monju.config import Config
-from monju.ensemble import Monju
+from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.training import train
+from monju.training.pipeline import train
 
 
 def written(path, rows, header=("text", "label", "shop")):

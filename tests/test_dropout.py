@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from monju import dropout
-from monju.dropout import Dropout
+from monju.models import dropout
+from monju.models.dropout import Dropout
 
 
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])

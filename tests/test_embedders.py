@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from monju import backbones
+from monju.models import backbones
 from monju.config import Config
-from monju.embedders import TABLE, TfidfEmbedder, one_number
+from monju.clustering.embedders import TABLE, TfidfEmbedder, one_number
 from monju.errors import MonjuError
 
 SENTENCES = ["a quiet triumph", "dull, overlong and painfully unfunny", "the acting is superb .", "no",

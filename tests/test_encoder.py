@@ -5,8 +5,8 @@ import pytest
 import torch
 from test_stack import CPU, TEXTS, ensemble, fresh  # noqa: F401  # ensemble is a fixture
 
-from monju import backbones, encoder
-from monju.stack import Stack
+from monju.models import backbones, encoder
+from monju.models.batched import Stack
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])

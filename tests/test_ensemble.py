@@ -13,16 +13,16 @@ import transformers
 from scipy.special import softmax
 
 import monju
-from monju import gates
-from monju.compare import compare
+from monju.ensemble import gates
+from monju.evaluation.comparison import compare
 from monju.config import Config
-from monju.distill import answers
-from monju.embedders import TfidfEmbedder
-from monju.ensemble import Monju, Predictions, Votes, check_text, expert_names, model_key, near_a_tie
+from monju.training.distill import answers
+from monju.clustering.embedders import TfidfEmbedder
+from monju.inference.pipeline import Monju, Predictions, Votes, check_text, expert_names, model_key, near_a_tie
 from monju.errors import MonjuError
-from monju.notes import Note
-from monju.run import Run
-from monju.together import Together
+from monju.data.notes import Note
+from monju.runs.run import Run
+from monju.inference.batcher import Together
 
 SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]

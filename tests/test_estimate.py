@@ -9,8 +9,8 @@ import pytest
 
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.estimate import estimate
-from monju.training import MAP_SECONDS
+from monju.training.estimate import estimate
+from monju.training.pipeline import MAP_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -40,5 +40,5 @@ def test_what_cannot_be_trained_is_told(movies):
 def test_it_ends_with_the_process_that_asked(movies):
     """Whose end is the end of its standard input."""
     asked = json.dumps(Config(data=str(movies), finetuning="lora", max_tokens=32, device="cpu", workers=1).to_json())
-    ran = subprocess.run([sys.executable, "-m", "monju.estimate"], cwd=REPOSITORY, input=asked + "\n", capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-m", "monju.training.estimate"], cwd=REPOSITORY, input=asked + "\n", capture_output=True, text=True)
     assert ran.returncode == 1 and "seconds" not in ran.stdout

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from monju.errors import MonjuError
-from monju.evaluate import (
-    POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, majority, mean_agreement, measure,
-    table, trained_on, turned,
-)
+from monju.evaluation.metrics import (POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, majority, mean_agreement, measure, table, trained_on, turned)
 from toy import COST, LABELS, logits, toy, verdicts
 
 pytestmark = pytest.mark.filterwarnings("error")

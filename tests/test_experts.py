@@ -12,16 +12,18 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from monju import backbones, experts, sources, training
+from monju.data import sources
+from monju.models import backbones, classifier
+from monju.training import pipeline
 from monju.config import Config
-from monju.embedders import BackboneEmbedder
-from monju.ensemble import Monju
+from monju.clustering.embedders import BackboneEmbedder
+from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.experts import Expert, linear_schedule, wants_bf16
-from monju.orders import Sentences, buckets
-from monju.predictions import load_predictions
-from monju.run import Run
-from monju.stack import Stack
+from monju.models.classifier import Expert, linear_schedule, wants_bf16
+from monju.training.samplers import Sentences, buckets
+from monju.runs.prediction_store import load_predictions
+from monju.runs.run import Run
+from monju.models.batched import Stack
 
 CPU = torch.device("cpu")
 NAMES = ["negative", "positive"]
@@ -83,7 +85,7 @@ def test_beside_an_adapter_the_whole_head_is_trained(family, head):
         "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     model = transformers.AutoModelForSequenceClassification.from_config(
         transformers.AutoConfig.for_model(family, vocab_size=50, num_labels=3, pad_token_id=0, **sizes))
-    adapted = experts.with_adapter(model, ADAPTER)
+    adapted = classifier.with_adapter(model, ADAPTER)
     whole = {name for name, weight in adapted.named_parameters() if weight.requires_grad and "lora_" not in name}
     assert {name.split(".")[2] for name in whole} == head
 
@@ -161,8 +163,8 @@ def test_a_run_is_trained_on_the_adapter_of_another(adapter, movies, tmp_path):
     for finetuning in ("lora", "full"):
         config = replace(ADAPTER, data=str(movies), backbone=str(adapter[0]), embedder="backbone", finetuning=finetuning, k=2, subset_size=1,
                          baselines=False, sample=40, max_tokens=32, workers=1, map_size=8)
-        told = list(training.train(config, tmp_path / finetuning))
-        assert isinstance(told[-1], training.Stage) and Run.open(tmp_path / finetuning).finished
+        told = list(pipeline.train(config, tmp_path / finetuning))
+        assert isinstance(told[-1], pipeline.Stage) and Run.open(tmp_path / finetuning).finished
         texts = sources.load_for(config).validation.texts
         stored, now = load_predictions(Run.open(tmp_path / finetuning))[0], Monju.load(tmp_path / finetuning, "cpu").votes(texts)
         np.testing.assert_allclose(now.logits, stored.logits, atol=1e-5)
@@ -183,13 +185,13 @@ def small(family, layers=4):
                                           ("electra", "electra.encoder.layer"), ("deberta-v2", "deberta.encoder.layer")])
 def test_what_lies_below_a_layer_is_the_embeddings_and_the_layers_before(family, path):
     model = small(family)
-    below = experts.lowest(model, 2)
+    below = classifier.lowest(model, 2)
     weights = {f"{name}.{rest}" for name, part in below.items() for rest, _ in part.named_parameters()}
     above = {name for name, _ in model.named_parameters()} - weights
     assert {f"{path}.0", f"{path}.1"} <= below.keys()
     assert all(name.startswith((f"{path}.2.", f"{path}.3.")) or "embeddings" not in name and ".layer" not in name for name in above)
     assert any(name.startswith(f"{path}.2.") for name in above) and any("embeddings" in name for name in weights)
-    adapted = experts.with_adapter(model, ADAPTER, below)
+    adapted = classifier.with_adapter(model, ADAPTER, below)
     where = {name.split(f".{path}.")[-1][:2] for name, _ in adapted.named_parameters() if "lora_" in name and "pooler" not in name}
     assert where == {"2.", "3."}
 
@@ -220,7 +222,7 @@ def test_layers_that_are_one_cannot_be_frozen():
     albert = transformers.AutoModelForSequenceClassification.from_config(transformers.AutoConfig.for_model(
         "albert", vocab_size=50, embedding_size=16, hidden_size=24, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48))
     with pytest.raises(MonjuError, match="cannot be told apart"):
-        experts.lowest(albert, 2)
+        classifier.lowest(albert, 2)
 
 
 def test_a_model_knows_its_labels_by_name():
@@ -259,7 +261,7 @@ def test_an_expert_learns_what_it_is_shown(tokenizer):
     assert expert.logits(tokens).argmax(axis=1).tolist() == labels.tolist()
 
 
-class TrainedWhole(experts.Words):
+class TrainedWhole(classifier.Words):
     """The word embeddings as any other weight: what the used rows must come to."""
 
     def __init__(self, *arguments):
@@ -270,8 +272,8 @@ class TrainedWhole(experts.Words):
 def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkeypatch):
     config = Config(precision="fp32", device="cpu", batch_size=4, learning_rate=3e-3, weight_decay=0.5)
     tokens, labels, trained = backbones.encode(tokenizer, TEXTS * 3, 128), np.array([1, 0, 0, 1] * 3), []
-    for words in (experts.Words, TrainedWhole):
-        monkeypatch.setattr(experts, "Words", words)
+    for words in (classifier.Words, TrainedWhole):
+        monkeypatch.setattr(classifier, "Words", words)
         expert = fresh(PLAIN, 0)
         seen = [expert.model.get_input_embeddings().weight.clone() for _ in expert.fit(config, tokens, labels, 0, steps=6, report_every=2)]
         assert len(seen) == 3
@@ -289,9 +291,9 @@ def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkey
 def test_only_words_that_are_used_are_optimised(tokenizer):
     """The work of a step, counted."""
     tokens = backbones.encode(tokenizer, TEXTS, 128)
-    words = experts.Words(fresh(PLAIN, 0).model, tokens, 0, CPU)
+    words = classifier.Words(fresh(PLAIN, 0).model, tokens, 0, CPU)
     assert len(words.rows) == len({token for sentence in tokens for token in sentence} | {0}) < 100
-    assert not experts.Words(fresh(ADAPTER, 0).model, tokens, 0, CPU).trained
+    assert not classifier.Words(fresh(ADAPTER, 0).model, tokens, 0, CPU).trained
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():

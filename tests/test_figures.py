@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monju import figures
-from monju.evaluate import agreement, calibration, table
-from monju.figures import alpha_distribution, calibration_curve, cluster_accuracy, model_agreement
+from monju.reporting import figures
+from monju.evaluation.metrics import agreement, calibration, table
+from monju.reporting.figures import alpha_distribution, calibration_curve, cluster_accuracy, model_agreement
 from monju.ui.words import Words
 from toy import LABELS, toy, verdicts
 

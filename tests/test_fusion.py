@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from monju.config import Config
-from monju.fusion import TABLE, mix_logits, mix_probabilities, mix_product
+from monju.ensemble.fusion import TABLE, mix_logits, mix_probabilities, mix_product
 
 pytestmark = pytest.mark.filterwarnings("error")
 

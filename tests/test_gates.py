@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from monju import gates
+from monju.ensemble import gates
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.gates import Distance, Membership, Posterior, keep_top, subsets
+from monju.ensemble.gates import Distance, Membership, Posterior, keep_top, subsets
 
 pytestmark = pytest.mark.filterwarnings("error")  # an overflow or 0/0 inside a gate is a failure
 

@@ -19,15 +19,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from test_owner import call, closed, state, visit  # noqa: F401  # closed is a fixture
 
-from monju import runs, sources, tables
+from monju.data import sources, readers
+from monju.runs import registry
 from monju.config import Config
-from monju.ensemble import Monju, check_text
+from monju.inference.pipeline import Monju, check_text
 from monju.errors import MonjuError
-from monju.jobs import Jobs
-from monju.run import Run
+from monju.training.job_manager import Jobs
+from monju.runs.run import Run
 from monju.ui import batch, sheet
 from monju.ui.page import LONGEST
-from monju.ui.shelf import Shelf
+from monju.ui.run_cache import Shelf
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 TRAVERSALS = [part + name for part in ("../", "../../", "..\\", "/", "//", "/tmp/", "~/", "./../", "%2e%2e/", "....//", "C:\\", "\0/", ".\u2215../",
@@ -59,7 +60,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats
 def test_a_name_is_a_plain_folder_or_refused(tmp_path_factory, name):
     folder = tmp_path_factory.getbasetemp() / "names"
     folder.mkdir(exist_ok=True)
-    for work in (lambda: runs.place(folder, name), lambda: Shelf(folder / "first", folder).path(name)):
+    for work in (lambda: registry.place(folder, name), lambda: Shelf(folder / "first", folder).path(name)):
         try:
             found = work()
         except MonjuError:
@@ -81,7 +82,7 @@ def test_settings_are_taken_or_refused(values):
 
 
 @FUZZ
-@given(st.binary(max_size=400) | st.text(max_size=400).map(lambda text: text.encode("utf-8", "surrogatepass")), st.sampled_from([*tables.READERS]))
+@given(st.binary(max_size=400) | st.text(max_size=400).map(lambda text: text.encode("utf-8", "surrogatepass")), st.sampled_from([*readers.READERS]))
 def test_any_bytes_are_a_table_or_refused(tmp_path_factory, content, kind):
     file = tmp_path_factory.getbasetemp() / f"fuzz{kind}"
     file.write_bytes(content)
@@ -119,7 +120,7 @@ def zipped():
     return out.getvalue()
 
 
-@pytest.mark.parametrize("kind", [*tables.READERS])
+@pytest.mark.parametrize("kind", [*readers.READERS])
 @pytest.mark.parametrize("content", [zipped(), pickle.dumps(Spy()), b"\x89PNG\r\n\x1a\n" + bytes(100), b"PAR1" + bytes(40) + b"PAR1",
                                      "text,label\nschön,1\n".encode("utf-16"), "text,label\nschön,1\nschlecht,0\n".encode("latin-1"),
                                      b"text,label\n\0\0\0,1\n", b"\xff\xfe\xfd"], ids=range(8))
@@ -161,7 +162,7 @@ def test_a_small_parquet_that_unpacks_to_much_is_refused(tmp_path, bomb, monkeyp
     else:
         with pyarrow.parquet.ParquetWriter(file, pyarrow.schema([("text", pyarrow.binary())]), compression="zstd", use_dictionary=False) as out:
             out.write_table(pyarrow.table({"text": pyarrow.array([bytes(1 << 27)], pyarrow.binary())}))
-        monkeypatch.setattr(tables, "MOST_BYTES", 1 << 26)  # of the 4 GB there are: writing them takes half a minute
+        monkeypatch.setattr(readers, "MOST_BYTES", 1 << 26)  # of the 4 GB there are: writing them takes half a minute
     assert file.stat().st_size < 3_000_000
     with pytest.raises(MonjuError, match="unpacks to more than"):
         sources.load(str(file))
@@ -194,11 +195,11 @@ def test_no_cell_of_a_csv_is_a_formula(cell):
     """Neither where a sentence stands nor in a heading made of a label's name."""
     [heads, row] = list(csv.reader(io.StringIO(sheet.to_csv([{"text": cell, cell: 0.5}]), newline="")))
     assert row == ["'" + cell, "0.5"] and heads == ["text", "'" + cell]
-    assert tables.no_formula(-0.1) == -0.1 and tables.no_formula("a film") == "a film"
+    assert readers.no_formula(-0.1) == -0.1 and readers.no_formula("a film") == "a film"
     for number in ("-1", "+3.5", "-0.5e3", "-1,5", "+.5", "-12 %", "−1", " -1"):
-        assert tables.no_formula(number) == number
+        assert readers.no_formula(number) == number
     for formula in ("-1+2", "--1", "-", "-1e", "+A1", "-1 2"):
-        assert tables.no_formula(formula) == "'" + formula
+        assert readers.no_formula(formula) == "'" + formula
 
 
 # ---- nothing outside --------------------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ def test_no_name_and_no_link_reaches_outside(tiny_run, tmp_path):
     assert len(TRAVERSALS) == 100
     assert state(outside) == before and {path.name for path in folder.iterdir()} <= {"mine", "linked-run", ".jobs"}
     assert {path.name for path in tmp_path.iterdir()} == {"outside", "runs"} and Run.open(tiny_run).check()
-    with zipfile.ZipFile(packed := runs.pack(folder / "mine")) as archive:
+    with zipfile.ZipFile(packed := registry.pack(folder / "mine")) as archive:
         assert not [name for name in archive.namelist() if "link" in name or ".." in name or name.startswith("/")]
     shutil.rmtree(packed.parent)
 
@@ -255,7 +256,7 @@ def test_a_run_damaged_anywhere_is_refused_in_a_sentence(tiny_run, tmp_path, tim
         same = file.exists() and file.read_bytes() == whole
         assert refused(Monju.load, copy) is not same, (file.name, way)
         assert refused(shelf.open, "tiny") is not same
-        for page in (shelf.names, lambda: runs.listed(copy.parent)):
+        for page in (shelf.names, lambda: registry.listed(copy.parent)):
             page()
         file.write_bytes(whole)
     assert not refused(Run.open(copy).check)

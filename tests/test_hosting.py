@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from test_hub_runs import hub  # noqa: F401  # a fixture
 
-from monju import runs
+from monju.runs import registry
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -36,7 +36,7 @@ def test_the_image_runs_as_an_ordinary_user_on_a_volume():
 
 def test_a_page_from_the_environment(hub, tiny_run, tmp_path):  # noqa: F811
     """Root path, runs' folder, hub, owner and queue; the Dockerfile's health check asks it."""
-    hub.files = {f"fetched/{file.relative_to(tiny_run).as_posix()}": file.read_bytes() for file in runs.files(tiny_run)}
+    hub.files = {f"fetched/{file.relative_to(tiny_run).as_posix()}": file.read_bytes() for file in registry.files(tiny_run)}
     hub.files |= {"broken/run.json": b"{}"}
     with load.page(tmp_path, tiny_run, GRADIO_ROOT_PATH="/monju", MONJU_HUB="kana/runs", HF_ENDPOINT=hub.url, HF_HUB_DISABLE_XET="1",
                    HF_HOME=str(tmp_path / "home"), MONJU_OWNER_SECRET="s3", MONJU_QUEUE="7") as (url, _):
@@ -59,7 +59,7 @@ def test_a_training_sends_its_run_at_the_end(hub, tiny_run, tmp_path):  # noqa: 
     (tmp_path / "runs" / ".jobs").mkdir()
     environment = {**os.environ, "MONJU_HUB": "kana/runs", "HF_TOKEN": "hf_x", "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1",
                    "HF_HOME": str(tmp_path / "home")}
-    with subprocess.Popen([sys.executable, "-m", "monju.jobs", str(tmp_path / "runs"), "tiny"], cwd=ROOT, env=environment, text=True,
+    with subprocess.Popen([sys.executable, "-m", "monju.training.job_manager", str(tmp_path / "runs"), "tiny"], cwd=ROOT, env=environment, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as trainer:
         told = trainer.stdout.read()  # its standard input stays open: it ends with whoever holds that
     assert trainer.returncode == 0 and "Sent to" in told and "hf_x" not in told

@@ -4,8 +4,8 @@ import pytest
 import torch
 import transformers
 
-from monju import learning
-from monju.experts import with_adapter
+from monju.models import train_forward
+from monju.models.classifier import with_adapter
 from monju.config import Config
 
 SIZES = dict(vocab_size=50, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40,
@@ -49,7 +49,7 @@ def test_logits_and_gradients_are_the_whole_models(family, adapter, padded):
     ids = SENTENCES if padded else SENTENCES[:, :4]
     mask = (ids != 1).long()
     whole = model(input_ids=ids, attention_mask=mask).logits
-    ours = learning.forward(model)({"input_ids": ids}, mask if padded else None)
+    ours = train_forward.forward(model)({"input_ids": ids}, mask if padded else None)
     torch.testing.assert_close(ours, whole, atol=1e-6, rtol=1e-5)
     expected, found = gradients(model, whole), gradients(model, ours)
     assert {name for name, gradient in expected.items() if gradient.abs().max() > 0} <= found.keys() <= expected.keys()
@@ -60,10 +60,10 @@ def test_logits_and_gradients_are_the_whole_models(family, adapter, padded):
 @pytest.mark.long
 def test_compiled_it_is_the_same():
     model = made("bert")
-    compiled, mask = learning.forward(model, compiled=True), (SENTENCES != 1).long()
+    compiled, mask = train_forward.forward(model, compiled=True), (SENTENCES != 1).long()
     for length in (6, 5):  # another shape is no other program
         given = {"input_ids": SENTENCES[:, :length]}, mask[:, :length]
-        one, other = (gradients(model, ask(*given)) for ask in (learning.forward(model), compiled))
+        one, other = (gradients(model, ask(*given)) for ask in (train_forward.forward(model), compiled))
         assert one.keys() == other.keys()
         for name in one:
             torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=1e-4, msg=name)
@@ -75,7 +75,7 @@ def test_the_last_layer_is_worked_out_for_the_first_token_alone():
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
             module.register_forward_hook(lambda module, given, _, name=name: rows.__setitem__(name, given[0].shape[:-1].numel()))
-    learning.forward(model)({"input_ids": SENTENCES}, None)
+    train_forward.forward(model)({"input_ids": SENTENCES}, None)
     last = "bert.encoder.layer.2."
     assert {name: count for name, count in rows.items() if name.startswith(last)} == {
         last + "attention.self.query": 3, last + "attention.self.key": 18, last + "attention.self.value": 18,
@@ -93,7 +93,7 @@ def test_attention_in_one_kernel_is_the_same(padded, wanted):
     query, key, value = torch.randn(3, 4, wanted, 6), torch.randn(3, 4, 6, 6), torch.randn(3, 4, 6, 6)
     for fused in (True, False):
         given = [each.clone().requires_grad_() for each in (query, key, value)]
-        mixed = learning.attend(attention, *given, seen, fused)
+        mixed = train_forward.attend(attention, *given, seen, fused)
         mixed.square().sum().backward()
         found.append([mixed, *(each.grad for each in given)])
     for one, other in zip(*found):
@@ -101,12 +101,12 @@ def test_attention_in_one_kernel_is_the_same(padded, wanted):
 
 
 def test_a_decoder_is_no_encoder_of_that_kind():
-    assert learning.is_known(made("bert")) and not learning.is_known(made("bert", is_decoder=True))
+    assert train_forward.is_known(made("bert")) and not train_forward.is_known(made("bert", is_decoder=True))
 
 
 def test_attention_is_dropped_while_training_alone():
     model = made("bert", attention_probs_dropout_prob=0.5)
-    ask = learning.forward(model)
+    ask = train_forward.forward(model)
     assert not torch.equal(ask({"input_ids": SENTENCES}, None), ask({"input_ids": SENTENCES}, None))
     model.eval()
     torch.testing.assert_close(ask({"input_ids": SENTENCES}, None), ask({"input_ids": SENTENCES}, None))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from monju import backbones
+from monju.models import backbones
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import load  # noqa: E402

@@ -5,9 +5,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from monju import backbones, orders, sources
+from monju.data import sources
+from monju.models import backbones
+from monju.training import samplers
 from monju.config import Config
-from monju.experts import Expert
+from monju.models.classifier import Expert
 from monju.errors import MonjuError
 
 LENGTHS = np.array([9, 3, 7, 5, 4, 8, 6, 2])
@@ -16,22 +18,22 @@ LOSSES = np.array([0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6])
 
 
 def passes(name, count=2):
-    found = orders.TABLE[name](orders.Sentences(LENGTHS, CLUSTERS, lambda: LOSSES), 2, np.random.default_rng(0))
+    found = samplers.TABLE[name](samplers.Sentences(LENGTHS, CLUSTERS, lambda: LOSSES), 2, np.random.default_rng(0))
     return [[batch.tolist() for batch in islice(found, 4)] for _ in range(count)]
 
 
-@pytest.mark.parametrize("name", orders.TABLE)
+@pytest.mark.parametrize("name", samplers.TABLE)
 def test_every_pass_holds_every_sentence_once(name):
     for found in passes(name, 3):
         assert sorted(sum(found, [])) == list(range(8))
 
 
 @pytest.mark.parametrize("clusters", [[11, 7, 5], [1, 2, 20], [3, 3, 3, 14], [23]])
-@pytest.mark.parametrize("name", orders.TABLE)
+@pytest.mark.parametrize("name", samplers.TABLE)
 def test_epochs_times_the_batches_of_a_pass_hold_every_sentence_as_often(name, clusters):
     """23 sentences in fours are six batches a pass, whatever the clusters' sizes."""
-    seen = orders.Sentences(np.arange(23) % 7 + 2, np.repeat(np.arange(len(clusters)), clusters), lambda: np.arange(23) / 23)
-    found = orders.TABLE[name](seen, 4, np.random.default_rng(0))
+    seen = samplers.Sentences(np.arange(23) % 7 + 2, np.repeat(np.arange(len(clusters)), clusters), lambda: np.arange(23) / 23)
+    found = samplers.TABLE[name](seen, 4, np.random.default_rng(0))
     for _ in range(3):
         one_pass = [batch.tolist() for batch in islice(found, 6)]
         assert sorted(sum(one_pass, [])) == list(range(23)) and max(map(len, one_pass)) == 4

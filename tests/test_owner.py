@@ -14,11 +14,11 @@ import httpx
 import pytest
 from conftest import serving
 
-from monju.jobs import Jobs
+from monju.training.job_manager import Jobs
 from monju.ui import build, gr
 from monju.ui.owner import Owner, foreign, is_public, wrote
 from monju.ui.rate import Rate, visitor
-from monju.ui.shelf import Shelf
+from monju.ui.run_cache import Shelf
 
 SPACE = {"SYSTEM": "spaces", "SPACE_ID": "kana/monju", "SPACE_AUTHOR_NAME": "kana"}
 SIGN_IN = {**SPACE, "OAUTH_CLIENT_ID": "x"}

@@ -7,19 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monju import evaluate, gates, sources
+from monju.data import sources
+from monju.ensemble import gates
+from monju.evaluation import metrics
 from monju.config import Config
-from monju.ensemble import Votes
+from monju.inference.pipeline import Votes
 from monju.errors import MonjuError
-from monju.predictions import load_predictions, save_predictions
-from monju.run import Run
+from monju.runs.prediction_store import load_predictions, save_predictions
+from monju.runs.run import Run
 
 
 def test_the_table_can_be_drawn_again_from_the_stored_votes(tiny_run):
     run = Run.open(tiny_run)
     votes, labels = load_predictions(run)
     stored = json.loads((tiny_run / "metrics.json").read_text())
-    again = evaluate.table(votes.decide_as(run.config), labels, stored["cost"], repr(gates.make(run.config)))
+    again = metrics.table(votes.decide_as(run.config), labels, stored["cost"], repr(gates.make(run.config)))
     assert json.loads(json.dumps(again)) == stored
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from monju import projections
-from monju.clusterers import distances
+from monju.clustering import projections
+from monju.clustering.clusterers import distances
 from monju.errors import MonjuError
 
 RANDOM = np.random.default_rng(0)

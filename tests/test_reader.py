@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 import monju
-from monju import reader as reader_module
+from monju.inference import worker as reader_module
 from monju.errors import MonjuError
-from monju.reader import Reader
+from monju.inference.worker import Reader
 
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "雪 is snow", "not for me"] * 3
 

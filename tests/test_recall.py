@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from monju import recall as memory
-from monju import sources
+from monju.runs import run_data as memory
+from monju.data import sources
 from monju.errors import MonjuError
-from monju.recall import recall
-from monju.run import Run
+from monju.runs.run_data import recall
+from monju.runs.run import Run
 
 
 @pytest.fixture(autouse=True)

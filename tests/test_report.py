@@ -10,13 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from monju import report
+from monju.reporting import report
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.evaluate import table
-from monju.report import Results
-from monju.run import Run
+from monju.evaluation.metrics import table
+from monju.reporting.report import Results
+from monju.runs.run import Run
 from monju.ui.words import Words
 from toy import COST, LABELS, logits, toy
 

@@ -9,15 +9,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from monju import figures, rounds, training
+from monju.reporting import figures
+from monju.training import btm, pipeline
 from monju.cli import main
 from monju.config import Config
-from monju.ensemble import Monju
+from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.experts import Expert
-from monju.run import Run
-from monju.terminal import rounds_table
-from monju.training import plan, train
+from monju.models.classifier import Expert
+from monju.runs.run import Run
+from monju.reporting.console import rounds_table
+from monju.training.pipeline import plan, train
 from monju.ui.words import Words
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "equal_cost": True, "sample": 40, "finetuning": "full", "epochs": 2,
@@ -32,22 +33,22 @@ def two_rounds(movies, tmp_path_factory):
     """(finished run of two rounds, what stood in its folder just before it was sealed)."""
     out, before = tmp_path_factory.mktemp("rounds") / "run", tmp_path_factory.mktemp("before") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        clear = rounds.clear
+        clear = btm.clear
 
         def copied(run):
             shutil.copytree(run.path, before)
             clear(run)
 
-        patch.setattr(rounds, "clear", copied)
+        patch.setattr(btm, "clear", copied)
         for _ in train(Config(data=str(movies), **SETTINGS), out):
             pass
     return out, before
 
 
 def test_steps_are_spread_and_none_is_lost():
-    assert rounds.parted(16, 1) == [16] and rounds.parted(16, 3) == [5, 5, 6] and rounds.parted(2, 2) == [1, 1]
+    assert btm.parted(16, 1) == [16] and btm.parted(16, 3) == [5, 5, 6] and btm.parted(2, 2) == [1, 1]
     with pytest.raises(MonjuError, match="--rounds 3 leaves an expert with 2 steps none"):
-        rounds.parted(2, 3)
+        btm.parted(2, 3)
 
 
 def test_the_plan_has_the_rounds_of_every_expert_and_controls_of_their_sum():
@@ -67,7 +68,7 @@ def test_a_start_is_the_weighted_average_of_the_experts(two_rounds):
     folders = [before / "rounds" / "1" / name for name in "AB"]
     a, b = (Expert.load(folder, 2, 0, torch.device("cpu")).model.state_dict() for folder in folders)
     merged = Expert.load(folders[0], 2, 0, torch.device("cpu"))
-    rounds.branch(merged, folders, [0.25, 0.75])
+    btm.branch(merged, folders, [0.25, 0.75])
     for name, weight in merged.model.state_dict().items():
         torch.testing.assert_close(weight, 0.25 * a[name] + 0.75 * b[name])
     assert not torch.equal(a["classifier.weight"], b["classifier.weight"])
@@ -123,8 +124,8 @@ def test_a_run_that_was_stopped_in_its_second_round_repeats_one_model(two_rounds
     shutil.copytree(before, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "stopped" / "experts" / "B")
     (tmp_path / "stopped" / "metrics.json").unlink()
-    trained, fit = [], training.Workshop.fit
-    monkeypatch.setattr(training.Workshop, "fit", lambda shop, job, device: trained.append(job.key) or fit(shop, job, device))
+    trained, fit = [], pipeline.Workshop.fit
+    monkeypatch.setattr(pipeline.Workshop, "fit", lambda shop, job, device: trained.append(job.key) or fit(shop, job, device))
     again, _ = resumed(tmp_path / "stopped", tmp_path)
     assert trained == ["B"]
     same(again, out)
@@ -134,7 +135,7 @@ def test_a_run_that_was_stopped_while_it_was_sealed_trains_nothing_again(two_rou
     out, before = two_rounds
     shutil.copytree(before, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "stopped" / "rounds" / "1" / "A")  # killed amid the removal
-    monkeypatch.setattr(training.Workshop, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(pipeline.Workshop, "fit", lambda *_: pytest.fail("trained again"))
     again, _ = resumed(tmp_path / "stopped", tmp_path)
     same(again, out)
 

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from transformers import DistilBertConfig, DistilBertModel
 
-from monju import backbones, sources
-from monju.compare import compare
+from monju.data import sources
+from monju.models import backbones
+from monju.evaluation.comparison import compare
 from monju.config import Config
-from monju.ensemble import Monju
+from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.experts import Expert
-from monju.training import train
+from monju.models.classifier import Expert
+from monju.training.pipeline import train
 
 
 @pytest.fixture(scope="module")

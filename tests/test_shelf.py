@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from monju import sources, ui
-from monju import recall as memory
-from monju.ensemble import Monju
-from monju.recall import recall
-from monju.run import Run
+from monju import ui
+from monju.data import sources
+from monju.runs import run_data as memory
+from monju.inference.pipeline import Monju
+from monju.runs.run_data import recall
+from monju.runs.run import Run
 from monju.ui import clusters, playground
-from monju.ui import shelf as shelf_module
-from monju.ui.shelf import KEPT, Shelf
+from monju.ui import run_cache as shelf_module
+from monju.ui.run_cache import KEPT, Shelf
 from monju.ui.words import Words
 
 OWN = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")

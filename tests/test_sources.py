@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from monju.errors import MonjuError
-from monju.sources import load, load_labelled, split, stratified
+from monju.data.sources import load, load_labelled, split, stratified
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -378,7 +378,7 @@ def test_a_cached_hub_dataset_needs_no_network(tmp_path, environment):
 def test_a_hub_that_is_down_for_two_at_once_is_asked_again(monkeypatch):
     import datasets
 
-    from monju import hub
+    from monju.data import hub
 
     def down(name):
         time.sleep(0.2)

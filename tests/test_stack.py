@@ -9,11 +9,11 @@ import torch
 import transformers
 
 import monju
-from monju import backbones, stack
+from monju.models import backbones, batched
 from monju.config import Config
-from monju.encoder import Encoder, is_known
-from monju.experts import Expert, factors
-from monju.stack import Stack
+from monju.models.encoder import Encoder, is_known
+from monju.models.classifier import Expert, factors
+from monju.models.batched import Stack
 
 TEXTS = ["a quiet triumph", "dull , loud and far too long for what little it has to say", "see it twice !"]
 CPU = torch.device("cpu")
@@ -164,9 +164,9 @@ def test_a_sentence_takes_one_forward_pass_a_core_and_its_embedding_none(ensembl
     assert len(passes) == 2 and found.vectors.shape == (1, 384)
 
 
-@pytest.mark.parametrize("name, batch, padding", [("stacks", stack.BATCH, 1.15), ("rough", stack.BATCH_IN_BF16, 1.3)])
+@pytest.mark.parametrize("name, batch, padding", [("stacks", batched.BATCH, 1.15), ("rough", batched.BATCH_IN_BF16, 1.3)])
 def test_batches_hold_little_padding(ensemble, movies, monkeypatch, name, batch, padding):
-    from monju import sources
+    from monju.data import sources
 
     tokens = backbones.encode(ensemble.tokenizer, sources.load(str(movies)).train.texts, 48)
     padded, pad = [], backbones.pad
@@ -191,7 +191,7 @@ def test_what_waits_to_be_read_is_dropped_when_its_reader_gives_up():
     do = ThreadPoolExecutor(2).submit
     tasks = [do(work, number) for number in range(20)]
     with pytest.raises(KeyboardInterrupt):
-        stack.finish(tasks)
+        batched.finish(tasks)
     go.set()
     wait(tasks)
     assert set(begun) <= {0, 1, 2} and sum(task.cancelled() for task in tasks) >= 17

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from monju.checkpoints import Checkpoints
+from monju.runs.checkpoints import Checkpoints
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.jobs import Jobs
-from monju.run import Run
+from monju.training.job_manager import Jobs
+from monju.runs.run import Run
 from test_jobs import config, jobs, processes, stepping, until  # noqa: F401  # jobs is a fixture
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "finetuning": "lora", "epochs": 4, "batch_size": 4, "learning_rate": 1e-3,
@@ -35,7 +35,7 @@ def live(settings, out, resume):
     """One life of a training, in a process of its own."""
     import torch
 
-    from monju.training import train
+    from monju.training.pipeline import train
 
     torch.set_num_threads(1)
     os.setpgrp()
@@ -44,7 +44,7 @@ def live(settings, out, resume):
 
 
 FORKED = multiprocessing.get_context("forkserver")  # a life begins with the libraries imported already
-FORKED.set_forkserver_preload(["monju.training", "peft", "umap", "sentence_transformers"])
+FORKED.set_forkserver_preload(["monju.training.pipeline", "peft", "umap", "sentence_transformers"])
 
 
 def born(settings, out, resume=False):

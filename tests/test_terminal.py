@@ -5,13 +5,13 @@ import time
 import numpy as np
 import pytest
 
-from monju.ensemble import Reading, Verdict
-from monju.evaluate import table
-from monju.experts import Step
-from monju.gates import Membership
-from monju.notes import Note
-from monju.terminal import print_comparison, print_sweep, show, tables, tell
-from monju.training import Phase, Progress
+from monju.inference.pipeline import Reading, Verdict
+from monju.evaluation.metrics import table
+from monju.models.classifier import Step
+from monju.ensemble.gates import Membership
+from monju.data.notes import Note
+from monju.reporting.console import print_comparison, print_sweep, show, tables, tell
+from monju.training.pipeline import Phase, Progress
 from toy import COST, LABELS, logits, toy, verdicts
 
 

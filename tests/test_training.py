@@ -18,17 +18,21 @@ import torch
 from conftest import SHORT
 from safetensors.torch import load_file
 
-from monju import backbones, distill, gates, merger, sources, training, workers
+from monju.data import sources
+from monju.ensemble import gates
+from monju.evaluation import merge_runner
+from monju.models import backbones
+from monju.training import distill, pipeline, local_engine
 from monju.cli import main
-from monju.clustering import Clustering
+from monju.clustering.cluster_model import Clustering
 from monju.config import PRESETS, Config
-from monju.ensemble import Monju, expert_names
+from monju.inference.pipeline import Monju, expert_names
 from monju.errors import MonjuError
-from monju.experts import Expert
-from monju.predictions import load_predictions
-from monju.recall import recall
-from monju.run import Run, digest
-from monju.training import MAP_SECONDS, Phase, Progress, Stage, Work, plan, refuse_one_sided, train
+from monju.models.classifier import Expert
+from monju.runs.prediction_store import load_predictions
+from monju.runs.run_data import recall
+from monju.runs.run import Run, digest
+from monju.training.pipeline import MAP_SECONDS, Phase, Progress, Stage, Work, plan, refuse_one_sided, train
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared
@@ -153,7 +157,7 @@ def full_models_load_anywhere(folder, texts):
     """With plain transformers, a full model gives the logits that Monju gives (here, where one has been trained)."""
     import transformers
 
-    from monju.ensemble import Monju
+    from monju.inference.pipeline import Monju
 
     ours = Monju.load(folder, device="cpu").predict(texts)
     for name in ("A", "B"):
@@ -173,9 +177,9 @@ def sorted_run(tmp_path_factory):
     config = Config(**{**PRESETS["laptop"], "sample": 200, "tuning_size": 80, "k": 2, "subset_size": 1, "baselines": False, "epochs": 1,
                        "batch_size": 8, "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "HELD_OUT_SENTENCES", 100)
+        patch.setattr(pipeline, "HELD_OUT_SENTENCES", 100)
         finish(config, out)
-        yield out, training.curve_rows(load_predictions(Run.open(out))[1])
+        yield out, pipeline.curve_rows(load_predictions(Run.open(out))[1])
 
 
 def test_the_curve_is_read_from_all_classes_of_a_sorted_source(sorted_run):
@@ -192,9 +196,9 @@ def test_the_curve_is_read_from_all_classes_of_a_sorted_source(sorted_run):
 
 def test_merges_and_students_choose_on_all_classes_of_a_sorted_source(sorted_run, monkeypatch):
     monju = Monju.load(sorted_run[0], "cpu")
-    monkeypatch.setattr(merger, "SCORED", 30)
-    monkeypatch.setattr(merger, "INFORMANTS", 10)
-    merges, data = merger.Merger(monju), recall(monju.run)
+    monkeypatch.setattr(merge_runner, "SCORED", 30)
+    monkeypatch.setattr(merge_runner, "INFORMANTS", 10)
+    merges, data = merge_runner.Merger(monju), recall(monju.run)
     texts, labels = merges.scored
     truth = dict(zip(data.tuning.texts, data.tuning.labels))
     assert len(data.tuning.texts) == 80 and (np.diff(data.tuning.labels) != 0).sum() == 1
@@ -241,7 +245,7 @@ def test_history_has_every_step_of_every_model(history):
 
 def test_every_curve_ends_at_the_finished_models_accuracy_on_the_same_sentences(history, tiny_run):
     votes, labels = load_predictions(Run.open(tiny_run))
-    rows = training.curve_rows(labels)
+    rows = pipeline.curve_rows(labels)
     assert np.bincount(labels[rows]).tolist() == [4, 4]
     right = {name: (votes.of([name])[rows, 0].argmax(axis=1) == labels[rows]).mean() for name in history}
     assert {name: lines[-1]["held_out_accuracy"] for name, lines in history.items()} == right
@@ -343,13 +347,13 @@ def test_what_is_left_follows_from_the_work_and_the_speed():
 def test_time_left_counts_neither_a_pause_nor_the_start_of_processes(interrupted, tmp_path, monkeypatch):
     """The first report of a resumed run, whatever passed before it."""
     out = shutil.copytree(interrupted[0], tmp_path / "run")
-    real = workers.run_all
+    real = local_engine.run_all
 
     def slow(*given):
         time.sleep(3)  # as processes that import their libraries
         yield from real(*given)
 
-    monkeypatch.setattr(workers, "run_all", slow)
+    monkeypatch.setattr(local_engine, "run_all", slow)
     events = train(None, out, resume=True)
     first = next(event for event in events if isinstance(event, Progress))
     events.close()
@@ -468,7 +472,7 @@ def test_a_finished_run_is_not_trained_again(undisturbed, tmp_path, capsys):
 
 
 def test_two_models_at_a_time_are_the_same_models(undisturbed, movies, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "places", lambda device, jobs, most: [device] * most)
+    monkeypatch.setattr(local_engine, "places", lambda device, jobs, most: [device] * most)
     finish(Config(data=str(movies), **{**SHORT, "workers": 2}), tmp_path / "run")
     same_run(tmp_path / "run", undisturbed)
 
@@ -540,7 +544,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
         kept.extend(complete)
         raise MonjuError("seen enough")
 
-    monkeypatch.setattr(training, "fit_all", look)
+    monkeypatch.setattr(pipeline, "fit_all", look)
     with pytest.raises(MonjuError, match="seen enough"):
         finish(None, out, resume=True)
     assert kept == ["A"] and {line["model"] for line in run.history()} == {"A"}

@@ -8,12 +8,12 @@ import shlex
 import pytest
 
 from monju import config as schema
-from monju import sources
+from monju.data import sources
 from monju.cli import parser
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.jobs import Jobs
-from monju.notes import Note, refusal
+from monju.training.job_manager import Jobs
+from monju.data.notes import Note, refusal
 from monju.ui import gr, progress, training
 from monju.ui.columns import guessed
 from monju.ui.texts.training import SETTINGS

@@ -18,14 +18,15 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from monju import backbones, fusion, gates
+from monju.ensemble import fusion, gates
+from monju.models import backbones
 from monju.config import Config
-from monju.ensemble import Monju, Reading
+from monju.inference.pipeline import Monju, Reading
 from monju.errors import MonjuError
-from monju.notes import Note
-from monju.run import Run
+from monju.data.notes import Note
+from monju.runs.run import Run
 from monju.ui import OPTIONS, ROOT, batch, build, cards, gr, history, launch, playground, sheet, words
-from monju.ui.shelf import Opened, Shelf
+from monju.ui.run_cache import Opened, Shelf
 from monju.ui.ternary import triangle
 from monju.ui.words import LANGUAGES, TEXTS, Words
 

@@ -8,17 +8,17 @@ from string import Formatter
 
 import pytest
 
-from monju import notes, sources
+from monju.data import notes, sources
 from monju.config import Config
-from monju.ensemble import Monju
+from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.merger import Merger
-from monju.notes import Note
-from monju.run import Run
+from monju.evaluation.merge_runner import Merger
+from monju.data.notes import Note
+from monju.runs.run import Run
 from monju.ui import ROOT, batch, build, singles
 from monju.ui.clusters import PLOTLY
 from monju.ui.owner import Owner
-from monju.ui.shelf import Shelf
+from monju.ui.run_cache import Shelf
 from monju.ui.words import LANGUAGES, TEXTS, Said, Words, bare
 
 HOUSE = Path(__file__).parents[1] / "monju"

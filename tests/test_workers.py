@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from monju import workers
+from monju.training import local_engine
 
 CPU = torch.device("cpu")
 
@@ -34,14 +34,14 @@ def cores():
     (4, 6, 6), (4, 7, 4), (4, 9, 5), (16, 6, 6), (1, 6, 1), (8, 15, 8)])
 def test_as_many_at_once_as_leave_few_cores_idle(cores, number, jobs, places):
     cores(number)
-    assert workers.places(CPU, jobs) == [CPU] * places
-    assert len(workers.places(CPU, jobs, most=2)) == min(2, places)
+    assert local_engine.places(CPU, jobs) == [CPU] * places
+    assert len(local_engine.places(CPU, jobs, most=2)) == min(2, places)
 
 
 def test_jobs_share_the_cores(cores):
     cores(2)
     for jobs, each in ((["AB", "BC", "CA"], 1), (["AB", "BC"], 1), (["AB"], 2)):
-        told = dict(report for _, report in workers.run_all(Shop(), jobs, workers.places(CPU, len(jobs))))
+        told = dict(report for _, report in local_engine.run_all(Shop(), jobs, local_engine.places(CPU, len(jobs))))
         assert told == dict.fromkeys(jobs, each)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monju.ensemble import Predictions
+from monju.inference.pipeline import Predictions
 
 
 def verdicts(digits: str) -> np.ndarray:

@@ -19,14 +19,14 @@ from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.route_utils import FnIndexInferError  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
-from monju import runs  # noqa: E402
+from monju.runs import registry  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
-from monju.together import LARGEST  # noqa: E402
+from monju.inference.batcher import LARGEST  # noqa: E402
 from monju.ui import clusters, doors, playground, results, training  # noqa: E402
 from monju.ui.owner import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
 from monju.ui.rate import MIB, Rate, Turnstile  # noqa: E402
-from monju.ui.shelf import Shelf  # noqa: E402
+from monju.ui.run_cache import Shelf  # noqa: E402
 from monju.ui.words import I18N, spoken  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def fetch(folder, repository):
     """Bring the runs of a hub repository here, in the background: the page is up with what it has."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = runs.download(folder, repository, os.environ.get("HF_TOKEN"))
+        names = registry.download(folder, repository, os.environ.get("HF_TOKEN"))
         print(f"From {repository}: {', '.join(names) or 'no run that is not here already'}.", flush=True)
     except (MonjuError, OSError) as error:
         print(f"monju: {error}", file=sys.stderr, flush=True)

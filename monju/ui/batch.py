@@ -6,10 +6,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from monju import tables
+from monju.data import readers
 from monju.errors import MonjuError
-from monju.notes import Note
-from monju.rows import TEXT_COLUMNS, UNPRINTABLE
+from monju.data.notes import Note
+from monju.data.rows import TEXT_COLUMNS, UNPRINTABLE
 from monju.ui import sheet, words
 from monju.ui.columns import guessed
 from monju.ui.page import QUIET, named
@@ -86,7 +86,7 @@ def rows_of(lines, path):
             if Path(path).stat().st_size > MOST_BYTES:
                 raise Said("batch_too_large", mb=MOST_BYTES >> 20)
             if path.endswith(".txt"):
-                texts = split(tables.decoded(Path(path)))
+                texts = split(readers.decoded(Path(path)))
             else:
                 texts, given, how = of_table(Path(path))
         except OSError as error:
@@ -107,7 +107,7 @@ def split(text):
 
 def of_table(path):
     """`rows_of` for a table: its text column, or its only column, whose first cell may be a sentence or a heading."""
-    table = tables.read_table(path)
+    table = readers.read_table(path)
     columns = {str(name): values for name, values in table.columns.items()}
     if table.repeated:
         raise Said("batch_repeated", columns=", ".join(table.repeated))
@@ -117,7 +117,7 @@ def of_table(path):
             raise Said("batch_no_text", columns=", ".join(columns))
         return columns[text], [dict(zip(columns, row)) for row in zip(*columns.values())], [*table.notes, ("batch_column", {"column": text})]
     # read_table leaves empty lines out, which are rows here
-    first, *values = [row[0] if row else "" for row in csv_format.reader(tables.Lines(tables.decoded(path)))]
+    first, *values = [row[0] if row else "" for row in csv_format.reader(readers.Lines(readers.decoded(path)))]
     if first.strip().casefold() in TEXT_COLUMNS:
         return values, [{first: value} for value in values], []
     if " " not in first.strip() and any(" " in value.strip() for value in values):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from monju import gates
+from monju.ensemble import gates
 from monju.ui.ternary import triangle
 from monju.ui.words import TEXTS
 

@@ -210,7 +210,7 @@ def describe(name, monju, atlas, readable, say):
         maps[each] = {"at": packed(atlas.coordinates[each], "<f4"), "about": f"about_{each}",
                       "centres": np.round(projection.transform(centres(monju)), 5).tolist()}
     if "plane" in maps:
-        from monju.projections import borders
+        from monju.clustering.projections import borders
 
         meeting, rays = borders(np.array(maps["plane"]["centres"]))
         maps["plane"] |= {"meeting": meeting.tolist(), "rays": rays.tolist()}
@@ -239,8 +239,8 @@ def message(place, kept, monju, atlas):
 
 def shade(off, monju, atlas):
     """The largest α over the plane, for sentences that stand as far off it as the marker."""
-    from monju import gates
-    from monju.projections import distances_of
+    from monju.ensemble import gates
+    from monju.clustering.projections import distances_of
 
     flat, plane = atlas.coordinates["plane"], atlas.projections["plane"]
     reach = 2.5 * float(np.abs(flat).max())
@@ -274,8 +274,8 @@ def stand(opened, atlas, sentence):
 
 def shift(place, point, monju, atlas):
     """The same sentence at another point of the plane: its height and the experts' logits are held."""
-    from monju import fusion, gates
-    from monju.projections import distances_of
+    from monju.ensemble import fusion, gates
+    from monju.clustering.projections import distances_of
 
     if place is None or place["off"] is None or monju.config.gate == "posterior" or not np.isfinite(point).all():
         raise MonjuError("there is nothing to move on this map: type a sentence first")

@@ -1,6 +1,6 @@
 """Which columns of a table most likely hold the sentences and the labels, where nobody has said so."""
 
-from monju.rows import LABEL_COLUMNS, TEXT_COLUMNS
+from monju.data.rows import LABEL_COLUMNS, TEXT_COLUMNS
 
 LOOKED_AT = 1000  # values of a column
 

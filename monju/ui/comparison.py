@@ -3,7 +3,7 @@
 from html import escape
 
 from monju.errors import MonjuError
-from monju.report import interval, percent
+from monju.reporting.report import interval, percent
 from monju.ui import cards, words
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
-from monju.cache import Cache
+from monju.utils.cache import Cache
 from monju.ui import words
 from monju.ui.page import QUIET
 from monju.ui.rate import Rate, visitor

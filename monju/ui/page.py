@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from monju.together import LARGEST
+from monju.inference.batcher import LARGEST
 from monju.ui import words
-from monju.ui.shelf import Shelf
+from monju.ui.run_cache import Shelf
 
 LONGEST = 100_000  # characters of a sentence that are looked at: the server does not enforce a text box's own limit
 MODELS = {"concurrency_id": "models", "concurrency_limit": LARGEST}  # those who wait at the same moment share a forward pass

@@ -10,9 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from monju import fusion
+from monju.ensemble import fusion
 from monju.errors import MonjuError
-from monju.ui import batch, cards, history, sheet, singles, words, zero
+from monju.inference import zerogpu
+from monju.ui import batch, cards, history, sheet, singles, words
 from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
 from monju.ui.words import I18N
 
@@ -108,7 +109,7 @@ def build(page, tab):
     # one listener for all that changes the answer: two would end in either order, the older answer last. What comes while it
     # is at work is asked after it, with the values of then; an event without a change (the list's blur) changes nothing
     gr.on([sentence.change, sentence.submit, *[part.input for part in settings], again.change], answer,
-          [sentence, chosen, rows, told, *settings], answered, trigger_mode="always_last", queue=zero.ON, **plain, **QUIET, **MODELS)
+          [sentence, chosen, rows, told, *settings], answered, trigger_mode="always_last", queue=zerogpu.ON, **plain, **QUIET, **MODELS)
     reset.click(as_trained, [chosen, again], [*settings, again], **QUIET, **MODELS)
     link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
     for chip, example in zip(chips, EXAMPLES):
@@ -154,9 +155,9 @@ def reach(setting, value):
 
 def needed(gate):
     """Whether there is anything to turn beside a gate: sharpness, temperature, fusion (some ways have a mixture of their own)."""
-    from monju import combine  # torch comes with it: the page is up before that
+    from monju.evaluation import combiners  # torch comes with it: the page is up before that
 
-    way = combine.TABLE.get(gate)
+    way = combiners.TABLE.get(gate)
     return gate == "distance", gate == "membership", way is None or way.mix is None
 
 

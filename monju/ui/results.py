@@ -14,10 +14,10 @@ import gradio as gr
 import plotly
 from scipy.special import softmax
 
-from monju import figures, report
+from monju.reporting import figures, report
 from monju.errors import MonjuError
-from monju.recall import recall
-from monju.run import write
+from monju.runs.run_data import recall
+from monju.runs.run import write
 from monju.ui import cards, comparison, words
 from monju.ui.page import QUIET
 from monju.ui.words import I18N

@@ -9,7 +9,7 @@ from html import escape
 import pandas as pd
 from scipy.special import softmax
 
-from monju.tables import no_formula
+from monju.data.readers import no_formula
 
 SHOWN = 160  # characters of a sentence in a table
 # the file is made by the browser out of the text that the server sends: nothing is left on the server's disk

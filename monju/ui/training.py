@@ -18,13 +18,13 @@ from typing import Any
 import gradio as gr
 
 from monju import config as schema
-from monju import runs as shelved
+from monju.runs import registry as shelved
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.estimate import estimate
-from monju.jobs import Jobs
-from monju.notes import Note
-from monju.run import digest
+from monju.training.estimate import estimate
+from monju.training.job_manager import Jobs
+from monju.data.notes import Note
+from monju.runs.run import digest
 from monju.ui import leftovers, progress, words
 from monju.ui.columns import guessed
 from monju.ui.page import QUIET
@@ -128,7 +128,7 @@ def placed(config, folder):
 
 def columns_of(config):
     """The columns of a source, {name: values}. Raises MonjuError."""
-    from monju import sources  # numpy and all: not before someone looks
+    from monju.data import sources  # numpy and all: not before someone looks
 
     parts = sources.open_source(config.data)
     return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
@@ -136,7 +136,8 @@ def columns_of(config):
 
 def previewed(config, columns, say):
     """A source, read and drawn; what is wrong with it beside its first rows. Also whether it can be trained on."""
-    from monju import backbones, sources
+    from monju.data import sources
+    from monju.models import backbones
 
     try:
         data = sources.load_for(config)

@@ -9,9 +9,9 @@ import pytest
 from conftest import serving
 
 import monju
-from monju.atlas import Atlas
-from monju.recall import recall
-from monju.run import Run
+from monju.evaluation.cluster_map import Atlas
+from monju.runs.run_data import recall
+from monju.runs.run import Run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from conftest import serving
 
 from monju.config import Config
-from monju.training import train
+from monju.training.pipeline import train
 
 MARK = "window.__taken=1"
 PAYLOADS = [

@@ -16,7 +16,7 @@ import pytest
 from conftest import serving
 
 import monju
-from monju.run import Run
+from monju.runs.run import Run
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
 import load  # noqa: E402
@@ -343,9 +343,9 @@ def test_a_broken_run_is_a_calm_page(open_page, tmp_path, locale, said):
 
 
 def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, tiny_run):
-    from monju import merging
-    from monju.ensemble import Monju
-    from monju.merger import Merger
+    from monju.evaluation import merge_methods
+    from monju.inference.pipeline import Monju
+    from monju.evaluation.merge_runner import Merger
 
     sentence = "a quiet triumph"
     page = open_page(served)
@@ -354,7 +354,7 @@ def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, 
     page.click("#ask-singles")
     page.wait_for_selector("#singles tr[data-single], #singles .faint", timeout=120_000)
     merger = Merger(Monju.load(tiny_run, "cpu"))
-    soup = merger.logits(merging.TABLE["uniform soup"](merger), [sentence])[0]
+    soup = merger.logits(merge_methods.TABLE["uniform soup"](merger), [sentence])[0]
     shown = page.inner_text('#singles tr[data-single="uniform soup"]')
     share = np.exp(soup - soup.max()) / np.exp(soup - soup.max()).sum()
     assert ("negative", "positive")[soup.argmax()] in shown and f"{100 * share.max():.1f}" in shown

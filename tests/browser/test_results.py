@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from monju import recall as memory
-from monju import report, sources
-from monju.compare import compare
-from monju.ensemble import Monju
-from monju.predictions import load_predictions
-from monju.report import Results
-from monju.run import Run
+from monju.runs import run_data as memory
+from monju.data import sources
+from monju.reporting import report
+from monju.evaluation.comparison import compare
+from monju.inference.pipeline import Monju
+from monju.runs.prediction_store import load_predictions
+from monju.reporting.report import Results
+from monju.runs.run import Run
 from monju.ui.texts.results import TEXTS
 from monju.ui.words import Words
 

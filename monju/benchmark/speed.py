@@ -1,0 +1,398 @@
+"""Bench: Monju's speed beside what one would otherwise use, in turn, in one process tree.
+
+`predict`: six transformers pipelines one after another, and six ONNX Runtime sessions.
+`train`: transformers' Trainer with its ordinary recipe, and tuned. Timings are ratios within one
+run: everything is measured in rounds, each contender once a round, and medians are compared.
+"""
+
+import importlib.util
+import logging
+import platform
+import resource
+import tempfile
+import time
+import warnings
+from copy import copy
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from monju.data import sources
+from monju.models import backbones, train_forward
+from monju.training import local_engine
+from monju.inference.pipeline import Monju
+from monju.errors import MonjuError
+from monju.models.classifier import FEW_SHAPES, Expert, wants_bf16
+from monju.training.samplers import Sentences, buckets
+from monju.training.local_engine import in_a_process
+
+SHIPPED = Path(__file__).resolve().parents[1] / "trained" / "sst2-minilm"
+STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
+BATCH = 32  # of the peers: what the pipelines were fastest with
+WORDS = ("film story the a of and is it with heart slow dull bright cast scene never quite funny sad long plot "
+         "director music charm waste time").split()
+
+
+# ---- predict ----------------------------------------------------------------------------------------------------
+
+
+def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
+    """Time one sentence and all sentences through the run's models, in full precision and in bf16, and through each peer → the
+    report as a dictionary."""
+    import peft  # noqa: F401  # loading is timed after the imports
+
+    began = time.perf_counter()
+    monju = Monju.load(run or SHIPPED, device)
+    loaded = time.perf_counter() - began
+    texts, source = sentences(monju, data)
+    if together:
+        texts = [texts[row] for row in sources.stratified([0] * len(texts), together, seed=0)]  # of all lengths, whatever their order
+    experts = [monju.models[name] for name in monju.experts + monju.members]
+    with tempfile.TemporaryDirectory() as folder:
+        contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}
+        if backbones.computes_in_bf16(monju.stack.device):
+            contenders["ours_bf16"] = Ours(in_bf16(monju))
+        else:
+            left_out["ours_bf16"] = "not measured: this machine does not compute in bf16"
+        if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]:
+            left_out |= dict.fromkeys(("onnx", "onnx_int8"), f"not measured: install {' and '.join(missing)}")
+        elif monju.stack.device.type == "cuda":
+            left_out |= dict.fromkeys(("onnx", "onnx_int8"), "not measured: sessions on the CPU are no peer of a GPU")
+        else:
+            tell("Exporting the models to ONNX.")
+            files = export(experts, Path(folder))
+            contenders |= {"onnx": Sessions(monju, files), "onnx_int8": Sessions(monju, quantized(files))}
+        for why in sorted(set(left_out.values())):
+            tell(f"{' and '.join(name for name, said in left_out.items() if said == why)} {why}.")
+        one, batch, said = {name: [] for name in contenders}, {name: [] for name in contenders}, {}
+        tell(f"One sentence at a time: {rounds} rounds.")
+        asked = [texts[number * 7 % len(texts)] for number in range(rounds)]
+        for ask in contenders.values():  # warm, as a page is that has been up for a while: every length has been met
+            for text in asked:
+                ask.one(text)
+        for number, text in enumerate(asked):
+            for name, ask in turn(contenders, number):
+                one[name].append(clocked(ask.one, text)[0])
+        tell(f"All {len(texts):,} sentences together, {passes} times.")
+        for number in range(passes):
+            for name, ask in turn(contenders, number):
+                seconds, said[name] = clocked(ask.all, texts)
+                batch[name].append(seconds)
+    report = {name: {"median_ms": 1000 * float(np.median(one[name])), "p95_ms": 1000 * float(np.quantile(one[name], 0.95)),
+                     "sentences_per_s": len(texts) / float(np.median(batch[name]))} for name in contenders}
+    for name in contenders:  # labels that differ from ours, of every model on every sentence
+        report[name]["flipped_labels"] = int((said[name].argmax(-1) != said["ours"].argmax(-1)).sum())
+    ours = report.pop("ours") | {"load_s": loaded, "models": len(experts), "forward_passes_per_sentence": len(monju.stack.groups)}
+    rough = {"ours_bf16": report.pop("ours_bf16")} if "ours_bf16" in report else {}
+    ratios = {}
+    for suffix, we in {"": ours, **{"_bf16": each for each in rough.values()}}.items():
+        ratios["ratio" + suffix] = {name: found["median_ms"] / we["median_ms"] for name, found in report.items()}
+        ratios["ratio_batch" + suffix] = {name: we["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()}
+    peers = report | {name: {"left_out": why} for name, why in left_out.items() if name != "ours_bf16"}
+    return {"ours": ours, **(rough or {"ours_bf16": {"left_out": left_out["ours_bf16"]}}), "peers": peers, **ratios,
+            "sentences": len(texts), "source": source, "rounds": rounds, "machine": machine(monju.stack.device)}
+
+
+def in_bf16(monju):
+    """The same loaded run, reading in bf16."""
+    other = copy(monju)
+    other.bf16 = True
+    return other
+
+
+class Ours:
+    """Embedding, α, all models and the fusion of both ensembles; the peers do the models alone."""
+
+    def __init__(self, monju):
+        self.monju = monju
+
+    def one(self, text):
+        return self.all([text])
+
+    def all(self, texts):
+        found = self.monju.predict(texts)
+        return found.logits[:, : len(self.monju.experts + self.monju.members)]
+
+
+class Pipelines:
+    """One transformers pipeline a model, one after another."""
+
+    def __init__(self, monju, experts):
+        self.labels = {name: number for number, name in experts[0].model.config.id2label.items()}
+        self.pipelines = [transformers.pipeline("text-classification", model=expert.model, tokenizer=monju.tokenizer,
+                                                device=expert.device, top_k=None) for expert in experts]
+
+    def one(self, text):
+        return self.ask([text], 1)
+
+    def all(self, texts):
+        return self.ask(texts, BATCH)
+
+    def ask(self, texts, batch):
+        out = np.zeros((len(texts), len(self.pipelines), len(self.labels)))
+        for place, pipeline in enumerate(self.pipelines):
+            for row, found in enumerate(pipeline(texts, batch_size=batch, truncation=True, max_length=128)):
+                for each in found:
+                    out[row, place, self.labels[each["label"]]] = each["score"]
+        return out
+
+
+class Sessions:
+    """One ONNX Runtime session a model, one after another; sentences of like length together, as ours."""
+
+    def __init__(self, monju, files):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning threads would sit on the next contender's cores
+        self.monju = monju
+        self.sessions = [onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files]
+
+    def one(self, text):
+        return self.all([text])
+
+    def all(self, texts):
+        tokens = backbones.encode(self.monju.tokenizer, texts, self.monju.config.max_tokens)
+        out = np.zeros((len(texts), len(self.sessions), len(self.monju.labels)), np.float32)
+        for rows in backbones.length_batches([len(sentence) for sentence in tokens], BATCH):
+            ids, mask = backbones.pad([tokens[row] for row in rows], self.monju.tokenizer.pad_token_id)
+            for place, session in enumerate(self.sessions):
+                out[rows, place] = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})[0]
+        return out
+
+
+class Logits(torch.nn.Module):
+    """A classifier as ONNX wants it: tensors in, one tensor out."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids, mask):
+        return self.model(input_ids=ids, attention_mask=mask).logits
+
+
+def export(experts, folder):
+    """Each model as an ONNX file, its adapter merged."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec")
+    files = []
+    shape = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    for place, expert in enumerate(experts):
+        files.append(folder / f"{place}.onnx")
+        example = torch.ones(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.long)
+        torch.onnx.export(Logits(expert.model).eval(), example, str(files[-1]), input_names=["ids", "mask"], output_names=["logits"],
+                          dynamic_shapes=(shape, shape), dynamo=True, verbose=False)
+    return files
+
+
+def quantized(files):
+    """The same with int8 weights (dynamic quantization)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logging.getLogger().setLevel(logging.ERROR)  # it warns through the root
+    small = [file.with_suffix(".int8.onnx") for file in files]
+    for file, to in zip(files, small):
+        quantize_dynamic(file, to, weight_type=QuantType.QInt8)
+    return small
+
+
+def sentences(monju, data):
+    """(texts, where from): --data, the run's own source where it is at hand, else made-up ones."""
+    if data:
+        found = sources.load_labelled(data, monju.labels, monju.label_names)
+        return found.texts, data
+    try:
+        found = sources.load_labelled(monju.config.data, monju.labels, monju.label_names)
+        return found.texts, monju.config.data
+    except MonjuError:
+        return made_up(872), "made up, of SST-2's lengths"
+
+
+def made_up(n, seed=0, mean=19.5, spread=8.8):
+    """n word salads as long as SST-2's validation sentences: that many words on average, so far apart."""
+    random = np.random.default_rng(seed)
+    lengths = np.clip(np.round(random.normal(mean, spread, n)), 2, 47).astype(int)
+    return [" ".join(random.choice(WORDS, length)) for length in lengths]
+
+
+# ---- train ------------------------------------------------------------------------------------------------------
+
+
+def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
+    """Train three experts for some steps as `train` does, and one with each Trainer → the report as a dictionary."""
+    device = backbones.pick_device(config.device)
+    try:
+        data = sources.load(config.data, sample=config.sample)
+        texts, labels, source = data.train.texts, data.train.labels, config.data
+    except MonjuError as error:
+        texts, source = made_up(20_000, mean=9.4, spread=8), f"made up, of SST-2's lengths ({error})"
+        labels = np.random.default_rng(0).integers(0, 2, len(texts))
+    tokenizer = backbones.tokenizer(config.backbone)
+    tokens = backbones.encode(tokenizer, texts, config.max_tokens)
+    bench = Bench(config, tokens, np.asarray(labels), [str(label) for label in sorted(set(labels.tolist()))], tokenizer,
+                  steps or STEPS, device.type)
+    if seconds and not steps:
+        trial = in_a_process(bench.trainer, False)
+        bench = replace(bench, steps=max(5, round(seconds / trial["seconds"] * bench.steps)))
+        tell(f"{bench.steps} steps: about {seconds:g} s with the ordinary Trainer.")
+    found = {"ours": [], "trainer": [], "trainer_tuned": []}
+    asks = {"ours": bench.ours, "trainer": lambda: in_a_process(bench.trainer, False),
+            "trainer_tuned": lambda: in_a_process(bench.trainer, True)}
+    for number in range(rounds):
+        for name, ask in turn(asks, number):
+            found[name].append(ask())
+            tell(f"{name}: {found[name][-1]['sentences'] / found[name][-1]['seconds']:.0f} sentences/s")
+    rates = in_a_process(bench.matmul_rates)
+    report = {name: summary(each, rates) for name, each in found.items()}
+    ours = report.pop("ours")
+    return {"ours": ours, "peers": report,
+            "ratio": {name: ours["sentences_per_s"] / peer["sentences_per_s"] for name, peer in report.items()},
+            "ratio_tokens": {name: ours["tokens_per_s"] / peer["tokens_per_s"] for name, peer in report.items()},
+            "steps": bench.steps, "batch_size": config.batch_size, "backbone": config.backbone, "finetuning": config.finetuning,
+            "source": source, "matmul_flops_per_s": rates, "machine": machine(device)}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every contender trains: can be sent to another process."""
+
+    config: object
+    tokens: list
+    labels: np.ndarray
+    names: list[str]
+    tokenizer: object
+    steps: int
+    device: str
+
+    def ours(self):
+        """Three experts, as many at a time as `train` would."""
+        devices = local_engine.places(torch.device(self.device), 3, self.config.workers)
+        reached, memory, busy = {}, {}, [0.0] * len(devices)
+        for number, (step, peak) in local_engine.run_all(self, range(3), devices):
+            reached[number], memory[number] = step, peak
+        for number in range(3):  # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
+            busy[busy.index(min(busy))] += reached[number].seconds
+        multiple = FEW_SHAPES if self.config.compile else 1
+        padded = 3 * sum(len(rows) * -(-max(len(self.tokens[row]) for row in rows) // multiple) * multiple
+                         for rows in islice(self.batches(), self.steps))
+        return {"sentences": sum(step.sentences for step in reached.values()), "tokens": sum(step.tokens for step in reached.values()),
+                "padded": padded, "seconds": max(busy), "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
+                "flops": self.flops(padded)}
+
+    def fit(self, job, device):
+        """One expert, for `workers`: (Step, peak memory in bytes)."""
+        expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, device)
+        for step in expert.fit(self.config, self.tokens, self.labels, 0, self.steps, report_every=max(1, self.steps // 4)):
+            yield step, peak_memory(self.device)
+
+    def trainer(self, tuned):
+        """transformers' Trainer: its ordinary recipe, or with all that its arguments offer."""
+        torch.manual_seed(0)
+        model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, self.config.backbone, num_labels=len(self.names))
+        bf16 = tuned and self.bf16
+        collate, seen = transformers.DataCollatorWithPadding(self.tokenizer), {"tokens": 0, "padded": 0, "sentences": 0}
+
+        def counting(rows):
+            batch = collate(rows)
+            seen["tokens"] += int(batch["attention_mask"].sum())
+            seen["padded"] += batch["input_ids"].numel()
+            seen["sentences"] += len(rows)
+            return batch
+
+        settings = {"bf16": bf16, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused",
+                    "torch_compile": self.device == "cuda"} if tuned else {}
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = transformers.TrainingArguments(
+                folder, max_steps=self.steps, per_device_train_batch_size=self.config.batch_size, learning_rate=self.config.learning_rate,
+                weight_decay=self.config.weight_decay, warmup_steps=self.config.warmup, lr_scheduler_type="linear", report_to=[],
+                save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=self.device == "cpu", seed=0, **settings)
+            rows = [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": int(label)} for ids, label in zip(self.tokens, self.labels)]
+            trainer = transformers.Trainer(model, arguments, train_dataset=rows, data_collator=counting, processing_class=self.tokenizer)
+            trainer.remove_callback(transformers.PrinterCallback)  # standard output is the report's
+            done = trainer.train()
+        # the loader reads one batch ahead at most: what was counted is scaled to what was trained
+        share = self.steps * self.config.batch_size / max(1, seen["sentences"])
+        padded = round(seen["padded"] * share)
+        return {"sentences": self.steps * self.config.batch_size, "tokens": round(seen["tokens"] * share), "padded": padded,
+                "seconds": done.metrics["train_runtime"], "memory": peak_memory(self.device), "bf16": bf16,
+                "flops": self.flops(padded, whole=True)}
+
+    def batches(self):
+        """The batches of ours, in their order."""
+        return buckets(Sentences(np.array([len(sentence) for sentence in self.tokens])), self.config.batch_size, np.random.default_rng(0))
+
+    @property
+    def bf16(self):
+        return wants_bf16(self.config.precision, torch.device(self.device))
+
+    def flops(self, padded, whole=False):
+        """Floating-point operations of forward and backward over so many tokens, counted on one batch of usual length: those of
+        our forward pass, or of the whole model's."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        length = max(2, round(float(np.mean([len(sentence) for sentence in self.tokens]))))
+        expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, torch.device("cpu"))
+        ids = torch.ones(self.config.batch_size, length, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter:
+            logits = expert.model(input_ids=ids).logits if whole else train_forward.forward(expert.model)({"input_ids": ids}, None)
+            logits.sum().backward()
+        return counter.get_total_flops() * padded / ids.numel()
+
+    def matmul_rates(self):
+        """Measured operations a second of large matrix products on the whole machine, by precision."""
+        return {kind: matmul_rate(dtype, self.device) for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+
+
+def matmul_rate(dtype, device, side=1536):
+    one = torch.randn(side, side, device=device, dtype=dtype)
+    best = np.inf
+    for _ in range(8):
+        best = min(best, clocked(lambda: (one @ one)[0, 0].item())[0])
+    return 2 * side**3 / best
+
+
+def summary(found, rates):
+    """One contender's rounds → its numbers, of the round of median speed."""
+    median = sorted(found, key=lambda each: each["sentences"] / each["seconds"])[len(found) // 2]
+    return {"sentences_per_s": median["sentences"] / median["seconds"], "tokens_per_s": median["tokens"] / median["seconds"],
+            "padding_share": 1 - median["tokens"] / median["padded"], "peak_memory_bytes": median["memory"],
+            "flops": median["flops"], "precision": "bf16" if median["bf16"] else "fp32",
+            "share_of_matmul_rate": median["flops"] / median["seconds"] / rates["bf16" if median["bf16"] else "fp32"],
+            "seconds": median["seconds"]}
+
+
+# ---- both -------------------------------------------------------------------------------------------------------
+
+
+def clocked(work, *arguments):
+    """(seconds, result)."""
+    began = time.perf_counter()
+    found = work(*arguments)
+    return time.perf_counter() - began, found
+
+
+def turn(contenders, number):
+    """Every contender once, another one first each round."""
+    names = list(contenders)
+    start = number % len(names)
+    return [(name, contenders[name]) for name in names[start:] + names[:start]]
+
+
+def peak_memory(device):
+    """Bytes: of the GPU, or of this process."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def machine(device):
+    found = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu", "threads": torch.get_num_threads(),
+             "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
+    if Path("/proc/cpuinfo").exists():
+        found["processor"] = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                                   if line.startswith("model name")), "")
+    return found

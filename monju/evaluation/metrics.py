@@ -1,0 +1,282 @@
+"""Tables over a run: how often each model is right, what each ensemble gains, and how sure one can be of it.
+
+`table` turns arrays into a dictionary that JSON can hold: `terminal`, `report` and the page draw it.
+Knows nothing of texts, files or training. Every interval and p-value speaks of these models on other sentences,
+not of models trained anew with other seeds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import softmax
+
+from monju.errors import MonjuError
+
+if TYPE_CHECKING:
+    from monju.inference.pipeline import Predictions
+
+POSTER = {  # the poster's own numbers: RoBERTa-base on SST-2's validation split, k = 3, pairs of clusters
+    "n": 872,
+    "experts": {"AB": {"accuracy": 0.9312}, "BC": {"accuracy": 0.9346}, "CA": {"accuracy": 0.9266}},
+    "baseline": {
+        "models": {"seed0": {"accuracy": 0.9323}, "seed1": {"accuracy": 0.9369}, "seed2": {"accuracy": 0.9335}},
+        "accuracy": 0.9415,  # 821 of 872; the scan reads 94.18 %, which is no multiple of 1/872
+    },
+    "monju": {"accuracy": 0.9404},
+}
+TITLES = {"baseline": "Baseline", "equal_cost": "Equal cost", "monju": "Monju"}  # the ensembles, in reading order
+COSTS = ("sentences", "tokens", "steps", "seconds")
+
+
+# ---- measures ---------------------------------------------------------------------------------------------------
+
+
+def interval(scores: np.ndarray) -> list[float]:
+    """95 % bootstrap interval of the mean of one score per sentence (n,): 2,000 resamples, percentiles, fixed seed.
+
+    An accuracy, a difference and a gain are all such means; the last two are paired, since each score already
+    compares models on the same sentence. Where all scores are equal it has no width, and says nothing: nobody draws it.
+
+    >>> interval(np.array([1, 1, 1]))
+    [1.0, 1.0]
+    """
+    from scipy.stats import bootstrap
+
+    scores = np.asarray(scores, dtype=float)
+    if np.ptp(scores) == 0:  # every resample has the same mean
+        return [float(scores[0])] * 2
+    batch = max(1, 2_000_000 // len(scores))  # resamples held in memory at once
+    found = bootstrap((scores,), np.mean, n_resamples=2000, batch=batch, vectorized=True, method="percentile", rng=0)
+    return [float(bound) for bound in found.confidence_interval]
+
+
+def accuracy_interval(hits: np.ndarray) -> list[float]:
+    """`interval` of hits and misses (n,); Wilson's where all are hits or all are misses, of which every resample is alike."""
+    from scipy.stats import binomtest
+
+    if 0 < hits.sum() < len(hits):
+        return interval(hits)
+    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    return [float(found.low), float(found.high)]
+
+
+def majority(labels: np.ndarray) -> dict:
+    """The commonest of the labels (n,), the lowest of several, and the accuracy of whoever always gives it.
+
+    >>> majority(np.array([0, 1, 1, 1]))
+    {'label': 1, 'accuracy': 0.75}
+    """
+    counts = np.bincount(labels)
+    return {"label": int(counts.argmax()), "accuracy": float(counts.max() / len(labels))}
+
+
+def measure(logits: np.ndarray, labels: np.ndarray) -> dict:
+    """Accuracy with its interval, macro-F1, NLL, Brier score and ECE of logits (n, L) against labels (n,).
+
+    Macro-F1: over the labels that were given or predicted. ECE: 15 equally wide bins of the winning probability.
+    Brier: squared differences summed over the L classes, averaged over sentences (0 is perfect, 2 the worst).
+    """
+    import torch
+    from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    verdicts, classes = logits.argmax(axis=1), range(logits.shape[1])
+    probabilities = softmax(np.asarray(logits, dtype=float), axis=1)  # (n, L)
+    calibration = multiclass_calibration_error(
+        torch.tensor(probabilities), torch.tensor(labels).long(), num_classes=len(classes), n_bins=15, norm="l1"
+    )
+    return {
+        "accuracy": float(accuracy_score(labels, verdicts)),
+        "interval": accuracy_interval(verdicts == labels),
+        "macro_f1": float(f1_score(labels, verdicts, average="macro")),
+        "nll": float(log_loss(labels, probabilities, labels=classes)),
+        "brier": float(brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)),
+        "ece": float(calibration),
+    }
+
+
+def gain(fused: np.ndarray, members: list[np.ndarray], labels: np.ndarray) -> dict:
+    """What an ensemble's logits (n, L) add to the mean accuracy of its members, each (n, L)."""
+    right = fused.argmax(axis=1) == labels  # (n,)
+    members_right = np.array([logits.argmax(axis=1) == labels for logits in members])  # (members, n)
+    return {
+        "mean_member": float(members_right.mean()),
+        "gain": float(right.mean() - members_right.mean()),
+        "gain_interval": interval(right - members_right.mean(axis=0)),
+    }
+
+
+def compare_pair(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> dict:
+    """Two models' verdicts (n,), sentence by sentence: who rescued what the other got wrong, and is it more than luck?
+
+    With three labels or more a verdict can change from one wrong label to another: changed ≥ rescued + broken.
+
+    >>> found = compare_pair(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
+    >>> found["rescued"], found["broken"], found["changed"], found["p_value"]
+    (1, 0, 1, 1.0)
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    we, they = ours == labels, theirs == labels
+    rescued, broken = int((we & ~they).sum()), int((they & ~we).sum())
+    agreement = [[int((we & they).sum()), rescued], [broken, int((~we & ~they).sum())]]
+    return {
+        "difference": (rescued - broken) / len(labels),
+        "interval": interval(we.astype(int) - they),
+        "rescued": rescued,
+        "broken": broken,
+        "changed": int((ours != theirs).sum()),
+        "p_value": float(mcnemar(agreement, exact=True).pvalue),
+    }
+
+
+# ---- the table --------------------------------------------------------------------------------------------------
+
+
+def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None, gate: str = "") -> dict:
+    """Everything that can be said of a run on one labelled set, as plain numbers.
+
+    A sentence belongs to the cluster with the nearest centre. A cell whose cluster the model was not trained on
+    is out of fold: `seen` is false. Baseline and equal-cost are left out where the run has none, and so is `cost`.
+    """
+    labels = np.asarray(labels)
+    check(predictions, labels)
+    logits, clusters = predictions.by_model(), predictions.clusters
+    nearest = predictions.distances.argmin(axis=1)
+
+    def alone(scores, subset=range(len(clusters))):
+        hits = scores.argmax(axis=1) == labels
+        cells = {name: _cell(hits[nearest == c], seen=c in subset) for c, name in enumerate(clusters)}
+        return measure(scores, labels) | {"clusters": cells}
+
+    def together(fused, names):
+        return alone(fused) | gain(fused, [logits[name] for name in names], labels)
+
+    found = {"n": len(labels), "labels": predictions.monju.shape[1], "majority": majority(labels)}
+    subsets = zip(predictions.experts, predictions.subsets, strict=True)
+    found["experts"] = {name: alone(logits[name], subset) for name, subset in subsets}
+    found["monju"] = together(predictions.monju, predictions.experts) | {"gate": gate}
+    for key, names, fused in (
+        ("baseline", predictions.members, predictions.baseline),
+        ("equal_cost", predictions.equal_cost, predictions.equal_cost_ensemble),
+    ):
+        if fused is not None:
+            found[key] = {"models": {name: alone(logits[name]) for name in names}} | together(fused, names)
+            found[f"monju_vs_{key}"] = compare_pair(predictions.monju.argmax(axis=1), fused.argmax(axis=1), labels)
+    found["alpha"] = _gate_at_work(predictions)
+    return found if cost is None else found | {"cost": cost}
+
+
+def check(predictions: Predictions, labels: np.ndarray) -> None:
+    """Raise MonjuError unless there are sentences, a label (n,) of the run's for each, and finite logits."""
+    n, count = predictions.monju.shape
+    if n == 0:
+        raise MonjuError("there is no sentence to evaluate on: choose a source with at least one labelled sentence")
+    if labels.shape != (n,):
+        raise MonjuError(f"{n} sentences were read but {labels.size} labels given: pass one label per sentence")
+    if not np.isin(labels, range(count)).all():
+        raise MonjuError(f"this run knows the labels 0 to {count - 1}: choose a source with the same labels")
+    for name, logits in predictions.by_model().items():
+        if not np.isfinite(logits).all():
+            raise MonjuError(f"{name} gives logits that are not finite: train it again with a lower learning rate")
+
+
+def _cell(hits: np.ndarray, seen: bool) -> dict:
+    return {"n": len(hits), "accuracy": float(hits.mean()) if len(hits) else None, "seen": seen}
+
+
+def _gate_at_work(predictions: Predictions) -> dict:
+    """How far the gate is from equal weights: mean α per expert, mean sorted α, and the labels that it changed."""
+    alpha = np.asarray(predictions.alpha, dtype=float)  # (n, experts)
+    return {
+        "mean": dict(zip(predictions.experts, alpha.mean(axis=0).tolist(), strict=True)),
+        "sorted_mean": np.sort(alpha, axis=1).mean(axis=0).tolist(),
+        "fused_differs_from_uniform": int((predictions.monju.argmax(axis=1) != predictions.uniform.argmax(axis=1)).sum()),
+    }
+
+
+def ensembles(metrics: dict) -> list[tuple[str, dict, dict]]:
+    """(key, the ensemble's numbers, its members' numbers) of every ensemble that a run's table has, in reading order."""
+    return [(key, metrics[key], metrics[key].get("models", metrics["experts"])) for key in TITLES if key in metrics]
+
+
+def trained_on(name: str, model: dict) -> str:
+    """`{C,A}` for the expert CA, `{A,B,C} seed0` for a model that has seen every cluster."""
+    cells = model["clusters"]
+    seen = sorted((cluster for cluster in cells if cells[cluster]["seen"]), key=name.find)  # in the name's order
+    return f"{{{','.join(seen)}}}" + (f" {name.split('/')[-1]}" if len(seen) == len(cells) else "")
+
+
+def cost_share(metrics: dict, models: dict) -> float | None:
+    """Training tokens of these models as a share of the baseline's; None where either was not counted."""
+    cost = metrics.get("cost", {})
+    baseline = metrics.get("baseline", {}).get("models", {})
+    if not baseline or not cost.keys() >= {*models, *baseline}:
+        return None
+    return sum(cost[name]["tokens"] for name in models) / sum(cost[name]["tokens"] for name in baseline)
+
+
+# ---- beyond the table: what needs every sentence ----------------------------------------------------------------
+
+
+def agreement(predictions: Predictions) -> tuple[list[str], np.ndarray]:
+    """The experts' and the baseline's names, and the share of sentences on which each two give the same verdict."""
+    names = predictions.experts + predictions.members
+    says = predictions.of(names).argmax(axis=2)  # (n, models)
+    return names, (says[:, :, None] == says[:, None, :]).mean(axis=0)
+
+
+def mean_agreement(same: np.ndarray) -> float | None:
+    """The mean over all pairs of an agreement matrix; None for a single model.
+
+    >>> mean_agreement(np.array([[1, .5], [.5, 1]]))
+    0.5
+    """
+    pairs = same[np.triu_indices(len(same), 1)]
+    return float(pairs.mean()) if len(pairs) else None
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[dict]:
+    """How often verdicts of a like certainty are right: the bins of the winning probability that hold any sentence.
+
+    The bins are those of `measure`'s ECE, which is Σ n · |accuracy − confidence| / Σ n over them.
+    """
+    sure = softmax(np.asarray(logits, dtype=float), axis=1).max(axis=1)
+    right = logits.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.minimum(np.searchsorted(edges, sure, side="right") - 1, bins - 1)
+    return [
+        {
+            "low": float(edges[b]),
+            "high": float(edges[b + 1]),
+            "n": int((place == b).sum()),
+            "confidence": float(sure[place == b].mean()),
+            "accuracy": float(right[place == b].mean()),
+        }
+        for b in np.unique(place)
+    ]
+
+
+def turned(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which sentences (indices into n) our verdicts rescued and broke: right where theirs are wrong, and the reverse.
+
+    >>> turned(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
+    (array([1]), array([], dtype=int64))
+    """
+    we, they = ours == labels, theirs == labels
+    return np.flatnonzero(we & ~they), np.flatnonzero(they & ~we)
+
+
+def compare_gains(predictions: Predictions, labels: np.ndarray) -> dict | None:
+    """Monju's gain over its mean expert less the baseline's over its mean member, paired; None without a baseline."""
+    if predictions.baseline is None:
+        return None
+
+    def gained(fused, names):  # (n,)
+        members = predictions.of(names).argmax(axis=2) == labels[:, None]
+        return (fused.argmax(axis=1) == labels) - members.mean(axis=1)
+
+    scores = gained(predictions.monju, predictions.experts) - gained(predictions.baseline, predictions.members)
+    return {"difference": float(scores.mean()), "interval": interval(scores)}

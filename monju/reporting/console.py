@@ -1,0 +1,278 @@
+"""The terminal's view: a bar while a run trains, tables when it is done, readings of sentences."""
+
+import sys
+import threading
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+from tqdm import tqdm
+
+from monju.evaluation.metrics import COSTS, TITLES, cost_share, ensembles, trained_on
+from monju.training.pipeline import Phase, Progress, Stage
+
+
+def show(events):
+    """Draw a training's events on standard error until it ends."""
+    bar, late = None, None
+    try:
+        for event in events:
+            if late is not None:
+                late.cancel()
+            if isinstance(event, Stage):
+                tqdm.write(event.text, file=sys.stderr)
+                if not isinstance(event, Phase) or bar is None:
+                    continue
+                description = event.name + (f", about {clock(event.left)} left for the run" if event.left is not None else "")
+            else:
+                step, held_out = event.step, "" if event.held_out is None else f", held out {event.held_out:.1%}"
+                description = (f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
+                               f"{event.sentences_per_s:.0f} sentences/s, about {clock(event.left)} left for the run")
+            if bar is None:
+                bar = tqdm(total=100, file=sys.stderr, bar_format="{percentage:3.0f}%|{bar:20}| {desc}", dynamic_ncols=True)
+            bar.set_description_str(description)
+            bar.update(100 * event.done - bar.n)
+            if isinstance(event, Progress):
+                late = threading.Timer(event.patience, bar.set_description_str, [
+                    f"no step for {event.patience:.0f} s: probably waiting for a free processor"])
+                late.daemon = True
+                late.start()
+        if bar is not None:
+            bar.update(100 - bar.n)
+    finally:
+        events.close()  # where Ctrl-C came between two events, the training is told here
+        if late is not None:
+            late.cancel()
+        if bar is not None:
+            bar.close()
+
+
+def print_metrics(metrics):
+    """The poster's table and what stands behind it, on standard output."""
+    wide_enough = Console(width=None if sys.stdout.isatty() else 80)
+    wide_enough.print(tables(metrics))
+
+
+def print_data(found):
+    """What was read of a source: the sizes of its parts, its classes, then all notes."""
+    aside = f", {found['tuning']:,} kept aside" if found["tuning"] else ""
+    print(f"{found['train']:,} training sentences, {found['validation']:,} held out{aside}.")
+    total, wide = sum(found["classes"].values()), max(map(len, found["classes"]))
+    for name, n in found["classes"].items():
+        print(f"  {name:{wide}} {n:>9,} {n / total:>7.1%}")
+    print(*(note["text"] for note in found["notes"] if note["code"] != "classes"), sep="\n")
+
+
+def print_bench(found):
+    """A bench's report: a row a contender, and how many times faster ours is."""
+    rows = {name: found[name] for name in ("ours", "ours_bf16") if name in found} | found["peers"]
+    columns = [name for name in found["ours"] if name in next(iter(found["peers"].values()))]
+    ratios = [name for name in ("ratio", "ratio_batch", "ratio_bf16", "ratio_batch_bf16", "ratio_tokens") if name in found]
+    table = Table(title=f"{found['source']}, {found['machine']['device']}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column in ("", *columns, *ratios):
+        table.add_column(column.replace("_", " "), justify="right" if column else "left")
+    for name, row in rows.items():
+        if "left_out" in row:
+            table.add_row(name, Text(row["left_out"]))
+            continue
+        cells = [f"{row[column]:,.4g}" if isinstance(row[column], (int, float)) else str(row[column]) for column in columns]
+        table.add_row(name, *cells, *(f"{found[ratio][name]:.2f}×" if name in found[ratio] else "" for ratio in ratios))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def tell(readings):
+    """Each sentence with α, every expert's view and both verdicts."""
+    console = Console(width=None if sys.stdout.isatty() else 80)
+    for reading in readings:
+        console.print(Text(reading.text, style="italic"))
+        for note in reading.notes:
+            console.print(Text(note.text()), soft_wrap=True)
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in ("", "α", "logits", "says"):
+            table.add_column(column)
+        for expert, alpha in reading.alpha.items():
+            table.add_row(expert, f"{alpha:.3f}", numbers(reading.logits[expert]), "")
+        for name, verdict in (("Monju", reading.monju), ("baseline", reading.baseline)):
+            if verdict is not None:
+                says = Text(f"{verdict.name} {verdict.probabilities.max():.1%}")  # Text: brackets are no markup
+                table.add_row(name, "", numbers(verdict.logits), says, style="bold")
+        console.print(table)
+        console.print("distances: " + ", ".join(f"d_{cluster} {d:.3f}" for cluster, d in reading.distances.items()) + "\n")
+
+
+def numbers(values):
+    return " ".join(f"{value:+.2f}" for value in values)
+
+
+def clock(seconds):
+    """Seconds as 1:02:03 or 02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def print_comparison(found):
+    """The rows of `compare`, the most accurate first, then what was left out and why."""
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    table = Table(title=f"{found['n']:,} sentences, against {found['against']}", box=box.SIMPLE_HEAD, title_justify="left",
+                  title_style="bold", show_edge=False, pad_edge=False)
+    for header, side in (("", "left"), ("kind", "left"), ("Acc. % [95 % CI]", "right"), ("difference", "right"),
+                         ("p", "right"), ("p, Holm", "right"), ("NLL", "right"), ("ECE", "right"), ("passes", "right")):
+        table.add_column(header, justify=side, no_wrap=True)
+    for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
+        tested = [f"{100 * row['difference']:+.2f}", f"{row['p_value']:.2g}", f"{row['p_holm']:.2g}" if "p_holm" in row else ""]
+        if not row["changed"] and row["name"] != found["against"]:
+            tested = ["same answers", "", ""]
+        table.add_row(*map(Text, (row["name"], row["kind"], with_interval(row), *tested, f"{row['nll']:.4f}", f"{row['ece']:.4f}",
+                                  str(row["forward_passes"]))))
+    console.print(table)
+    for row in found["rows"]:
+        if row["gate"]:
+            console.print(Text(f"{row['name']}: {row['gate']}"))
+    for row in found["left_out"]:
+        console.print(Text(f"{row['name']} is left out: {row['reason']}."))
+
+
+def print_sweep(found):
+    """Monju and the baseline of every combination of a sweep: mean ± sd over the seeds."""
+    rows = []
+    for row in found["rows"]:
+        if row["name"] in ("monju", "uniform", "baseline", "equal cost"):
+            settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
+            rows.append((settings, row["name"], spread(row["accuracy"]), spread(row["difference"], "+.2f"),
+                         " ".join(f"{p:.2g}" for p in row["p_value"])))
+    seeds = len(found["seeds"])
+    against = "the baseline" if any(row["name"] == "baseline" for row in found["rows"]) else "equal weights"
+    Console(width=None if sys.stdout.isatty() else 110).print(grid(
+        f"{seeds} seed{'s' if seeds > 1 else ''}, {found['rows'][0]['n']:,} sentences; "
+        f"the difference is to {against} of the same seed",
+        ("", "", "Acc. %", "difference", "p of each seed"), rows))
+
+
+def spread(found, form=".2f"):
+    """A mean in percent with its standard deviation, where there is one."""
+    return f"{100 * found['mean']:{form}}" + ("" if found["sd"] is None else f" ± {100 * found['sd']:.2f}")
+
+
+# the tables of a run
+
+
+def tables(metrics):
+    """What `evaluate.table` found: the poster's table, then what stands behind it. Fits 80 columns."""
+    costs = [cost_table(metrics), ""] if "cost" in metrics else []
+    commonest = [f"Always the commonest label: {percent(metrics['majority']['accuracy'])} %.\n"] if "majority" in metrics else []
+    parts = [accuracy_table(metrics), "", *commonest, *verdicts(metrics), quality_table(metrics), ""]
+    parts += [*cluster_tables(metrics), *costs, gate_line(metrics)]
+    parts += ["", rounds_table(metrics)] if "rounds" in metrics else []
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # Text: brackets are no markup
+
+
+def accuracy_table(metrics):
+    rows = []
+    for key, ensemble, models in ensembles(metrics):
+        gained = percent(ensemble["gain"], "+.2f") + span(ensemble["gain_interval"], "+.2f")
+        rows.append((TITLES[key], f"{percent(ensemble['mean_member'])} mean", with_interval(ensemble), gained))
+        rows += [(f" {trained_on(name, model)}", with_interval(model), "", "") for name, model in models.items()]
+    headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]", "Gain over mean\nmember, points")
+    return grid(f"Accuracy on {metrics['n']:,} sentences", headers, rows)
+
+
+def verdicts(metrics):
+    """What Monju changes against each other ensemble, in words."""
+    return [verdict(TITLES[key].lower(), pair, metrics["n"]) for key in TITLES if (pair := metrics.get(f"monju_vs_{key}"))]
+
+
+def verdict(other, pair, n):
+    if not pair["changed"]:
+        return f"Monju and {other} answered no sentence differently.\n"
+    if not pair["rescued"] + pair["broken"]:
+        return f"Monju and {other} answered {pair['changed']:,} of {n:,} sentences differently, both wrongly.\n"
+    return (f"Monju − {other}: {percent(pair['difference'], '+.2f')} points"
+            f"{span(pair['interval'], '+.2f')}; one sentence is {100 / n:.2f} points.\n"
+            f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
+            f"exact McNemar p = {pair['p_value']:.3g}.\n")
+
+
+def quality_table(metrics):
+    names = ("macro_f1", "nll", "brier", "ece")
+    rows = [(TITLES[key], *(f"{found[name]:.4f}" for name in names)) for key, found, _ in ensembles(metrics)]
+    return grid("Beyond accuracy", ("", "Macro-F1 ↑", "NLL ↓", "Brier ↓", "ECE ↓"), rows)
+
+
+def cluster_tables(metrics):
+    """Expert × cluster, at most six clusters side by side."""
+    models = {f" {trained_on(name, model)}": model["clusters"] for name, model in metrics["experts"].items()}
+    models |= {TITLES[key]: fused["clusters"] for key, fused, _ in ensembles(metrics)}
+    clusters, found = list(metrics["monju"]["clusters"].items()), []
+    for start in range(0, len(clusters), 6):
+        across = dict(clusters[start : start + 6])
+        rows = [(title, *(starred(cells[name]) for name in across)) for title, cells in models.items()]
+        rows.append(("sentences", *(f"{cell['n']:,}" for cell in across.values())))
+        found.append(grid("Accuracy % by nearest cluster", ("", *across), rows))
+    return [*found, "* out of fold: the expert was not trained on this cluster\n"]
+
+
+def cost_table(metrics):
+    """What training took, of every ensemble whose members were all counted: its total, then each member."""
+    cost, rows = metrics["cost"], []
+    for key, _, models in ensembles(metrics):
+        if cost.keys() >= models.keys():
+            total = {what: sum(cost[name][what] for name in models) for what in COSTS}
+            share = cost_share(metrics, models)
+            rows.append((TITLES[key], *amounts(total), "" if share is None else f"{percent(share)} %"))
+            rows += [(f" {trained_on(name, model)}", *amounts(cost[name]), "") for name, model in models.items()]
+    return grid("Cost of training", ("", *COSTS, "of baseline's\ntokens"), rows)
+
+
+def rounds_table(metrics):
+    """Every expert, the ensemble and the experts' average after each round of branch, train, merge."""
+    rounds = metrics["rounds"]
+    models = {name: [found["experts"][name] for found in rounds] for name in metrics["experts"]}
+    models |= {TITLES["monju"]: [found["monju"] for found in rounds], "Their average": [found["merged"] for found in rounds]}
+    rows = [(name, *(percent(model["accuracy"]) for model in line)) for name, line in models.items()]
+    rows.append(("1,000 tokens so far", *(f"{found['tokens'] / 1000:,.0f}" for found in rounds)))
+    return grid("Accuracy % after each round; from the second on, no cluster is out of fold",
+                ("", *(str(found["round"]) for found in rounds)), rows)
+
+
+def gate_line(metrics):
+    alpha, gate = metrics["alpha"], metrics["monju"].get("gate")
+    weights = " / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"])
+    return (
+        f"Gate{f' {gate}' if gate else ''}: mean sorted α {weights} (equal weights: {1 / len(alpha['mean']):.2f}); "
+        f"against the equal-weight average it changed {alpha['fused_differs_from_uniform']:,} of {metrics['n']:,} labels."
+    )
+
+
+def grid(title, headers, rows):
+    """Names to the left, where they may fold; numbers to the right, never folded; the ensembles' rows in bold."""
+    looks = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
+    grid = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **looks)
+    grid.add_column(headers[0], overflow="fold")
+    for header in headers[1:]:
+        grid.add_column(Text(header), justify="right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*map(Text, row), style="bold" if row[0] in TITLES.values() else None)
+    return grid
+
+
+def amounts(cost):
+    return [f"{cost[what]:,.{1 if what == 'seconds' else 0}f}" for what in COSTS]
+
+
+def starred(cell):
+    return ("" if cell["seen"] else "*") + ("–" if cell["accuracy"] is None else percent(cell["accuracy"]))
+
+
+def percent(fraction, form=".2f"):
+    return format(round(100 * fraction, 2) + 0.0, form)  # + 0.0: no "-0.00"
+
+
+def span(bounds, form):
+    """" [low, high]"; nothing where the interval has no width."""
+    return f" [{', '.join(percent(bound, form) for bound in bounds)}]" if bounds[0] < bounds[1] else ""
+
+
+def with_interval(model):
+    return percent(model["accuracy"]) + span(model["interval"], ".1f")

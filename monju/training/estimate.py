@@ -1,0 +1,183 @@
+"""Estimate: what a configuration would do here, before it is trained, measured by a few real steps.
+
+Runs in a process of its own (`python -m monju.estimate` reads a configuration on standard input and prints one JSON
+object a line), so that whoever asks can go on answering others. Knows nothing of the page or of run folders.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from monju.errors import MonjuError
+from monju.data.notes import error_of
+from monju.utils.quiet import quiet
+
+SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
+STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not counted, and the time they may take
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A few steps of each job, nothing written: what `workers.run_all` runs in place of a Workshop."""
+
+    config: object
+    encoded: dict  # backbone → Encoded
+    labels: object
+    clusters: object
+    label_names: list
+
+    def fit(self, job, device):
+        """Yield one dictionary: tokens/s and sentences/s of a step, seconds of a held-out check, GPU bytes."""
+        import torch
+
+        from monju.models.classifier import Expert
+
+        reads = self.encoded[job.backbone]
+        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
+        rows, first, last = [reads.train[row] for row in job.rows], None, None
+        for last in expert.fit(self.config, rows, self.labels[job.rows], job.seed, STEPS, report_every=1, order=job.order,
+                               clusters=self.clusters[job.rows]):
+            first = first or (last if last.step == WARMING else None)
+            if last.step > WARMING and last.seconds > SECONDS:
+                break
+        seconds = last.seconds - first.seconds
+        began = time.perf_counter()
+        expert.logits(reads.held_out)
+        checked = time.perf_counter() - began
+        yield {"steps": last.step - first.step, "tokens_per_s": (last.tokens - first.tokens) / seconds, "check": checked,
+               "sentences_per_s": (last.sentences - first.sentences) / seconds,
+               "gpu": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0}
+
+
+def measure(config):
+    """A generator of dictionaries: first what would be trained on what, then what it would take.
+
+    Raises MonjuError for whatever `train` would refuse.
+    """
+    import numpy as np
+
+    from monju.clustering import clusterers
+    from monju.data import sources
+    from monju.models import backbones
+    from monju.training import pipeline, local_engine
+    from monju.clustering.cluster_model import Clustering
+
+    data = sources.load_for(config)
+    device = backbones.pick_device(config.device)
+    n = len(data.train.texts)
+    some = sources.stratified(data.train.labels, min(n, SAMPLE), config.seed)
+    began = time.perf_counter()
+    domains = data.train.domains and [data.train.domains[row] for row in some]
+    found = Clustering(config).fit([data.train.texts[row] for row in some], domains).labels_
+    clustering_s = (time.perf_counter() - began) * n / len(some)
+    clusters = np.empty(n, int)
+    clusters[some] = found
+    rest = np.setdiff1d(np.arange(n), some)
+    clusters[rest] = np.resize(found, len(rest))  # the sample's shares
+    pipeline.refuse_one_sided(config, clusters, data)
+    encoded = {name: pipeline.Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
+    jobs = pipeline.plan(config, clusters, encoded[config.backbone_of(0)].lengths)
+    yield {"notes": [note.to_json() for note in [*data.notes, *backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)]],
+           "train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n else None,
+           "clusters": dict(zip(clusterers.names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
+           "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
+
+    places = local_engine.places(device, len(jobs), config.workers)
+    drawn = pipeline.curve_rows(data.validation.labels)
+    encoded = {name: replace(one, held_out=[one.held_out[row] for row in drawn]) for name, one in encoded.items()}
+    trial = Trial(config, encoded, data.train.labels, clusters, data.label_names)
+    with Peak() as peak:
+        told = [report for _, report in local_engine.run_all(trial, jobs[: len(places)], places)]
+    speed = float(np.mean([report["tokens_per_s"] for report in told]))
+    check = float(np.mean([report["check"] for report in told]))
+    ends = [0.0] * len(places)
+    for job in jobs:  # as the workers take them: each free place takes the next
+        ends[ends.index(min(ends))] += job.tokens / speed + (pipeline.HELD_OUT_CHECKS + 1) * check
+    asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0) + min(config.map_size, n)
+    reading = check / len(drawn) * asked * len(jobs) / len(places) + pipeline.MAP_SECONDS
+    gpu = max(report["gpu"] for report in told)
+    yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu else "processes",
+           "steps": sum(report["steps"] for report in told), "places": len(places), "device": device.type,
+           "sentences_per_s": sum(report["sentences_per_s"] for report in told)}
+
+
+class Peak:
+    """The most memory that this process and its children hold at once during a block."""
+
+    def __enter__(self):
+        self.bytes, self._over = 0, threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._watch.join()
+
+    def _look(self):
+        import psutil
+
+        while True:
+            now = 0
+            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+                try:
+                    now += process.memory_info().rss
+                except psutil.Error:
+                    continue
+            self.bytes = max(self.bytes, now)
+            if self._over.wait(0.2):
+                return
+
+
+def estimate(config):
+    """`measure` in a process of its own: the same dictionaries. Raises MonjuError as it does; closing the generator ends it."""
+    there = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE",
+             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
+    process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"], env=there, text=True, encoding="utf-8",
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        process.stdin.write(json.dumps(config.to_json()) + "\n")  # left open: its end is ours, and that process's too
+        process.stdin.flush()
+        for line in process.stdout:
+            found = json.loads(line)
+            if "error" in found:
+                raise error_of(found["error"], found["note"])
+            yield found
+        if process.wait():
+            raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a smaller batch or model")
+    finally:
+        process.kill()  # its workers end with it
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def main():
+    """What runs in that process."""
+    from monju.config import Config
+
+    quiet()
+    out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
+    try:
+        asked = sys.stdin.readline()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        for found in measure(Config.from_json(json.loads(asked))):
+            print(json.dumps(found), file=out, flush=True)
+    except MonjuError as error:
+        print(json.dumps({"error": str(error), "note": error.note and error.note.to_json()}), file=out, flush=True)
+
+
+def _end_with_parent():
+    """Our stdin ends when the process that asked does; whatever works for us ends with us."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

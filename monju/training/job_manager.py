@@ -1,0 +1,405 @@
+"""Jobs: a training in a process of its own, outside the page's, told to whoever looks.
+
+One trains at a time in a folder of runs: the trainer holds a lock that dies with it. All that is known of a job
+stands on disk, in the hidden folder .jobs beside the runs, so that a page which was closed, or whose process was
+killed, finds it again; what the models did stands in the run's own history.jsonl. Knows nothing of the page.
+
+    .jobs/lock           held by the trainer
+    .jobs/last           the name of the run that was trained last
+    .jobs/NAME.json      its settings
+    .jobs/NAME.events    what happened, a line each: begun (pid, born), text, stop, end
+    .jobs/NAME.now       how far it is, rewritten every second
+    .jobs/NAME.log       what the process printed
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from monju.runs import registry
+from monju.utils import locks
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.utils.quiet import quiet
+from monju.runs.run import Run, write
+
+PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to
+LOG_LINES, LOG_BYTES = 12, 20_000  # the end of the log that a snapshot shows
+ENDS = ("finished", "stopped", "failed", "died")
+
+
+class Jobs:
+    """The trainings in one folder of runs: start, stop, resume, look."""
+
+    def __init__(self, folder):
+        self.folder, self.place = Path(folder), Path(folder) / ".jobs"
+        self._started = []  # the processes that this one started: their stdin must stay open, and they must be reaped
+        self._read = {}  # a file of lines → (its inode, how far it was read, its lines)
+        self._reading = threading.Lock()
+
+    # ---- start and stop
+
+    def start(self, config, name):
+        """Train a new run of this name. Raises MonjuError where the name cannot be, or another job trains."""
+        path = registry.free(self.folder, name)
+
+        def prepare():
+            for file in self.files(name):
+                file.unlink(missing_ok=True)  # of a run that is gone
+            write(self.file(name, "json"), json.dumps(config.to_json()))
+
+        self._begin(name, path, prepare)
+
+    def resume(self, name):
+        """Continue an unfinished run where it was stopped. Raises MonjuError as `start`, and where there is nothing to continue."""
+        path = registry.place(self.folder, name)
+        if (path / "run.json").exists():
+            if Run.open(path).finished:
+                raise MonjuError(f"{name} is already finished: there is nothing to continue")
+        elif not self.file(name, "json").exists():
+            raise MonjuError(f"there is no run {name} to continue: train a new one")
+        self._begin(name, path, lambda: None)
+
+    def _begin(self, name, path, prepare):
+        """Start the trainer with the lock already taken: no second one can come between."""
+        try:
+            self.place.mkdir(parents=True, exist_ok=True)
+            (self.place / "lock").touch()
+            held = locks.take(self.place / "lock", patience=0.3)
+        except OSError as error:
+            raise MonjuError(f"the folder of runs {self.folder} cannot be written ({error.strerror}): "
+                             "set MONJU_RUNS to one that can") from None
+        if held is None:
+            raise MonjuError(f"{self.last() or 'another run'} is being trained: wait for it, or stop it first")
+        try:
+            if locks.taken(path):
+                raise MonjuError(f"{name} is being trained outside the page: wait for it, or stop it first")
+            prepare()
+            self.file(name, "now").unlink(missing_ok=True)  # how far an earlier life was
+            environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
+            with open(self.file(name, "log"), "ab") as log:
+                # its stdin stays open as long as we live; its own session keeps our Ctrl-C from it; it inherits the lock
+                process = subprocess.Popen([sys.executable, "-m", "monju.training.job_manager", str(self.folder), name], env=environment,
+                                           stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+                                           start_new_session=True, pass_fds=[held])
+            self.tell(name, begun=True, pid=process.pid, born=born(process.pid))
+            write(self.place / "last", name)
+            self._started.append(process)
+        except OSError as error:
+            raise MonjuError(f"the run {name} cannot be started in {self.folder} ({error.strerror}): make room there, "
+                             "or set MONJU_RUNS to another folder") from None
+        finally:
+            os.close(held)
+
+    def stop(self, patience=PATIENCE):
+        """End the running job, leaving a run that can be continued; returns when it has ended, after `patience` by force."""
+        name = self.last()
+        begun = name and self.begun(name)
+        if not begun or not self.running():
+            return
+        self.tell(name, stop=True)
+        if alive(begun):
+            _signal(begun["pid"], signal.SIGINT)
+        until = time.monotonic() + patience
+        while time.monotonic() < until and (alive(begun) or self.running()):
+            self._reap()
+            time.sleep(0.05)
+        if alive(begun):
+            _signal(begun["pid"], signal.SIGKILL)
+            while alive(begun):
+                self._reap()
+                time.sleep(0.02)
+        self._reap()
+
+    def _reap(self):
+        self._started = [process for process in self._started if process.poll() is None]
+
+    # ---- look
+
+    def running(self):
+        """Whether a job trains now, whoever started it."""
+        return locks.taken(self.place / "lock")
+
+    def last(self):
+        """The name of the run that was trained last, or None."""
+        try:
+            return (self.place / "last").read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    def snapshot(self, name=None):
+        """All that can be said of a job (the last one) from its first step, as plain values.
+
+        status: none, training, stopping, finished, stopped (as asked), failed (see reason) or died (a process that was
+        killed); `resumable` where it can go on.
+        """
+        self._reap()
+        name = name or self.last()
+        if name is None:
+            return {"name": None, "status": "none"}
+        running = self.running() and name == self.last()
+        path, events = registry.place(self.folder, name), self.lines(self.file(name, "events"))
+        manifest = _json(path / "run.json")
+        since = max((i for i, event in enumerate(events) if event.get("begun")), default=0)
+        end = next((event for event in events[since:] if "end" in event), {})
+        asked = any(event.get("stop") for event in events[since:])
+        if running:
+            status = "stopping" if asked else "training"
+        elif manifest.get("status") == "finished":
+            status = "finished"
+        else:
+            status = "stopped" if asked else end.get("end", "died")
+        history = self.lines(path / "history.jsonl")
+        return {"name": name, "status": status, "reason": end.get("reason", "") if status == "failed" else "",
+                "reason_note": end.get("note") if status == "failed" else None,
+                "notes": manifest.get("data", {}).get("notes", []),
+                "resumable": status in ("stopped", "failed", "died"),
+                "at": events[0]["at"] if events else None, "now": self.now(name) if running else {},
+                "stages": [event["text"] for event in events if "text" in event],
+                "log": tail(self.file(name, "log")),
+                "models": manifest.get("models", {}), "clusters": manifest.get("clusters", {}), "history": history}
+
+    def now(self, name):
+        """How far the running job is: done (share), left (seconds, None where that is not known), phase (training, evaluation,
+        map), memory (bytes) of what, and, where no step has come for longer than it should, waits (seconds)."""
+        found = _json(self.file(name, "now"))
+        if not found:
+            return {}
+        age = max(0.0, time.time() - found.pop("at"))
+        patience = found.pop("patience")
+        if patience is not None and age > patience:
+            return found | {"left": None, "waits": round(age)}
+        left = found["left"] - age if found["left"] is not None else 0
+        return found | {"left": round(left) if left >= 1 else None}
+
+    def lines(self, path):
+        """The whole lines of a JSONL file that grows: only what is new is read; a file that was replaced is read anew."""
+        with self._reading:
+            try:
+                with open(path, "rb") as file:
+                    now = os.fstat(file.fileno())
+                    inode, offset, lines = self._read.get(path, (None, 0, []))
+                    if inode != now.st_ino or now.st_size < offset:
+                        offset, lines = 0, []
+                    file.seek(offset)
+                    new = file.read()
+            except OSError:
+                self._read.pop(path, None)
+                return []
+            whole = new[: new.rfind(b"\n") + 1]
+            lines = lines + [line for line in map(_parsed, whole.splitlines()) if line]
+            self._read[path] = now.st_ino, offset + len(whole), lines
+            return lines
+
+    # ---- the files
+
+    def file(self, name, kind):
+        return self.place / f"{registry.plain(name)}.{kind}"
+
+    def files(self, name):
+        return [self.file(name, kind) for kind in ("json", "events", "now", "log")]
+
+    def tell(self, name, **event):
+        """Append one line to the job's events: whole or not at all."""
+        with open(self.file(name, "events"), "ab") as file:
+            file.write((json.dumps({"at": round(time.time(), 1), **event}) + "\n").encode())
+
+    def begun(self, name):
+        """The last event of a start: pid and born."""
+        return next((event for event in reversed(self.lines(self.file(name, "events"))) if event.get("begun")), None)
+
+    def rename(self, old, new):
+        """Rename a run, and what is known of its job with it."""
+        registry.rename(self.folder, old, new)
+        for before, after in zip(self.files(old), self.files(new)):
+            if before.exists():
+                os.replace(before, after)
+        if self.last() == old:
+            write(self.place / "last", new)
+
+    def delete(self, name):
+        """Delete a run, and what is known of its job with it."""
+        registry.delete(self.folder, name)
+        if self.last() == name:
+            (self.place / "last").unlink()
+        for file in self.files(name):
+            file.unlink(missing_ok=True)
+
+
+def tail(path):
+    """The last lines of a log."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
+            return file.read().decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return []
+
+
+def born(pid):
+    """When a process started: with its number, what tells it from a later one of the same number. None where it is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
+
+
+def alive(begun):
+    """Whether the process of a start still lives."""
+    return begun["born"] is not None and born(begun["pid"]) == begun["born"]
+
+
+def memory():
+    """(bytes, what they are): the GPU's memory in use where this process trains on one, else this and its children's."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = zip(*(torch.cuda.mem_get_info(number) for number in range(torch.cuda.device_count())))
+        return sum(total) - sum(free), "gpu"
+    found, me = 0, psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            found += process.memory_info().rss
+        except psutil.Error:
+            continue  # it has just ended
+    return found, "processes"
+
+
+def _signal(pid, number):
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        pass  # it ended by itself
+
+
+def _json(path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _parsed(line):
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+# ---- the trainer's side -----------------------------------------------------------------------------------------
+
+
+def run(folder, name):
+    """The trainer's life: train the run, tell of it, end with the process that started it."""
+    quiet()
+    signal.signal(signal.SIGINT, _interrupt)  # a page started in the background would hand down that it is ignored
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _stand_back()
+    jobs = Jobs(folder)
+    events = None
+    try:
+        from monju.training.pipeline import Phase, Stage, train
+
+        out = jobs.folder / name
+        resume = (out / "run.json").exists()
+        events = train(None if resume else Config.from_json(_json(jobs.file(name, "json"))), out, resume=resume)
+        wrote = 0.0
+
+        def tell_now(event, phase, patience):
+            used, kind = memory()
+            with suppress(OSError):  # a full disk is the run's own to tell
+                write(jobs.file(name, "now"), json.dumps({"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
+                                                          "left": event.left, "memory": used, "of": kind}))
+
+        for event in events:
+            if isinstance(event, Phase):
+                tell_now(event, event.name, None)
+            if isinstance(event, Stage):
+                with suppress(OSError):
+                    jobs.tell(name, text=event.text)
+                _say(event.text)
+                continue
+            step = event.step
+            if event.held_out is not None or step.step == step.steps:
+                held_out = "" if event.held_out is None else f", held out {event.held_out:.1%}"
+                _say(f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
+                     f"{event.sentences_per_s:.0f} sentences/s")
+            if time.monotonic() - wrote > 1:
+                wrote = time.monotonic()
+                tell_now(event, "training", event.patience)
+        for text in sent(out):
+            jobs.tell(name, text=text)
+            _say(text)
+        jobs.tell(name, end="finished")
+        return 0
+    except KeyboardInterrupt:
+        _say("Stopped; the run can be continued.")
+        jobs.tell(name, end="stopped")
+        return 130
+    except MonjuError as error:
+        _say(str(error))
+        jobs.tell(name, end="failed", reason=str(error), note=error.note and error.note.to_json())
+        return 2
+    except Exception as error:  # told where someone looks: nobody sees this process's terminal
+        traceback.print_exc()
+        jobs.tell(name, end="failed", reason=f"{type(error).__name__}: {error}")
+        return 1
+    finally:
+        if events is not None:
+            events.close()  # where it was told to stop between two events
+
+
+def sent(path, environment=os.environ):
+    """Send a finished run to the repository that MONJU_HUB names, if any: sentences on what came of it. The run is whole either way."""
+    if repository := environment.get("MONJU_HUB", "").strip():
+        try:
+            yield f"Sent to {registry.upload(path, repository, environment.get('HF_TOKEN'), inside=path.name)}."
+        except MonjuError as error:
+            yield f"Not sent: {error}"
+
+
+def _say(text):
+    with suppress(OSError):  # a full disk takes no log, and should not hide why
+        print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def _stand_back():
+    """Those who use the page come first. Where a process that is only nice would keep its core for a slice of time, an idle one
+    gives it up as soon as another wakes. Linux weighs sessions before it weighs their processes: ours is a session of its own."""
+    os.nice(19)
+    with suppress(OSError, AttributeError):  # not allowed, or not Linux
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):  # not there, or not ours to say
+        Path("/proc/self/autogroup").write_text("19")
+
+
+def _interrupt(number, frame):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough: what is written on the way out is written
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end_with_parent():
+    """Our stdin ends when the process that started us does: then stop, by force where it takes too long."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(PATIENCE)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(run(*sys.argv[1:]))

@@ -1,0 +1,160 @@
+"""Workers: several models trained at the same time, one process each.
+
+A small encoder cannot keep two cores busy with one sentence batch (its threads mostly wait for
+each other), but as many models as cores can; several GPUs take a model each in the same way.
+Knows nothing of what is trained: it runs generators elsewhere and passes on what they yield.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from itertools import repeat
+from multiprocessing import connection, resource_tracker
+
+import torch
+
+from monju.errors import MonjuError
+from monju.utils.quiet import quiet
+
+
+def places(device, jobs, most=None):
+    """Where so many jobs run, a device each at the same time (at most `most`): one a GPU; on the CPU one a core, and a few more
+    where the last jobs would otherwise leave most cores idle: three on two cores run at once, sharing them."""
+    if device.type == "cuda":
+        found = [torch.device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
+    else:
+        cores = torch.get_num_threads()
+        turns, left = divmod(jobs, cores)
+        found = [device] * (-(-jobs // turns) if turns and 0 < left <= cores / 2 else cores)
+    return found[: min(most or len(found), max(1, jobs))]
+
+
+def cores_each(places):
+    """How many cores a job gets on so many devices. It follows from the whole plan: a sum's last bits depend on it, and a
+    resumed run should not."""
+    return max(1, torch.get_num_threads() // len(places))
+
+
+def run_all(shop, jobs, devices, threads=None):
+    """Run shop.fit(job, device) for every job, as many at a time as there are devices.
+
+    `shop` is any object that can be sent to another process and whose `fit` is a generator; yields
+    (job number, report) as reports come. With one device everything happens in this process.
+    `threads`: the cores of each job (`cores_each` of the devices).
+    A job's error is raised here; closing the generator ends the workers at once.
+    """
+    jobs = list(jobs)
+    threads = threads or cores_each(devices)
+    if len(devices) == 1:
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(threads)
+            for number, job in enumerate(jobs):
+                yield from zip(repeat(number), shop.fit(job, devices[0]))
+        finally:
+            torch.set_num_threads(before)
+        return
+    with processes(_work, [(shop, device, threads) for device in devices]) as lines:
+        waiting, busy = iter(enumerate(jobs)), list(lines)
+        while busy:
+            for line in connection.wait(busy):
+                said = heard(line)
+                if said is not None:
+                    yield said
+                    continue
+                job = next(waiting, None)  # it is free
+                with suppress(OSError):  # it died: heard next
+                    line.send(job)
+                if job is None:
+                    busy.remove(line)
+
+
+def _work(line, shop, device, threads):
+    """A worker's life: ask for a job, fit it, report; until there is none left."""
+    torch.set_num_threads(threads)
+    line.send(None)
+    while (item := line.recv()) is not None:
+        number, job = item
+        for report in shop.fit(job, device):
+            line.send((number, report))
+        line.send(None)
+
+
+def in_a_process(work, *arguments):
+    """work(*arguments) in a process of its own: its memory and its threads are nobody else's. Raises as `run_all`."""
+    with processes(_answer, [(work, arguments)]) as [line]:
+        return heard(line)
+
+
+def _answer(line, work, arguments):
+    line.send(work(*arguments))
+
+
+@contextmanager
+def processes(work, given):
+    """As many processes as there are tuples of arguments in `given`, each running work(line, *arguments) with one end of a
+    line; yields the other ends. When the block ends, however it does, they are killed.
+
+    Nothing goes through a queue: its thread would hold this process at its end until somebody reads what lies in it. Arguments
+    and jobs, which may be large, are sent to a process that is reading; one that dies cuts its line.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
+    started, lines = [], []
+    try:
+        resource_tracker.ensure_running()  # its start would let signals through again
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for the parent to answer
+        try:
+            for _ in given:
+                ours, theirs = context.Pipe()
+                lines.append(ours)
+                started.append(context.Process(target=_life, args=(theirs,), daemon=True))
+                started[-1].start()
+                theirs.close()  # the process has its own: when it dies, the line is cut
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for line, arguments in zip(lines, given):
+            with suppress(OSError):  # it died: heard next
+                line.send((work, arguments))
+        yield lines
+    finally:
+        for process in started:
+            if process.pid:
+                process.kill()
+                process.join()
+        for line in lines:
+            line.close()
+
+
+def heard(line):
+    """What a process says. Raises the error that ended its work, and MonjuError where it died."""
+    try:
+        said = line.recv()
+    except (EOFError, OSError):
+        raise MonjuError("a training process died, perhaps for want of memory: choose --workers 1 or a smaller --batch-size, "
+                         "and continue a run that was begun with --resume") from None
+    if isinstance(said, BaseException):
+        raise said
+    return said
+
+
+def _life(line):
+    """A process's life, which ends with its parent's."""
+    quiet()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with suppress(EOFError, BrokenPipeError):  # the parent is gone
+        work, arguments = line.recv()
+        try:
+            work(line, *arguments)
+        except MonjuError as error:
+            line.send(error)
+        except Exception as error:  # told in the parent, where someone listens
+            line.send(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+def end_with_parent():
+    """A parent that was killed cannot end its workers: they watch for it."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

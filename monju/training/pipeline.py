@@ -1,0 +1,462 @@
+"""Training: a configuration → a finished run, told as it goes.
+
+`train` reads top to bottom: the source, the clusters, one model after another, the evaluation.
+It is a generator: it works while it is read and yields what a terminal or a page can show.
+It knows nothing of either.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from monju.clustering import clusterers
+from monju.data import sources
+from monju.ensemble import gates
+from monju.evaluation import cluster_map, metrics
+from monju.models import backbones
+from monju.training import btm, local_engine
+from monju.utils import locks
+from monju.runs.checkpoints import Checkpoints
+from monju.clustering.cluster_model import Clustering
+from monju.config import Config
+from monju.inference.pipeline import Monju, expert_names, model_key
+from monju.errors import MonjuError
+from monju.models.classifier import REPORTS, Expert, Step
+from monju.runs.prediction_store import save_predictions
+from monju.runs.run import Run, command, refuse_taken
+
+MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process
+HELD_OUT_CHECKS = 10  # points on a model's held-out curve
+RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision",
+          "compile", "seed", "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
+HELD_OUT_SENTENCES = 256  # at most, drawn for that curve; the table comes from all of them
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A sentence on what happens now."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Phase(Stage):
+    """A stage after the models are trained, "evaluation" or "map": `done` is the run's share before it, `left` about how many
+    seconds the run has to go (None where no model was trained to tell)."""
+
+    name: str
+    done: float
+    left: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of one model, and of the whole run with its evaluation and map: `done` is the share of its work, `left` about
+    how many seconds it has to go."""
+
+    model: str
+    step: Step
+    held_out: float | None
+    sentences_per_s: float
+    done: float
+    left: float
+
+    @property
+    def patience(self):
+        """Seconds after which, with no further report, the training probably waits for a free processor."""
+        return max(20.0, 3 * max(1, self.step.steps // REPORTS) * self.step.seconds / self.step.step)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps, and the folder of the
+    experts from whose average it starts (None: from the backbone)."""
+
+    kind: str
+    name: str
+    rows: np.ndarray
+    seed: int
+    steps: int
+    tokens: int
+    backbone: str
+    order: str
+    start: str | None = None
+
+    @property
+    def key(self):
+        return model_key(self.kind, self.name)
+
+    @property
+    def model(self):
+        """The model of the finished run that it is, or of which it is an earlier round."""
+        return self.name if self.kind.startswith("rounds/") else self.key
+
+    def signature(self, config, fingerprint, clusters):
+        """A digest of all that the trained weights follow from, but for what it starts from: jobs of one signature make one model."""
+        said = [fingerprint, self.rows.tolist(), self.seed, self.steps, self.backbone, self.order, *(getattr(config, name) for name in RECIPE)]
+        said += [clusters[self.rows].tolist()] if self.order == "by-cluster" else []
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A run's sentences as one backbone's tokenizer reads them: lists of token ids."""
+
+    tokenizer: object
+    train: list
+    held_out: list
+
+    @classmethod
+    def by(cls, backbone, data, max_tokens):
+        tokenizer = backbones.tokenizer(backbone)
+        return cls(tokenizer, *(backbones.encode(tokenizer, part.texts, max_tokens) for part in (data.train, data.validation)))
+
+    @property
+    def lengths(self):
+        return np.array([len(sentence) for sentence in self.train])
+
+
+def train(config, out, resume=False, siblings=()):
+    """Train a whole run into the folder `out`: a generator of Stage and Progress.
+
+    Models that one of the finished runs in `siblings` has trained in exactly the same way are copied from there.
+
+    With `resume`, the configuration is the unfinished run's own (`config` is not asked), and models
+    that are complete are kept. Raises MonjuError for input that cannot be trained on, before anything
+    is written.
+    """
+    if resume:
+        run = Run.open(out)
+        if run.finished:
+            yield Stage(f"{out} is already finished.")
+            return
+        config = run.config
+    else:
+        refuse_taken(out)
+
+    # 1. the sentences
+    data = sources.load_for(config)
+    yield from (Stage(note.text()) for note in data.notes)
+    if resume and run.manifest["data"]["fingerprint"] != data.fingerprint:
+        raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
+                         "bring the same data back, or train a new run")
+    device = backbones.pick_device(config.device)
+    notes = backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)  # a backbone that cannot be had is told here
+    yield from (Stage(note.text()) for note in notes)
+    data.notes.extend(notes)
+
+    # 2. the clusters
+    if resume and (run.path / "clustering").exists():
+        clustering = Clustering.load(run.intact().path / "clustering", config)
+    else:
+        yield Stage(f"Placing {len(data.train.texts):,} sentences with {config.embedder}, then {config.clusterer} clusters.")
+        clustering = Clustering(config).fit(data.train.texts, data.train.domains)
+    sizes = dict(zip(clusterers.names(config.k), np.bincount(clustering.labels_, minlength=config.k).tolist()))
+    refuse_one_sided(config, clustering.labels_, data)
+    yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
+
+    # 3. the models
+    encoded = {name: Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
+    jobs = plan(config, clustering.labels_, encoded[config.backbone_of(0)].lengths)
+    yield Stage(prospect(config, jobs))
+    models = {kind: [job.name for job in jobs if job.kind == kind]
+              for kind in dict.fromkeys(("experts", "baseline", "equal-cost", *(job.kind for job in jobs)))}
+    known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models,
+             "signatures": {job.key: job.signature(config, data.fingerprint, clustering.labels_) for job in jobs}}
+    if hasattr(clustering.clusterer, "domains_"):
+        known["domains"] = clustering.clusterer.domains_
+    if not resume:
+        run = Run.create(out, config, **known)
+    with locks.holding(run.path, MonjuError(f"{out} is being trained by another process: wait for it, or stop it first")):
+        if resume and (run := Run.open(out)).finished:  # another process resumed it while this one read the sentences
+            yield Stage(f"{out} is already finished.")
+            return
+        yield from fill(run, config, data, known, clustering, jobs, encoded, siblings)
+
+
+def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
+    """Train what the run folder lacks, evaluate and seal it: a generator of Stage and Progress.
+
+    Whatever ends it early is kept in the manifest as its status and reason.
+    """
+    run.update(status="training", **known)
+    try:
+        if not (run.path / "clustering").exists():
+            with run.folder("clustering") as folder:
+                clustering.save(folder)
+        run.update(files=run.listed("clustering"))  # what all else follows from: looked at before a resume
+        adopt(run, jobs, known["signatures"], siblings)
+        told = {line["model"]: line["step"] for line in run.history()}  # a kill may come between a folder and its last line
+        curve = btm.measured(run)
+        complete = {job.key for job in jobs if told.get(job.key) == job.steps
+                    and ((run.path / job.kind / job.name).exists() or curve and job.model != job.key)}
+        run.sweep()
+        run.keep_history({job.key: job.steps if job.key in complete else checkpoints(run, job).facts["step"] for job in jobs})
+        for job in jobs:
+            if checkpoints(run, job).damaged:
+                yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
+        alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
+        shop = Workshop(run, config, encoded, data.train.labels, clustering.labels_,
+                        curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
+        work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
+        speed = yield from fit_all(shop, jobs, complete, work)
+
+        shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+
+        # 4. what they are worth
+        yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.", "evaluation", *work.standing(work.models, speed))
+        monju = Monju.of(run, config.device, controls=True)
+        votes = monju.votes(data.validation.texts)
+        save_predictions(run, votes, data.validation.labels)
+        if data.tuning:
+            yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
+            save_predictions(run, monju.votes(data.tuning.texts), data.tuning.labels, "tuning")
+        metrics = metrics.table(votes.decide_as(config), data.validation.labels, cost(run, jobs), repr(gates.make(config)))
+        if config.rounds > 1:
+            yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
+            metrics["rounds"] = curve or btm.curve(run, config, votes, data.validation.labels, encoded[config.backbone_of(0)].held_out,
+                                                      alpha, monju.tokenizer.pad_token_id, monju.stack.device)
+        run.write_json("metrics.json", metrics)
+        yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
+        cluster_map.draw(run, monju, data.train, config.map_size)
+        btm.clear(run)
+        run.finish()
+    except BaseException as error:
+        told = failure(run, error)
+        status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
+        with suppress(OSError):  # on a full disk; the run then counts as one whose process died
+            if (run.path / "run.json").exists():
+                run.update(status=status, reason="" if status == "interrupted" else str(told))
+        if told is error:
+            raise
+        raise told from error
+
+
+def failure(run, error):
+    """The error, or, for what befalls a machine, the MonjuError that says it in one sentence with the way out."""
+    said, way = str(error), f"continue with `{command(run.path)} --resume`"
+    if isinstance(error, Exception) and not (run.path / "run.json").exists():
+        return MonjuError(f"the run folder {run.path} is gone, deleted or moved while it was being trained: train a new run")
+    if isinstance(error, MonjuError) or not isinstance(error, Exception):
+        return error
+    if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT)):
+        return MonjuError(f"the disk that holds {run.path} is full: make room, then {way}")
+    if isinstance(error, torch.OutOfMemoryError) or "CUDA out of memory" in said:
+        return MonjuError("the GPU's memory does not do for this model: choose --finetuning lora, a smaller --max-tokens or a smaller "
+                          f"--backbone; if something else filled it, {way}")
+    return error
+
+
+def plan(config, clusters, lengths):
+    """The run's jobs in their order: experts (round by round), baselines, equal-cost controls.
+
+    Every expert has the same seed, so that all start from one head; member i of a baseline has its own. An equal-cost
+    control has the steps of an expert in all its rounds.
+    """
+    everything = np.arange(len(clusters))
+
+    def steps_of(rows):
+        return max(1, round(config.epochs * -(-len(rows) // config.batch_size)))
+
+    def job(kind, name, number, rows, seed, steps=None, start=None):
+        steps = steps or steps_of(rows)
+        return Job(kind, name, rows, seed, steps, round(steps * config.batch_size * lengths[rows].mean()),
+                   config.backbone_of(number), config.order_of(number), start)
+
+    first = config.seed * 1000  # leaves every run seeds of its own
+    seen = {name: everything[np.isin(clusters, subset)]
+            for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size))}
+    steps = {name: btm.parted(steps_of(rows), config.rounds) for name, rows in seen.items()}
+    places = [btm.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
+    experts = [job(place, name, i, rows, first + 100 * number, steps[name][number], places[number - 1] if number else None)
+               for number, place in enumerate(places) for i, (name, rows) in enumerate(seen.items())]
+    baseline = [job("baseline", f"seed{i}", i, everything, first + i) for i in range(len(seen)) if config.baselines]
+    control = [job("equal-cost", f"seed{i}", i, everything, first + i, sum(steps[name])) for i, name in enumerate(seen) if config.equal_cost]
+    return experts + baseline + control
+
+
+def prospect(config, jobs):
+    """What is about to be trained, and what it costs beside the baseline."""
+    experts = sum(job.tokens for job in jobs if job.kind not in ("baseline", "equal-cost"))
+    baseline = sum(job.tokens for job in jobs if job.kind == "baseline")
+    beside = f", {experts / baseline:.0%} of the baseline's {baseline:,}" if baseline else ""
+    return (f"C({config.k}, {config.subset_size}) = {len(expert_names(config))} experts, each on {config.subset_size} of {config.k} clusters: "
+            f"about {experts:,} tokens{beside}.")
+
+
+def adopt(run, jobs, signatures, siblings):
+    """Copy the models, with their history, that finished sibling runs have trained in exactly the same way."""
+    for path in siblings:
+        other = Run.open(path)
+        for job in jobs:
+            there = other.path / job.kind / job.name
+            if (run.path / job.kind / job.name).exists() or job.start or not there.is_dir() or not other.finished:
+                continue
+            if other.manifest.get("signatures", {}).get(job.key) == signatures[job.key]:
+                with run.folder(f"{job.kind}/{job.name}") as folder:
+                    shutil.copytree(there, folder, dirs_exist_ok=True)
+                for line in other.history():
+                    if line["model"] == job.key:
+                        run.append_history(line)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every job needs; sent once to each worker."""
+
+    run: Run
+    config: Config
+    encoded: dict  # backbone → Encoded
+    labels: np.ndarray
+    clusters: np.ndarray
+    held_out: np.ndarray  # the held-out rows that the curves are read from
+    held_out_labels: np.ndarray  # of all held-out sentences
+    label_names: list[str]
+    alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
+
+    def fit(self, job, device):
+        """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
+        reads = self.encoded[job.backbone]
+        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
+        if job.start:
+            folders = [self.run.path / job.start / name for name in expert_names(self.config)]
+            btm.branch(expert, folders, self.alpha[job.rows].mean(axis=0))
+        tokens = [reads.train[row] for row in job.rows]
+        held_out, right = [reads.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
+        keeps = checkpoints(self.run, job)
+        begins = keeps.facts["step"]
+        next_check = begins * HELD_OUT_CHECKS // job.steps + 1 if begins else 0
+        for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps, order=job.order,
+                               clusters=self.clusters[job.rows], checkpoints=keeps):
+            accuracy = None
+            if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
+                accuracy = float((expert.logits(held_out).argmax(axis=1) == right).mean())
+                next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
+            yield step, accuracy
+        with self.run.folder(f"{job.kind}/{job.name}") as folder:  # after the last report: a whole folder has a whole history
+            expert.save(folder, reads.tokenizer)
+
+
+def curve_rows(labels):
+    """The held-out rows that a model's curve is read from: every class in its proportion, whatever their order. The same for
+    every run on the same sentences."""
+    return sources.stratified(labels, HELD_OUT_SENTENCES, sources.SPLIT_SEED)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run has to do, in tokens that are trained on; reading one is a forward pass, and takes a third of the time."""
+
+    models: float
+    evaluation: float
+    map: float
+
+    @classmethod
+    def of(cls, config, data, jobs, lengths):
+        reading = float(np.mean(lengths)) * len({job.model for job in jobs}) / 3  # a sentence, by all models
+        asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0)
+        return cls(sum(job.tokens for job in jobs), reading * asked, reading * min(config.map_size, len(data.train.texts)))
+
+    def standing(self, done, speed):
+        """(the share of the work that is done, about how many seconds are left at a speed in tokens/s, or None)."""
+        total = self.models + self.evaluation + self.map
+        return done / total, (total - done) / speed + MAP_SECONDS if speed else None
+
+
+def fit_all(shop, jobs, complete, work):
+    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress that returns the last
+    speed in tokens/s (None where all are complete)."""
+    for job in jobs:
+        if job.key in complete:
+            yield Stage(f"{job.key} is complete.")
+    kept = {job.key: job.steps if job.key in complete else checkpoints(shop.run, job).facts["step"] for job in jobs}
+    done = {job.key: job.tokens * kept[job.key] / job.steps for job in jobs}
+    abreast = len(local_engine.places(backbones.pick_device(shop.config.device), len(jobs), shop.config.workers))
+    parts, over, speeds, speed = dict.fromkeys(done, 1), [], {}, None
+    for job, (step, accuracy) in in_rounds(shop, jobs, complete):
+        shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
+        if step.parts > parts[job.key]:
+            parts[job.key] = step.parts
+            yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} parts, to the same result.")
+        done[job.key] = job.tokens * step.step / job.steps
+        speeds[job.key] = step.tokens / step.seconds  # by the models' own clocks: neither a pause nor the start of a process counts
+        open_jobs = sum(done[other.key] < other.tokens for other in jobs)
+        speed = float(np.mean(list(speeds.values()))) * max(1, min(abreast, open_jobs))
+        yield Progress(job.key, step, accuracy, step.sentences / step.seconds, *work.standing(sum(done.values()), speed))
+        # not before the model's folder is there with its whole history: until then a kill needs it
+        over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(shop.run, other)]
+    return speed and float(np.mean(list(speeds.values()))) * abreast
+
+
+def in_rounds(shop, jobs, complete):
+    """`workers.run_all` on the jobs that are not complete, those that others start from first: yields (job, report)."""
+    for start in dict.fromkeys(job.start for job in jobs):
+        group = [job for job in jobs if job.start == start]
+        places = local_engine.places(backbones.pick_device(shop.config.device), len(group), shop.config.workers)
+        waiting = [job for job in group if job.key not in complete]
+        if waiting:
+            for number, report in local_engine.run_all(shop, waiting, places[: len(waiting)], local_engine.cores_each(places)):
+                yield waiting[number], report
+
+
+def checkpoints(run, job):
+    """Where a model in training keeps how far it is."""
+    return Checkpoints(run.path / "checkpoints" / job.key)
+
+
+def tidied(run, job):
+    """Whether the model's folder is there, so that its checkpoint could go."""
+    there = (run.path / job.kind / job.name).exists()
+    if there:
+        checkpoints(run, job).clear()
+    return there
+
+
+def refuse_one_sided(config, clusters, data):
+    """Raise MonjuError where an expert would see one class only: it could learn nothing."""
+    for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size)):
+        classes = np.unique(data.train.labels[np.isin(clusters, subset)])
+        if len(classes) < 2:
+            raise MonjuError(f"expert {name} would see only sentences labelled {data.label_names[classes[0]]!r}: "
+                             "choose a smaller --k, a larger --subset-size, or more data")
+
+
+def cost(run, jobs):
+    """What each model's training took in all its rounds, from their last lines in history.jsonl."""
+    last = {line["model"]: line for line in run.history()}
+    found = {}
+    for job in jobs:
+        lines = [last[other.key] for other in jobs if other.model == job.model]
+        found[job.model] = {"sentences": len(job.rows), "tokens": sum(line["tokens"] for line in lines),
+                            "steps": sum(line["step"] for line in lines),
+                            "seconds": round(sum(line["seconds"] for line in lines), 1)}
+    return found
+
+
+def facts(data):
+    """What the manifest keeps of the data: numbers and names, no sentence."""
+    return {"fingerprint": data.fingerprint, "train": len(data.train.texts), "validation": len(data.validation.texts),
+            "tuning": len(data.tuning.texts) if data.tuning else 0,
+            "labels": data.labels, "label_names": data.label_names, "overlap": data.overlap, "notes": [note.to_json() for note in data.notes]}
+
+
+def versions():
+    """The versions that a reader needs to reproduce the run."""
+    packages = ("torch", "transformers", "peft", "scikit-learn", "numpy")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def machine(device):
+    """What the run was trained on."""
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(), "bf16": torch.cuda.is_bf16_supported()}
+    return {"device": "cpu", "threads": torch.get_num_threads(), "system": platform.machine()}

@@ -1,0 +1,87 @@
+"""Orders: in what order a model meets its sentences, batch by batch, pass after pass: every pass has ⌈n / size⌉ batches and
+each sentence once.
+
+An order is an endless generator of batches of row numbers; it sees lengths, clusters and losses, never a sentence.
+A new order is one function here and one line in TABLE.
+"""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+
+from monju.models.backbones import length_batches
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """What an order may look at, n sentences: `lengths` [n] in tokens, `clusters` [n], and `losses()` → [n], what the model
+    as it is now loses on each."""
+
+    lengths: np.ndarray
+    clusters: np.ndarray | None = None
+    losses: Callable | None = None
+
+
+def buckets(sentences, size, random):
+    """Sentences of like length together, the batches in random order: little padding."""
+    while True:
+        yield from one_pass(sentences.lengths, size, random)
+
+
+def shuffled(sentences, size, random):
+    """All at random, whatever the padding costs."""
+    while True:
+        yield from cut(random.permutation(len(sentences.lengths)), size)
+
+
+def short_to_long(sentences, size, random):
+    """The shortest first, in every pass."""
+    while True:
+        yield from length_batches(jittered(sentences.lengths, random), size)
+
+
+def easy_to_hard(sentences, size, random):
+    """A first pass in buckets; after it, in every pass, first what the model lost least on (a curriculum, Bengio et al. 2009)."""
+    yield from one_pass(sentences.lengths, size, random)
+    easiest = np.argsort(sentences.losses(), kind="stable")
+    while True:
+        yield from cut(easiest, size)
+
+
+def by_cluster(sentences, size, random):
+    """One cluster after the other, in buckets; which comes first changes with every pass. A batch at the border holds the end
+    of one cluster and the start of the next, so that a pass has as many batches as in every other order."""
+    while True:
+        rest = np.empty(0, int)
+        for cluster in random.permutation(np.unique(sentences.clusters)):
+            rows = np.concatenate([rest, random.permutation(np.flatnonzero(sentences.clusters == cluster))])
+            if len(rest) and len(rows) >= size:
+                yield rows[:size]
+                rows = rows[size:]
+            whole = len(rows) // size * size
+            for batch in one_pass(sentences.lengths[rows[:whole]], size, random):
+                yield rows[batch]
+            rest = rows[whole:]
+        if len(rest):
+            yield rest
+
+
+TABLE = {"buckets": buckets, "shuffled": shuffled, "short-to-long": short_to_long, "easy-to-hard": easy_to_hard,
+         "by-cluster": by_cluster}
+
+
+def one_pass(lengths, size, random):
+    """Every row once, in batches of like length, the batches in random order."""
+    batches = length_batches(jittered(lengths, random), size)
+    random.shuffle(batches)
+    return batches
+
+
+def jittered(lengths, random):
+    """Lengths of which no two are alike: who meets whom among equals changes with every pass."""
+    return lengths + random.random(len(lengths))
+
+
+def cut(rows, size):
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
