@@ -32,8 +32,9 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the package beside this folder, installed or not
-from monju.config import PRESETS, Config  # noqa: E402
-from monju.training.job_manager import Jobs  # noqa: E402
+from monju.config import Config
+from monju.presets import PRESETS  # noqa: E402
+from monju.training.job_manager import JobManager  # noqa: E402
 
 SUBJECTS = ("the story", "the acting", "the ending", "this film", "the music", "her performance", "every scene", "the script")
 WORDS = ("is fine, I suppose", "could be worse", "is odd but never dull", "is nearly good", "tries hard", "drags on and on",
@@ -287,7 +288,7 @@ def main():
     asked = arguments.parse_args()
     report = {"cores": os.cpu_count(), "training": asked.training}
     with tempfile.TemporaryDirectory() as folder, page(folder) as (url, process):
-        functions, jobs = Functions.of(url), Jobs(folder)
+        functions, jobs = Functions.of(url), JobManager(folder)
         report["warm"] = asyncio.run(ordinary(url, functions, process, asked.visitors, 10))
         if asked.training:
             jobs.start(Config(**{**PRESETS["laptop"], "workers": 1}), "load")

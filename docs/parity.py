@@ -20,8 +20,10 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
 from monju.data import sources
 from monju.models import backbones  # noqa: E402
-from monju.config import PRESETS, Config  # noqa: E402
+from monju.config import Config
+from monju.presets import PRESETS  # noqa: E402
 from monju.models.classifier import Expert  # noqa: E402
+from monju.training.trainer import fit
 
 
 def prepared(source, sentences, held_out):
@@ -37,7 +39,7 @@ def ours(parts, names, config, seed):
     (tokens, labels), (held_out, truth) = parts
     padding = backbones.tokenizer(config.backbone).pad_token_id
     expert = Expert.start(config, names, padding, seed, torch.device("cpu"))
-    for _ in expert.fit(config, tokens, labels, seed):
+    for _ in fit(expert, config, tokens, labels, seed):
         pass
     return float((expert.logits(held_out).argmax(axis=1) == truth).mean())
 

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
 from monju.data import sources  # noqa: E402
 from monju.evaluation.comparison import compare  # noqa: E402
-from monju.config import PRESETS, Config  # noqa: E402
+from monju.config import Config
+from monju.presets import PRESETS  # noqa: E402
 from monju.training.distill import SIZES, TARGETS, distill  # noqa: E402
 from monju.inference.pipeline import Monju  # noqa: E402
 from monju.runs.run import Run  # noqa: E402

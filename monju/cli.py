@@ -16,6 +16,8 @@ from pathlib import Path
 from monju import config as schema
 from monju.errors import MonjuError
 from monju.utils.quiet import quiet
+from monju import presets
+from monju.evaluation import cluster_map
 
 INTERRUPTED = 130
 DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
@@ -55,7 +57,7 @@ def parser():
     train.set_defaults(command=run_train)
     train.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
     train.add_argument("--resume", action="store_true", help="continue the unfinished run in --out with its own settings")
-    train.add_argument("--preset", choices=("auto", *schema.PRESETS), help="settings to start from; auto is poster where there is a GPU "
+    train.add_argument("--preset", choices=("auto", *presets.PRESETS), help="settings to start from; auto is poster where there is a GPU "
                        "and the hub answers, laptop elsewhere")
     train.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     add_settings(train)
@@ -122,7 +124,7 @@ def parser():
                        "may be given several times")
     sweep.add_argument("--seeds", type=int, metavar="N", help="runs of each combination, mean and sd over them are told [1]")
     sweep.add_argument("--budget", type=float, metavar="MINUTES", help="refuse to start where the trainings would take longer")
-    sweep.add_argument("--preset", choices=("auto", *schema.PRESETS), help="settings to start from")
+    sweep.add_argument("--preset", choices=("auto", *presets.PRESETS), help="settings to start from")
     sweep.add_argument("--json", action="store_true", help="print sweep.json instead of the table")
     add_settings(sweep)
 
@@ -197,9 +199,9 @@ def run_train(asked):
             raise MonjuError(f"--resume continues a run with its own settings: leave out {extra}, or train a new run in another --out")
         chosen = None
     else:
-        preset, why = schema.choose_preset(vars(asked).get("preset", "auto"))
+        preset, why = presets.choose_preset(vars(asked).get("preset", "auto"))
         print(why, file=sys.stderr)
-        chosen = schema.Config(**{**schema.PRESETS[preset], **settings})
+        chosen = schema.Config(**{**presets.PRESETS[preset], **settings})
     try:
         show(train(chosen, asked.out, resume=chosen is None))
     except KeyboardInterrupt:
@@ -212,14 +214,14 @@ def run_train(asked):
 
 def run_sweep(asked):
     from monju.reporting.figures import sweep_plot
-    from monju.runs.run import write
+    from monju.utils.files import write
     from monju.training.sweep import sweep
     from monju.reporting.console import print_sweep, show
 
     own = ("command", "out", "over", "seeds", "budget", "preset", "json")
-    preset, why = schema.choose_preset(vars(asked).get("preset", "auto"))
+    preset, why = presets.choose_preset(vars(asked).get("preset", "auto"))
     print(why, file=sys.stderr)
-    config = schema.Config(**{**schema.PRESETS[preset], **{name: value for name, value in vars(asked).items() if name not in own}})
+    config = schema.Config(**{**presets.PRESETS[preset], **{name: value for name, value in vars(asked).items() if name not in own}})
     over = {}
     for text in vars(asked).get("over", []):
         name, _, values = text.partition("=")
@@ -285,8 +287,9 @@ def run_compare(asked):
 
 def run_report(asked):
     from monju.reporting import report as reports
-    from monju.runs.run import Run, write
-    from monju.ui.words import Words
+    from monju.runs.run import Run
+    from monju.utils.files import write
+    from monju.ui.words import Translator
 
     out, inside = Path(asked.out), os.path.isdir(asked.out)
     by_ending = {ending: name for name, (ending, _) in reports.FORMATS.items()}
@@ -299,7 +302,7 @@ def run_report(asked):
     if os.path.lexists(path):
         raise MonjuError(f"{path} is there already: choose another --out, or delete it first")
     try:
-        write(path, made(found, Words(asked.language)))
+        write(path, made(found, Translator(asked.language)))
     except OSError as error:
         raise MonjuError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
     print(path)
@@ -344,7 +347,7 @@ def run_bench_train(asked):
     for name, value in limits.items():
         if not 0 < value < float("inf"):
             raise MonjuError(f"--{name} must be more than 0")
-    found = speed.train(schema.Config(**{**schema.PRESETS["laptop"], **settings}), tell=tell_progress, **limits)
+    found = speed.train(schema.Config(**{**presets.PRESETS["laptop"], **settings}), tell=tell_progress, **limits)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_bench(found)
 
 
@@ -366,7 +369,6 @@ def typed():
 
 
 def run_map(asked):
-    from monju.evaluation import cluster_map
     from monju.inference.pipeline import Monju
     from monju.runs.run_data import read_again
     from monju.runs.run import Run
@@ -374,7 +376,7 @@ def run_map(asked):
     with Run.changing(asked.run) as run:
         train = read_again(run, run.manifest["data"]["fingerprint"], asked.data).train
         print(f"Drawing the map of {asked.run}.", file=sys.stderr)
-        cluster_map.draw(run, Monju.of(run, asked.device), train, asked.size)
+        cluster_map.build(run, Monju.of(run, asked.device), train, asked.size)
         run.finish()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import comb
 
 from monju.errors import MonjuError
+from monju.presets import PRESETS
 
 
 def option(default, help, *, group, choices=None, table=None, least=None, below=None, more_than=None):
@@ -215,28 +216,3 @@ def _checked(field, value):
     return value
 
 
-PRESETS = {
-    "laptop": {
-        "data": "rotten-tomatoes", "backbone": "all-MiniLM-L6-v2", "embedder": "sbert",
-        "epochs": 3.0, "batch_size": 32, "learning_rate": 1e-4, "weight_decay": 0.01,
-    },
-    "poster": {
-        "data": "sst2", "backbone": "FacebookAI/roberta-base", "embedder": "tfidf",
-        "epochs": 3.0, "batch_size": 32, "learning_rate": 2e-5, "weight_decay": 0.1,
-    },
-}
-
-
-def choose_preset(name):
-    """(preset, one line on which and why) for a preset's name or `auto`."""
-    if name != "auto":
-        return name, f"Preset {name}."
-    import torch
-
-    from monju.data import hub
-
-    if not torch.cuda.is_available():
-        return "laptop", "Preset laptop: there is no GPU here (--preset poster asks for one)."
-    if not hub.answers():
-        return "laptop", "Preset laptop: there is a GPU, but the hub does not answer (--preset poster needs its model and data)."
-    return "poster", "Preset poster: there is a GPU and the hub answers."

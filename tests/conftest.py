@@ -14,7 +14,7 @@ from monju.training import pipeline
 from monju.config import Config
 from monju.utils.quiet import quiet
 from monju.training.pipeline import train
-from monju.ui.run_cache import Shelf
+from monju.ui.run_cache import RunCache
 
 # a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
 SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,
@@ -124,7 +124,7 @@ def serving(run, **environment):
 
     shelves = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ui, "Shelf", lambda *given: shelves.append(Shelf(*given)) or shelves[-1])
+        patch.setattr(ui, "Shelf", lambda *given: shelves.append(RunCache(*given)) or shelves[-1])
         for name, value in {"MONJU_BF16": 0, **environment}.items():  # no process for crowds, where none comes
             patch.setenv(name, str(value))
         app, url, _ = ui.launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")

@@ -12,7 +12,7 @@ import monju
 from monju.data import sources
 from monju.evaluation import cluster_map
 from monju.runs import run_data
-from monju.evaluation.cluster_map import Atlas
+from monju.evaluation.cluster_map import ClusterMap
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
@@ -22,7 +22,7 @@ from monju.training.pipeline import train
 
 @pytest.fixture(scope="module")
 def drawn(tiny_run):
-    return Atlas.load(Run.open(tiny_run))
+    return ClusterMap.load(Run.open(tiny_run))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_training_draws_the_map_of_its_sentences(drawn, tiny_run):
 
 def test_the_kept_logits_and_places_are_those_of_reading_the_sentences(drawn, tiny_run):
     ensemble = monju.load(tiny_run)
-    texts = run_data.recall(ensemble.run).train.texts[:5]
+    texts = run_data.load_run_data(ensemble.run).train.texts[:5]
     read, kept = ensemble.predict(texts), drawn.predict(ensemble)
     assert np.abs(read.distances - kept.distances[:5]).max() < 1e-3 and np.abs(read.monju - kept.monju[:5]).max() < 1e-2
     for name, projection in drawn.projections.items():
@@ -61,7 +61,7 @@ def test_the_clusters_are_told_in_figures_and_words(drawn, tiny_run):
 def test_no_sentence_is_kept_and_every_file_is_small(tiny_run):
     words = " ".join(word for cluster in json.loads((tiny_run / "map/map.json").read_text())["clusters"] for word in cluster["words"])
     kept = b"".join(file.read_bytes() for file in (tiny_run / "map").iterdir())
-    for text in run_data.recall(Run.open(tiny_run)).train.texts:
+    for text in run_data.load_run_data(Run.open(tiny_run)).train.texts:
         assert text not in words and (len(text) < 12 or text.encode() not in kept)
     assert sum(file.stat().st_size for file in (tiny_run / "map").iterdir()) < 1e6
 
@@ -76,10 +76,10 @@ def test_characteristic_words_are_those_of_one_cluster():
 def test_a_large_run_is_sampled_in_proportion_and_alike_every_time(tiny_run, copy, monkeypatch):
     monkeypatch.setattr(cluster_map, "MOST", 30)
     ensemble = monju.load(copy.path)
-    cluster_map.draw(copy, ensemble, run_data.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
-    first = Atlas.load(copy)
-    cluster_map.draw(copy, ensemble, run_data.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
-    assert len(first.rows) == 30 and (first.rows == Atlas.load(copy).rows).all()
+    cluster_map.build(copy, ensemble, run_data.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
+    first = ClusterMap.load(copy)
+    cluster_map.build(copy, ensemble, run_data.read_again(copy, copy.manifest["data"]["fingerprint"]).train)
+    assert len(first.rows) == 30 and (first.rows == ClusterMap.load(copy).rows).all()
     shares = np.bincount(first.clusters) / 30 - np.array(list(copy.manifest["clusters"].values())) / 100
     assert np.abs(shares).max() < 0.1
 
@@ -88,11 +88,11 @@ def test_a_run_without_a_map_says_how_to_draw_one_and_the_command_does(copy, cap
     shutil.rmtree(copy.path / "map")
     copy.finish()
     with pytest.raises(MonjuError, match="python -m monju map"):
-        Atlas.load(copy)
+        ClusterMap.load(copy)
     monju.load(copy.path)  # older runs have none
     assert main(["map", str(copy.path), "--data", copy.config.data]) == 0
     run = Run.open(copy.path).check()
-    again = Atlas.load(run)
+    again = ClusterMap.load(run)
     assert "map/map.safetensors" in run.manifest["files"]
     assert again.facts["silhouette"] == pytest.approx(silhouette_score(again.vectors, again.clusters), abs=1e-5)
 
@@ -116,7 +116,7 @@ def test_a_damaged_map_is_told(copy):
     file = copy.path / "map" / "map.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(MonjuError, match="damaged"):
-        Atlas.load(copy)
+        ClusterMap.load(copy)
 
 
 def test_four_clusters_have_no_plane_and_a_handful_no_umap(tmp_path):
@@ -127,4 +127,4 @@ def test_four_clusters_have_no_plane_and_a_handful_no_umap(tmp_path):
                     device="cpu", workers=1, baselines=False, embedder="sbert", clusterer="kmeans")
     for _ in train(config, tmp_path / "run"):
         pass
-    assert list(Atlas.load(Run.open(tmp_path / "run")).projections) == ["pca"]
+    assert list(ClusterMap.load(Run.open(tmp_path / "run")).projections) == ["pca"]

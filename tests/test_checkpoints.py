@@ -11,6 +11,7 @@ from monju.runs.checkpoints import Checkpoints
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.models.classifier import Expert
+from monju.training import trainer
 
 CPU = torch.device("cpu")
 TEXTS = [f"{'very ' * (i % 4)}{word} film" for i, word in enumerate(("good", "bad", "fine", "dull", "new", "old", "great", "poor", "warm", "cold"))]
@@ -68,7 +69,7 @@ def test_what_goes_on_from_a_checkpoint_is_the_undisturbed_training(tmp_path, to
     config = settings(finetuning)
 
     def fit(expert, folder):
-        return expert.fit(config, tokens, LABELS, 7, order=order, checkpoints=Checkpoints(tmp_path / folder))
+        return trainer.fit(expert, config, tokens, LABELS, 7, order=order, checkpoints=Checkpoints(tmp_path / folder))
 
     whole = fresh(config)
     told = list(fit(whole, "whole"))
@@ -100,7 +101,7 @@ def test_a_gpu_without_room_reads_a_batch_in_parts(tokens, monkeypatch):
                 raise torch.OutOfMemoryError("CUDA out of memory.")
 
         expert.model.bert.embeddings.register_forward_pre_hook(refuse, with_kwargs=True)
-        return expert, list(expert.fit(config, tokens, LABELS, 7, steps=6))
+        return expert, list(trainer.fit(expert, config, tokens, LABELS, 7, steps=6))
 
     (_, told), (_, other) = trained(4), trained(2)
     assert {step.parts for step in told} == {1} and other[-1].parts == 2

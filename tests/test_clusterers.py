@@ -8,7 +8,8 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.mixture import GaussianMixture
 
 from monju.clustering import clusterers
-from monju.clustering.clusterers import (BalancedClusterer, GMMClusterer, KMeansClusterer, balanced_assignment, distances, names, ordering, refuse_empty)
+from monju.clustering.clusterers import BalancedClusterer, GMMClusterer, KMeansClusterer, balanced_assignment, distances, ordering, refuse_empty
+from monju.ensemble.subsets import cluster_names
 from monju.clustering.cluster_model import Clustering
 from monju.errors import MonjuError
 
@@ -31,8 +32,8 @@ def shares(n, k):
 
 
 def test_names():
-    assert names(3) == ["A", "B", "C"]
-    assert names(26)[-1] == "Z"
+    assert cluster_names(3) == ["A", "B", "C"]
+    assert cluster_names(26)[-1] == "Z"
 
 
 def test_distances_are_euclidean_and_exactly_zero_on_a_centre():

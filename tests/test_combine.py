@@ -9,10 +9,11 @@ from scipy.special import log_softmax, softmax
 
 from monju.ensemble import fusion, gates
 from monju.evaluation import combiners
-from monju.evaluation.combiners import Known
+from monju.evaluation.combiners import FitContext
 from monju.config import Config
-from monju.inference.pipeline import Votes
+from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
+from monju.ensemble import subsets
 
 POSITIVE, NEGATIVE = [0.0, 2.0], [2.0, 0.0]
 CENTRES = np.eye(3)
@@ -22,18 +23,18 @@ def votes(logits, distances=None, vectors=None, posterior=None):
     """Votes of n sentences by the three experts AB, BC, CA; logits [n, 3, labels]."""
     logits = np.array(logits, float)
     n = len(logits)
-    return Votes(["A", "B", "C"], gates.subsets(3, 2), ["AB", "BC", "CA"], [], [],
+    return ModelOutputs(["A", "B", "C"], subsets.expert_subsets(3, 2), ["AB", "BC", "CA"], [], [],
                  np.zeros((n, 3)) if vectors is None else np.array(vectors, float),
                  np.ones((n, 3)) if distances is None else np.array(distances, float), posterior, logits)
 
 
 def known(tuning=None, labels=None, **settings):
-    return Known(Config(**settings), CENTRES, tuning, labels)
+    return FitContext(Config(**settings), CENTRES, tuning, labels)
 
 
 def fused(name, asked, what):
     """The fused logits [n, labels] of a way by its name."""
-    return combiners.every()[name].decide(asked, what).monju
+    return combiners.all_combiners()[name].decide(asked, what).monju
 
 
 def test_monju_is_the_runs_own_gate_and_uniform_is_the_mean():

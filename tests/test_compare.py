@@ -14,11 +14,11 @@ from monju.runs import run_data
 from monju.cli import main
 from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.evaluation.merge_runner import Merger
+from monju.evaluation.merge_runner import MergeRunner
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
-from monju.ui import comparison
-from monju.ui.words import Words
+from monju.ui import comparison as comparison_table
+from monju.ui.words import Translator
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def found(monju):
 
 def test_every_way_is_a_row_or_left_out_with_a_reason(found):
     rows, left_out = ({row["name"] for row in found[0][part]} for part in ("rows", "left_out"))
-    assert rows | left_out == {*set(combiners.every()) - {"distance"}, *merge_methods.TABLE, "merged by α", "AB", "BC", "CA", "baseline", "equal cost",
+    assert rows | left_out == {*set(combiners.all_combiners()) - {"distance"}, *merge_methods.TABLE, "merged by α", "AB", "BC", "CA", "baseline", "equal cost",
                                *(f"{kind}seed{i}" for kind in ("", "equal-cost/") for i in range(3))}
     assert left_out == {"c-BTM", "posterior", "posterior, running prior"} and not rows & left_out
 
@@ -99,25 +99,25 @@ def test_what_was_kept_aside_is_read_from_the_given_source_where_the_runs_own_is
     monju = SimpleNamespace(run=moved, tokenizer=SimpleNamespace(pad_token_id=0))
     run_data._read.clear()
     with pytest.raises(MonjuError, match="there is no source .*gone"):
-        Merger(monju).aside
-    assert Merger(monju, str(movies)).aside.texts == sources.load(movies, tuning_size=20).tuning.texts
+        MergeRunner(monju).aside
+    assert MergeRunner(monju, str(movies)).aside.texts == sources.load(movies, tuning_size=20).tuning.texts
     with open(tmp_path / "others.csv", "w", encoding="utf-8") as file:
         file.write("text,label\n" + "".join(f"sentence {i},{i % 2}\n" for i in range(60)))
     with pytest.raises(MonjuError, match="there is no source .*gone"):
-        Merger(monju, str(tmp_path / "others.csv")).aside
+        MergeRunner(monju, str(tmp_path / "others.csv")).aside
 
 
 def test_a_model_merged_with_itself_is_that_model(found):
     monju = found[1]
     texts = ["a quiet triumph", "dull"]
-    merger = Merger(monju)
+    merger = MergeRunner(monju)
     alone = merger.logits(merge_methods.uniform_soup([merger.weights[1][1]] * 3), texts)
     np.testing.assert_allclose(alone, monju.votes(texts).of(["BC"])[:, 0], atol=1e-4)
     np.testing.assert_allclose(merger.per_sentence(texts, np.array([[0, 1.0, 0]] * 2)), alone, atol=1e-4)
 
 
 def test_one_merge_leaves_the_others_alone(found):
-    merger, texts = Merger(found[1]), ["a quiet triumph", "dull"]
+    merger, texts = MergeRunner(found[1]), ["a quiet triumph", "dull"]
     soup, task = (merge_methods.TABLE[name] for name in ("uniform soup", "task arithmetic"))
     first = merger.logits(soup(merger), texts)
     merger.logits(task(merger), texts)
@@ -126,7 +126,7 @@ def test_one_merge_leaves_the_others_alone(found):
 
 def test_fisher_information_is_that_of_the_sentence(found):
     """Against autograd by hand, for the head's bias: ∂ log p(y) / ∂ b_c = [y = c] − p_c, so that F_c = p_c (1 − p_c)."""
-    merger = Merger(found[1])
+    merger = MergeRunner(found[1])
     model = merger.models[1]
     [sentence] = merger.tokens(["a quiet triumph"])
     p = merger.logits(merger.weights[1][0], ["a quiet triumph"])[0]
@@ -169,7 +169,7 @@ def test_without_a_baseline_nothing_is_told_of_one(monju, language, told, head):
     found = comparison.compare(monju, labels, votes=replace(votes, members=[], equal_cost=[], logits=votes.logits[:, :3]))
     assert found["against"] == "uniform"
     shelf = SimpleNamespace(open=lambda name: SimpleNamespace(comparison=found))
-    page = comparison.drawn(shelf, "run", Words(language))
+    page = comparison_table.drawn(shelf, "run", Translator(language))
     assert told in page and head in page and "aseline" not in page and "ベースライン" not in page
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from monju import config
-from monju.config import PRESETS, Config
+from monju.config import Config
+from monju.presets import PRESETS
 from monju.errors import MonjuError
+from monju import presets
 
 FIELDS = dataclasses.fields(Config)
 BY_NAME = {field.name: field for field in FIELDS}
@@ -174,7 +176,7 @@ def test_a_configuration_cannot_be_changed():
 def test_presets_are_configurations(name):
     found = Config.from_json(PRESETS[name])
     assert {setting: getattr(found, setting) for setting in PRESETS[name]} == PRESETS[name]
-    assert config.choose_preset(name) == (name, f"Preset {name}.")
+    assert presets.choose_preset(name) == (name, f"Preset {name}.")
 
 
 def test_the_posters_preset_is_the_posters_recipe():
@@ -191,6 +193,6 @@ def test_the_posters_preset_is_the_posters_recipe():
 def test_auto_says_which_preset_and_why(monkeypatch, gpu, hub, preset, reason):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     monkeypatch.setattr("monju.data.hub.answers", lambda: hub)
-    name, told = config.choose_preset("auto")
+    name, told = presets.choose_preset("auto")
     assert name == preset
     assert reason in told and "\n" not in told

@@ -17,6 +17,8 @@ from monju.evaluation.comparison import compare
 from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
 from monju.runs.run import Run
+from monju.inference import students
+from monju.training import plan as planning
 
 
 def test_the_loss_is_the_papers():
@@ -58,7 +60,7 @@ def test_students_are_kept_in_the_sealed_run_and_stand_in_the_comparison(taught,
     assert layers == [6, 6, 3, 3]
     data, monju = sources.load(str(movies)), Monju.load(taught, "cpu", controls=True)
     rows = {row["name"]: row for row in compare(monju, data.validation.labels, data.validation.texts)["rows"]}
-    said = distill.answers(monju, data.validation.texts)
+    said = students.student_logits(monju, data.validation.texts)
     for name in names:
         assert rows[name]["kind"] == "student" and rows[name]["forward_passes"] == 1 and rows[name]["train_tokens"] > 0
         assert rows[name]["accuracy"] == (said[name].argmax(axis=1) == data.validation.labels).mean()
@@ -139,7 +141,7 @@ def test_a_distill_that_waited_keeps_the_students_of_the_one_before(tiny_run, tm
 
 def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, monkeypatch, capsys):
     """While one is at a run the other is refused in one sentence, and nothing of what either wrote is lost."""
-    path, draw, refused = shutil.copytree(tiny_run, tmp_path / "run"), cluster_map.draw, []
+    path, draw, refused = shutil.copytree(tiny_run, tmp_path / "run"), cluster_map.build, []
 
     def meanwhile(*given):
         try:
@@ -163,7 +165,7 @@ def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, mon
 
 
 def test_a_resume_that_waited_leaves_a_run_alone_that_another_has_finished(tiny_run, tmp_path, monkeypatch):
-    path, plan = shutil.copytree(tiny_run, tmp_path / "run"), pipeline.plan
+    path, plan = shutil.copytree(tiny_run, tmp_path / "run"), planning.plan
     Run.open(path).update(status="interrupted")
 
     def meanwhile(*given):  # another process resumes it, and a student is added, while this one plans

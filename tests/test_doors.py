@@ -16,7 +16,8 @@ from test_owner import closed  # noqa: F401  # closed is a fixture
 from monju.errors import MonjuError
 from monju.ui import OPTIONS, leftovers, waiting
 from monju.ui.doors import Parts
-from monju.ui.rate import LARGEST, LEAST, MIB, Rate, Turnstile
+from monju.ui.rate import LARGEST, LEAST, MIB
+from monju.ui.rate import RateLimit, RequestGuard
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_while_enough_are_answered_past_the_queue_the_next_is_told_to_try_again(
             await leave.wait()
             await JSONResponse("answered")(scope, receive, send)
 
-        turnstile = Turnstile(page, *[Rate(99, 99)] * 3, most=1, busy=lambda languages: f"busy in {languages}")
+        turnstile = RequestGuard(page, *[RateLimit(99, 99)] * 3, most=1, busy=lambda languages: f"busy in {languages}")
         first = asyncio.create_task(ask(turnstile))
         await entered.wait()
         second = await ask(turnstile)

@@ -6,7 +6,7 @@ import torch
 from test_stack import CPU, TEXTS, ensemble, fresh  # noqa: F401  # ensemble is a fixture
 
 from monju.models import backbones, encoder
-from monju.models.batched import Stack
+from monju.models.batched import BatchedModels
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
@@ -25,7 +25,7 @@ def test_bf16_products_come_in_few_sizes(ensemble, monkeypatch):  # noqa: F811
     monkeypatch.setattr(encoder.Product, "times", lambda self, x: [sizes.add(x.shape[0] if x.dtype == torch.bfloat16 else None),
                                                                  times(self, x)][1])
     members = [(expert.model, None) for expert in ensemble.models.values()]
-    rough, lengths = Stack(members, 0, CPU, bf16=True), range(2, 47)
+    rough, lengths = BatchedModels(members, 0, CPU, bf16=True), range(2, 47)
     for length in lengths:
         rough.logits([[5] * length] * 20)
     assert None not in sizes and len(sizes) < 30 < len(lengths)
@@ -35,9 +35,9 @@ def test_bf16_products_come_in_few_sizes(ensemble, monkeypatch):  # noqa: F811
 def test_weights_laid_out_for_the_processor_change_nothing(ensemble, monkeypatch):  # noqa: F811
     """Nor does it where torch lacks the operator for them."""
     members, tokens = [(expert.model, None) for expert in ensemble.models.values()], backbones.encode(ensemble.tokenizer, TEXTS * 4, 48)
-    laid_out = Stack(members, 0, CPU, bf16=True)
+    laid_out = BatchedModels(members, 0, CPU, bf16=True)
     monkeypatch.setattr(encoder, "HAS_PACKED_LINEAR", False)
-    plain = Stack(members, 0, CPU, bf16=True)
+    plain = BatchedModels(members, 0, CPU, bf16=True)
     kinds = [{product.linear for _, ask in each.apart for product in ask.products} for each in (laid_out, plain)]
     assert kinds == [{encoder.packed_linear}, {torch.nn.functional.linear}]
     np.testing.assert_allclose(laid_out.logits(tokens)[0], plain.logits(tokens)[0], atol=1e-3)

@@ -16,13 +16,15 @@ import monju
 from monju.ensemble import gates
 from monju.evaluation.comparison import compare
 from monju.config import Config
-from monju.training.distill import answers
+from monju.inference.students import student_logits
 from monju.clustering.embedders import TfidfEmbedder
-from monju.inference.pipeline import Monju, Predictions, Votes, check_text, expert_names, model_key, near_a_tie
+from monju.inference.pipeline import Monju, check_text, near_a_tie
+from monju.ensemble.outputs import Predictions, ModelOutputs
+from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
 from monju.data.notes import Note
 from monju.runs.run import Run
-from monju.inference.batcher import Together
+from monju.inference.batcher import DynamicBatcher
 
 SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]
@@ -154,14 +156,14 @@ def test_gate_and_fusion_can_be_changed_without_the_models(ensemble):
 
 def test_models_are_found_by_name():
     logits = np.arange(6.0).reshape(1, 3, 2)
-    votes = Votes(["A", "B"], [(0,), (1,)], ["A", "B"], ["seed0"], [], None, np.ones((1, 2)), None, logits)
+    votes = ModelOutputs(["A", "B"], [(0,), (1,)], ["A", "B"], ["seed0"], [], None, np.ones((1, 2)), None, logits)
     assert votes.of(["seed0", "A"]).tolist() == [[[4, 5], [0, 1]]]
     assert votes.by_model()["B"].tolist() == [[2, 3]]
     assert votes.decide(gates.Distance()).monju.tolist() == [[1, 2]]
 
 
 def test_without_baselines_there_is_no_baseline_verdict():
-    votes = Votes(["A", "B"], [(0,), (1,)], ["A", "B"], [], [], None, np.ones((1, 2)), None, np.zeros((1, 2, 2)))
+    votes = ModelOutputs(["A", "B"], [(0,), (1,)], ["A", "B"], [], [], None, np.ones((1, 2)), None, np.zeros((1, 2, 2)))
     assert votes.decide(gates.Distance()).baseline is None
 
 
@@ -216,9 +218,9 @@ NO_SENTENCES = {
 @pytest.mark.parametrize("given", NO_SENTENCES)
 def test_what_is_no_sequence_of_strings_is_refused(ensemble, given):
     texts, told = NO_SENTENCES[given]
-    doors = [ensemble.read, ensemble.votes, ensemble.predict, ensemble.clustering.place, Together(ensemble.votes).votes,
+    doors = [ensemble.read, ensemble.votes, ensemble.predict, ensemble.clustering.place, DynamicBatcher(ensemble.votes).votes,
              TfidfEmbedder(Config()).fit(TEXTS).transform, lambda texts: ensemble.readings(texts, ensemble.votes(["a", "b"])),
-             lambda texts: answers(ensemble, texts)]
+             lambda texts: student_logits(ensemble, texts)]
     for door in doors if texts is None else [*doors, lambda texts: compare(ensemble, [0, 1], texts)]:
         with pytest.raises(MonjuError, match=told):
             door(texts)

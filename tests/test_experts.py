@@ -19,11 +19,15 @@ from monju.config import Config
 from monju.clustering.embedders import BackboneEmbedder
 from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.models.classifier import Expert, linear_schedule, wants_bf16
-from monju.training.samplers import Sentences, buckets
+from monju.models.classifier import Expert
+from monju.training.trainer import linear_schedule, wants_bf16
+from monju.training.samplers import buckets
+from monju.training.samplers import SamplerContext
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
-from monju.models.batched import Stack
+from monju.models.batched import BatchedModels
+from monju.training import trainer
+from monju.models import adapters
 
 CPU = torch.device("cpu")
 NAMES = ["negative", "positive"]
@@ -85,7 +89,7 @@ def test_beside_an_adapter_the_whole_head_is_trained(family, head):
         "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     model = transformers.AutoModelForSequenceClassification.from_config(
         transformers.AutoConfig.for_model(family, vocab_size=50, num_labels=3, pad_token_id=0, **sizes))
-    adapted = classifier.with_adapter(model, ADAPTER)
+    adapted = adapters.with_adapter(model, ADAPTER)
     whole = {name for name, weight in adapted.named_parameters() if weight.requires_grad and "lora_" not in name}
     assert {name.split(".")[2] for name in whole} == head
 
@@ -114,13 +118,13 @@ def test_a_backbone_without_sdpa_learns_and_answers_alike_when_loaded(mpnet, con
     expert = Expert.start(config, NAMES, 1, 0, CPU)
     tokens = [[2, 5 + 10 * (row % 2), 6 + row, 3] for row in range(8)]
     labels = np.arange(8) % 2
-    losses = [step.loss for step in expert.fit(config, tokens, labels, 0)]
+    losses = [step.loss for step in trainer.fit(expert, config, tokens, labels, 0)]
     assert losses[-1] < 0.3 < 0.6 < losses[0]
     said = expert.logits(tokens)
     expert.save(tmp_path, tokenizer)
     loaded = Expert.load(tmp_path, 2, 1, CPU)
     np.testing.assert_allclose(loaded.logits(tokens), said, atol=2e-2)  # an adapter is kept in fp16
-    together = Stack([(loaded.model, loaded.low_rank)] * 2, 1, CPU)
+    together = BatchedModels([(loaded.model, loaded.low_rank)] * 2, 1, CPU)
     np.testing.assert_allclose(together.logits(tokens)[0][:, 0], loaded.logits(tokens), atol=1e-5)
 
 
@@ -134,7 +138,7 @@ def adapter(tmp_path_factory, tokenizer):
     tokenizer.save_pretrained(base)
     config = replace(ADAPTER, backbone=str(base), epochs=20, learning_rate=1e-2)
     expert = Expert.start(config, NAMES, 0, 0, CPU)
-    for _ in expert.fit(config, backbones.encode(tokenizer, TEXTS, 64), np.array([1, 0, 0, 1]), 0):
+    for _ in trainer.fit(expert, config, backbones.encode(tokenizer, TEXTS, 64), np.array([1, 0, 0, 1]), 0):
         pass
     folder.mkdir()
     expert.save(folder, tokenizer)
@@ -185,13 +189,13 @@ def small(family, layers=4):
                                           ("electra", "electra.encoder.layer"), ("deberta-v2", "deberta.encoder.layer")])
 def test_what_lies_below_a_layer_is_the_embeddings_and_the_layers_before(family, path):
     model = small(family)
-    below = classifier.lowest(model, 2)
+    below = adapters.lowest(model, 2)
     weights = {f"{name}.{rest}" for name, part in below.items() for rest, _ in part.named_parameters()}
     above = {name for name, _ in model.named_parameters()} - weights
     assert {f"{path}.0", f"{path}.1"} <= below.keys()
     assert all(name.startswith((f"{path}.2.", f"{path}.3.")) or "embeddings" not in name and ".layer" not in name for name in above)
     assert any(name.startswith(f"{path}.2.") for name in above) and any("embeddings" in name for name in weights)
-    adapted = classifier.with_adapter(model, ADAPTER, below)
+    adapted = adapters.with_adapter(model, ADAPTER, below)
     where = {name.split(f".{path}.")[-1][:2] for name, _ in adapted.named_parameters() if "lora_" in name and "pooler" not in name}
     assert where == {"2.", "3."}
 
@@ -205,7 +209,7 @@ def test_frozen_layers_stay_as_pretrained_and_drop_nothing(config, tokenizer):
     seen = []
     bare.bert.encoder.layer[3].register_forward_hook(lambda *given: seen.append(given[-1]))
     bare.bert.encoder.layer[4].attention.self.query.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
-    list(expert.fit(config, tokens, np.array([1, 0, 0, 1]), seed=0, steps=3))
+    list(trainer.fit(expert, config, tokens, np.array([1, 0, 0, 1]), seed=0, steps=3))
     changed = {name for name, weight in bare.state_dict().items() if not torch.equal(weight, before[name])}
     assert changed and not any("embeddings" in name or f"layer.{i}." in name for name in changed for i in range(4))
     assert any("layer.4." in name for name in changed)
@@ -222,7 +226,7 @@ def test_layers_that_are_one_cannot_be_frozen():
     albert = transformers.AutoModelForSequenceClassification.from_config(transformers.AutoConfig.for_model(
         "albert", vocab_size=50, embedding_size=16, hidden_size=24, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48))
     with pytest.raises(MonjuError, match="cannot be told apart"):
-        classifier.lowest(albert, 2)
+        adapters.lowest(albert, 2)
 
 
 def test_a_model_knows_its_labels_by_name():
@@ -236,7 +240,7 @@ def test_a_model_knows_its_labels_by_name():
 
 def test_fit_reports_each_step_and_counts_real_tokens(tokenizer):
     tokens = backbones.encode(tokenizer, TEXTS * 3, 128)
-    steps = list(fresh(ADAPTER, 0).fit(ADAPTER, tokens, np.array([1, 0, 0, 1] * 3), seed=0))
+    steps = list(trainer.fit(fresh(ADAPTER, 0), ADAPTER, tokens, np.array([1, 0, 0, 1] * 3), seed=0))
     assert [step.step for step in steps] == [1, 2, 3] and {step.steps for step in steps} == {3}
     assert [step.sentences for step in steps] == [4, 8, 12]
     assert steps[-1].tokens == sum(map(len, tokens))
@@ -247,7 +251,7 @@ def test_the_same_seed_trains_the_same_weights(tokenizer):
     tokens, trained = backbones.encode(tokenizer, TEXTS * 2, 128), []
     for seed in (1, 1, 2):
         expert = fresh(ADAPTER, 0)
-        list(expert.fit(ADAPTER, tokens, np.array([1, 0, 0, 1] * 2), seed=seed, steps=2))
+        list(trainer.fit(expert, ADAPTER, tokens, np.array([1, 0, 0, 1] * 2), seed=seed, steps=2))
         trained.append(trainable(expert))
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
     assert not all(torch.equal(trained[0][name], trained[2][name]) for name in trained[0])
@@ -256,12 +260,12 @@ def test_the_same_seed_trains_the_same_weights(tokenizer):
 def test_an_expert_learns_what_it_is_shown(tokenizer):
     tokens, labels = backbones.encode(tokenizer, TEXTS, 128), np.array([1, 0, 0, 1])
     expert, config = fresh(PLAIN, 0), Config(precision="fp32", device="cpu", batch_size=4, learning_rate=3e-4)
-    losses = [step.loss for step in expert.fit(config, tokens, labels, seed=0, steps=12)]
+    losses = [step.loss for step in trainer.fit(expert, config, tokens, labels, seed=0, steps=12)]
     assert losses[-1] < 0.3 * losses[0]
     assert expert.logits(tokens).argmax(axis=1).tolist() == labels.tolist()
 
 
-class TrainedWhole(classifier.Words):
+class TrainedWhole(trainer.SparseEmbedding):
     """The word embeddings as any other weight: what the used rows must come to."""
 
     def __init__(self, *arguments):
@@ -272,10 +276,10 @@ class TrainedWhole(classifier.Words):
 def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkeypatch):
     config = Config(precision="fp32", device="cpu", batch_size=4, learning_rate=3e-3, weight_decay=0.5)
     tokens, labels, trained = backbones.encode(tokenizer, TEXTS * 3, 128), np.array([1, 0, 0, 1] * 3), []
-    for words in (classifier.Words, TrainedWhole):
+    for words in (trainer.SparseEmbedding, TrainedWhole):
         monkeypatch.setattr(classifier, "Words", words)
         expert = fresh(PLAIN, 0)
-        seen = [expert.model.get_input_embeddings().weight.clone() for _ in expert.fit(config, tokens, labels, 0, steps=6, report_every=2)]
+        seen = [expert.model.get_input_embeddings().weight.clone() for _ in trainer.fit(expert, config, tokens, labels, 0, steps=6, report_every=2)]
         assert len(seen) == 3
         trained.append((trainable(expert), seen))
     (ours, seen), (whole, seen_whole) = trained
@@ -291,9 +295,9 @@ def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkey
 def test_only_words_that_are_used_are_optimised(tokenizer):
     """The work of a step, counted."""
     tokens = backbones.encode(tokenizer, TEXTS, 128)
-    words = classifier.Words(fresh(PLAIN, 0).model, tokens, 0, CPU)
+    words = trainer.SparseEmbedding(fresh(PLAIN, 0).model, tokens, 0, CPU)
     assert len(words.rows) == len({token for sentence in tokens for token in sentence} | {0}) < 100
-    assert not classifier.Words(fresh(ADAPTER, 0).model, tokens, 0, CPU).trained
+    assert not trainer.SparseEmbedding(fresh(ADAPTER, 0).model, tokens, 0, CPU).trained
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
@@ -306,7 +310,7 @@ def test_the_learning_rate_rises_and_falls_to_zero():
 
 def test_an_epoch_holds_every_sentence_once_and_batches_are_of_like_length():
     lengths = np.array([3, 30, 4, 31, 3, 32, 4, 33, 5] * 10)
-    batches = list(islice(buckets(Sentences(lengths), 4, np.random.default_rng(0)), 46))
+    batches = list(islice(buckets(SamplerContext(lengths), 4, np.random.default_rng(0)), 46))
     for epoch in (batches[:23], batches[23:]):
         assert sorted(row for batch in epoch for row in batch) == list(range(90))
     assert [sorted(map(int, batch)) for batch in batches[:23]] != [sorted(map(int, batch)) for batch in batches[23:]]
@@ -322,7 +326,7 @@ def test_compiled_models_meet_few_shapes(tokenizer, monkeypatch):
         for module in expert.model.modules():
             if hasattr(module, "p"):
                 module.p = 0.0  # draws depend on the shape
-        list(expert.fit(replace(PLAIN, compile=compiled), tokens, labels, 0, steps=3))
+        list(trainer.fit(expert, replace(PLAIN, compile=compiled), tokens, labels, 0, steps=3))
         trained.append(trainable(expert))
     assert len(shapes) == 3 and all(length % 8 == 0 for _, length in shapes)
     for name, weight in trained[0].items():
@@ -337,7 +341,7 @@ def test_where_nothing_can_be_compiled_it_is_said(tokenizer, monkeypatch):
     monkeypatch.setattr(inductor, "force_disable_caches", True)
     tokens = backbones.encode(tokenizer, TEXTS, 128)
     with pytest.raises(MonjuError, match="torch.compile does not work on this machine .*: leave --compile out"):
-        list(fresh(PLAIN, 0).fit(replace(PLAIN, compile=True), tokens, np.array([1, 0, 0, 1]), 0, steps=1))
+        list(trainer.fit(fresh(PLAIN, 0), replace(PLAIN, compile=True), tokens, np.array([1, 0, 0, 1]), 0, steps=1))
 
 
 def test_precision_is_as_asked(monkeypatch):
@@ -379,7 +383,7 @@ def test_every_adapter_loads_with_plain_peft_and_answers_alike(tiny_run, kind):
 
 def test_a_full_model_loads_with_plain_transformers_and_answers_alike(tmp_path, tokenizer):
     expert, tokens = fresh(PLAIN, 3), backbones.encode(tokenizer, TEXTS, 128)
-    list(expert.fit(PLAIN, tokens, np.array([1, 0, 0, 1]), seed=0, steps=1))
+    list(trainer.fit(expert, PLAIN, tokens, np.array([1, 0, 0, 1]), seed=0, steps=1))
     before = expert.logits(tokens)
     expert.save(tmp_path, tokenizer)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.float32).eval()
@@ -399,7 +403,7 @@ def test_a_full_model_loads_with_plain_transformers_and_answers_alike(tmp_path, 
 
 def test_a_saved_adapter_is_half_as_large_and_the_live_model_stays_as_it_was(tmp_path, tokenizer):
     expert, tokens = fresh(ADAPTER, 5), backbones.encode(tokenizer, TEXTS, 128)
-    for _ in expert.fit(ADAPTER, tokens, np.array([1, 0, 0, 1]), 0):
+    for _ in trainer.fit(expert, ADAPTER, tokens, np.array([1, 0, 0, 1]), 0):
         pass
     before, said = {name: weight.clone() for name, weight in expert.model.state_dict().items()}, expert.logits(tokens)
     expert.save(tmp_path, tokenizer)

@@ -10,10 +10,10 @@ import pytest
 from monju.reporting import figures
 from monju.evaluation.metrics import agreement, calibration, table
 from monju.reporting.figures import alpha_distribution, calibration_curve, cluster_accuracy, model_agreement
-from monju.ui.words import Words
+from monju.ui.words import Translator
 from toy import LABELS, toy, verdicts
 
-SAY = Words("en")
+SAY = Translator("en")
 STYLE = (Path(__file__).parents[1] / "assets" / "style.css").read_text(encoding="utf-8")
 
 
@@ -110,7 +110,7 @@ def test_any_number_of_clusters_and_labels_is_drawn(language, k, m, labels, memb
                       members=[f"seed{i}" for i in range(members)], equal_cost=[], equal_cost_ensemble=None, logits=scores,
                       distances=random.random((30, k)), alpha=random.dirichlet(np.ones(k), 30), monju=fused, uniform=fused,
                       baseline=fused if members else None)
-    for figure in every_figure(Words(language), predictions, truth):
+    for figure in every_figure(Translator(language), predictions, truth):
         assert json.loads(figure.to_json())["data"] and figure.layout.height >= 280
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
 

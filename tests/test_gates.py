@@ -10,14 +10,15 @@ import pytest
 from monju.ensemble import gates
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.ensemble.gates import Distance, Membership, Posterior, keep_top, subsets
+from monju.ensemble.gates import Distance, Membership, Posterior, keep_top
+from monju.ensemble.subsets import expert_subsets
 
 pytestmark = pytest.mark.filterwarnings("error")  # an overflow or 0/0 inside a gate is a failure
 
 
 def alpha(gate, k, m, *distances, posterior=None):
     """The gate's α for one sentence."""
-    return gate(np.array([distances], float), subsets(k, m), posterior)[0]
+    return gate(np.array([distances], float), expert_subsets(k, m), posterior)[0]
 
 
 def every_km(largest=7):
@@ -25,12 +26,12 @@ def every_km(largest=7):
 
 
 def test_poster_names_its_pairs_in_a_circle():
-    assert subsets(3, 2) == [(0, 1), (1, 2), (2, 0)]  # AB, BC, CA
+    assert expert_subsets(3, 2) == [(0, 1), (1, 2), (2, 0)]  # AB, BC, CA
 
 
 @pytest.mark.parametrize("k, m", every_km())
 def test_there_is_one_expert_per_subset(k, m):
-    found = subsets(k, m)
+    found = expert_subsets(k, m)
     assert len(found) == comb(k, m)
     assert {frozenset(subset) for subset in found} == {frozenset(subset) for subset in combinations(range(k), m)}
 
@@ -72,7 +73,7 @@ def test_sharpness_is_a_power_of_the_distances():
 def test_sharpness_zero_weighs_all_alike(k, m):
     distances = np.random.default_rng(k).random((5, k))
     distances[0, 0] = 0  # 0⁰ is 1 here: a sentence on a centre is no exception
-    assert Distance(0.0)(distances, subsets(k, m)) == pytest.approx(np.full((5, comb(k, m)), 1 / comb(k, m)), abs=1e-15)
+    assert Distance(0.0)(distances, expert_subsets(k, m)) == pytest.approx(np.full((5, comb(k, m)), 1 / comb(k, m)), abs=1e-15)
 
 
 def test_a_huge_sharpness_leaves_the_expert_without_the_farthest_cluster():
@@ -93,7 +94,7 @@ def test_every_centre_on_the_sentence_weighs_all_alike(gate, k, m):
                                   Membership(top_k=1), Membership(top_k=2), Posterior(), Posterior(top_k=2)], ids=str)
 def test_weights_are_shares_of_one(gate, k, m):
     random = np.random.default_rng(10 * k + m)
-    found = gate(random.random((200, k)) * 2, subsets(k, m), random.dirichlet(np.ones(k), 200))
+    found = gate(random.random((200, k)) * 2, expert_subsets(k, m), random.dirichlet(np.ones(k), 200))
     assert found.shape == (200, comb(k, m))
     assert (found >= 0).all()
     assert found.sum(axis=1) == pytest.approx(np.ones(200), abs=1e-12)
@@ -102,7 +103,7 @@ def test_weights_are_shares_of_one(gate, k, m):
 def test_distances_are_left_as_they_were():
     distances = np.array([[1.0, 2.0, 5.0]])
     for gate in (Distance(2.0), Membership(top_k=1)):
-        gate(distances, subsets(3, 2))
+        gate(distances, expert_subsets(3, 2))
     assert distances.tolist() == [[1, 2, 5]]
 
 

@@ -24,11 +24,11 @@ from monju.runs import registry
 from monju.config import Config
 from monju.inference.pipeline import Monju, check_text
 from monju.errors import MonjuError
-from monju.training.job_manager import Jobs
+from monju.training.job_manager import JobManager
 from monju.runs.run import Run
 from monju.ui import batch, sheet
 from monju.ui.page import LONGEST
-from monju.ui.run_cache import Shelf
+from monju.ui.run_cache import RunCache
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 TRAVERSALS = [part + name for part in ("../", "../../", "..\\", "/", "//", "/tmp/", "~/", "./../", "%2e%2e/", "....//", "C:\\", "\0/", ".\u2215../",
@@ -60,7 +60,7 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats
 def test_a_name_is_a_plain_folder_or_refused(tmp_path_factory, name):
     folder = tmp_path_factory.getbasetemp() / "names"
     folder.mkdir(exist_ok=True)
-    for work in (lambda: registry.place(folder, name), lambda: Shelf(folder / "first", folder).path(name)):
+    for work in (lambda: registry.run_dir(folder, name), lambda: RunCache(folder / "first", folder).path(name)):
         try:
             found = work()
         except MonjuError:
@@ -213,10 +213,10 @@ def test_no_name_and_no_link_reaches_outside(tiny_run, tmp_path):
     (folder / "mine" / "link.txt").symlink_to(outside / "secret.txt")
     (folder / "mine" / "linked").symlink_to(outside)
     (folder / "linked-run").symlink_to(tiny_run)
-    before, jobs = state(outside), Jobs(folder)
+    before, jobs = state(outside), JobManager(folder)
     for name in [*TRAVERSALS, "linked-run"]:
         for work in (lambda: jobs.rename("mine", name), lambda: jobs.rename(name, "taken"), lambda: jobs.delete(name),
-                     lambda: jobs.resume(name), lambda: Shelf(folder / "mine").run(name)):
+                     lambda: jobs.resume(name), lambda: RunCache(folder / "mine").run(name)):
             refused(work)
         if not (folder / "mine").exists():  # a name that is plain after all: it stayed in the folder
             [moved] = [path for path in folder.iterdir() if not path.is_symlink() and path.name != ".jobs"]
@@ -224,7 +224,7 @@ def test_no_name_and_no_link_reaches_outside(tiny_run, tmp_path):
     assert len(TRAVERSALS) == 100
     assert state(outside) == before and {path.name for path in folder.iterdir()} <= {"mine", "linked-run", ".jobs"}
     assert {path.name for path in tmp_path.iterdir()} == {"outside", "runs"} and Run.open(tiny_run).check()
-    with zipfile.ZipFile(packed := registry.pack(folder / "mine")) as archive:
+    with zipfile.ZipFile(packed := registry.archive(folder / "mine")) as archive:
         assert not [name for name in archive.namelist() if "link" in name or ".." in name or name.startswith("/")]
     shutil.rmtree(packed.parent)
 
@@ -238,7 +238,7 @@ def test_a_run_damaged_anywhere_is_refused_in_a_sentence(tiny_run, tmp_path, tim
     copy = shutil.copytree(tiny_run, tmp_path / "runs" / "tiny")
     files = [file for file in sorted(copy.rglob("*")) if file.is_file() and file.name != "README.md"]
     for _ in range(times):
-        shelf = Shelf(copy)  # that has opened nothing: a run that is open stays so
+        shelf = RunCache(copy)  # that has opened nothing: a run that is open stays so
         file = chance.choice(files)
         whole = file.read_bytes()
         way = chance.choice(("cut", "flip", "delete", "zeros", "other"))
@@ -256,7 +256,7 @@ def test_a_run_damaged_anywhere_is_refused_in_a_sentence(tiny_run, tmp_path, tim
         same = file.exists() and file.read_bytes() == whole
         assert refused(Monju.load, copy) is not same, (file.name, way)
         assert refused(shelf.open, "tiny") is not same
-        for page in (shelf.names, lambda: registry.listed(copy.parent)):
+        for page in (shelf.names, lambda: registry.list_runs(copy.parent)):
             page()
         file.write_bytes(whole)
     assert not refused(Run.open(copy).check)
@@ -341,4 +341,4 @@ def test_a_request_that_is_none_is_refused_and_not_sent_back(closed, door, value
 
 
 def test_a_sentence_of_a_hundred_thousand_characters_is_answered(tiny_run):
-    assert Shelf(tiny_run).open("tiny").read("a" * LONGEST)[1].monju.name in ("negative", "positive")
+    assert RunCache(tiny_run).open("tiny").read("a" * LONGEST)[1].monju.name in ("negative", "positive")

@@ -59,7 +59,7 @@ def test_a_training_sends_its_run_at_the_end(hub, tiny_run, tmp_path):  # noqa: 
     (tmp_path / "runs" / ".jobs").mkdir()
     environment = {**os.environ, "MONJU_HUB": "kana/runs", "HF_TOKEN": "hf_x", "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1",
                    "HF_HOME": str(tmp_path / "home")}
-    with subprocess.Popen([sys.executable, "-m", "monju.training.job_manager", str(tmp_path / "runs"), "tiny"], cwd=ROOT, env=environment, text=True,
+    with subprocess.Popen([sys.executable, "-m", "monju.training.job_process", str(tmp_path / "runs"), "tiny"], cwd=ROOT, env=environment, text=True,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as trainer:
         told = trainer.stdout.read()  # its standard input stays open: it ends with whoever holds that
     assert trainer.returncode == 0 and "Sent to" in told and "hf_x" not in told

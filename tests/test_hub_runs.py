@@ -10,7 +10,7 @@ from hub import Hub
 
 from monju.runs import registry
 from monju.errors import MonjuError
-from monju.training.job_manager import sent
+from monju.training.job_process import sent
 from monju.runs.run import Run
 
 

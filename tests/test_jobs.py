@@ -13,7 +13,7 @@ import pytest
 
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.training.job_manager import Jobs
+from monju.training.job_manager import JobManager
 from monju.runs.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,7 +48,7 @@ def processes(pid):
 
 @pytest.fixture
 def jobs(tmp_path):
-    jobs = Jobs(tmp_path / "runs")
+    jobs = JobManager(tmp_path / "runs")
     yield jobs
     jobs.stop()
 
@@ -66,7 +66,7 @@ def test_a_job_is_stopped_and_continued_to_its_end(jobs, movies):
     with pytest.raises(MonjuError, match="try is being trained"):
         jobs.start(config(movies), "another")
     with pytest.raises(MonjuError, match="try is being trained"):
-        Jobs(jobs.folder).resume("try")
+        JobManager(jobs.folder).resume("try")
     found = stepping(jobs)
     assert found["status"] == "training" and found["models"]["experts"] == ["A", "B"]
     pid = jobs.begun("try")["pid"]
@@ -85,7 +85,7 @@ def test_a_job_is_stopped_and_continued_to_its_end(jobs, movies):
     assert {line["model"] for line in found["history"]} == {"A", "B"} and not found["resumable"]
     Run.open(jobs.folder / "try").check()
     # whoever comes later, in another process, sees the same
-    assert Jobs(jobs.folder).snapshot() == found
+    assert JobManager(jobs.folder).snapshot() == found
     with pytest.raises(MonjuError, match="already finished"):
         jobs.resume("try")
     with pytest.raises(MonjuError, match="already a run"):
@@ -107,11 +107,11 @@ def test_a_killed_trainer_leaves_no_worker_no_lock_and_a_run_that_goes_on(jobs, 
 
 
 def test_a_job_ends_with_the_process_that_started_it(tmp_path, movies):
-    code = ("import json, sys, time\nfrom monju.config import Config\nfrom monju.jobs import Jobs\n"
-            "Jobs(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), 'try')\ntime.sleep(600)")
+    code = ("import json, sys, time\nfrom monju.config import Config\nfrom monju.training.job_manager import JobManager\n"
+            "JobManager(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), 'try')\ntime.sleep(600)")
     page = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), json.dumps(config(movies, epochs=40).to_json())],
                             cwd=REPOSITORY)
-    jobs = Jobs(tmp_path)
+    jobs = JobManager(tmp_path)
     stepping_here = until(lambda: jobs.last() and jobs.snapshot()["history"], "no step was told")
     assert stepping_here
     pid = jobs.begun("try")["pid"]

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from monju.models import train_forward
-from monju.models.classifier import with_adapter
+from monju.models.adapters import with_adapter
 from monju.config import Config
 
 SIZES = dict(vocab_size=50, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40,

@@ -11,6 +11,7 @@ from monju.training import samplers
 from monju.config import Config
 from monju.models.classifier import Expert
 from monju.errors import MonjuError
+from monju.training import trainer
 
 LENGTHS = np.array([9, 3, 7, 5, 4, 8, 6, 2])
 CLUSTERS = np.array([0, 0, 1, 1, 0, 0, 1, 1])
@@ -18,7 +19,7 @@ LOSSES = np.array([0.1, 0.9, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6])
 
 
 def passes(name, count=2):
-    found = samplers.TABLE[name](samplers.Sentences(LENGTHS, CLUSTERS, lambda: LOSSES), 2, np.random.default_rng(0))
+    found = samplers.TABLE[name](samplers.SamplerContext(LENGTHS, CLUSTERS, lambda: LOSSES), 2, np.random.default_rng(0))
     return [[batch.tolist() for batch in islice(found, 4)] for _ in range(count)]
 
 
@@ -32,7 +33,7 @@ def test_every_pass_holds_every_sentence_once(name):
 @pytest.mark.parametrize("name", samplers.TABLE)
 def test_epochs_times_the_batches_of_a_pass_hold_every_sentence_as_often(name, clusters):
     """23 sentences in fours are six batches a pass, whatever the clusters' sizes."""
-    seen = samplers.Sentences(np.arange(23) % 7 + 2, np.repeat(np.arange(len(clusters)), clusters), lambda: np.arange(23) / 23)
+    seen = samplers.SamplerContext(np.arange(23) % 7 + 2, np.repeat(np.arange(len(clusters)), clusters), lambda: np.arange(23) / 23)
     found = samplers.TABLE[name](seen, 4, np.random.default_rng(0))
     for _ in range(3):
         one_pass = [batch.tolist() for batch in islice(found, 6)]
@@ -62,7 +63,7 @@ def test_an_expert_learns_in_that_order(movies, name):
     tokens = backbones.encode(tokenizer, data.train.texts, 32)
     expert = Expert.start(config, data.label_names, tokenizer.pad_token_id, 0, backbones.pick_device("cpu"))
     before = expert.losses(tokens, data.train.labels).mean()
-    steps = list(expert.fit(config, tokens, data.train.labels, 0, order=name, clusters=np.arange(40) % 3))
+    steps = list(trainer.fit(expert, config, tokens, data.train.labels, 0, order=name, clusters=np.arange(40) % 3))
     assert steps[-1].step == 10 and steps[-1].sentences == 80
     assert expert.losses(tokens, data.train.labels).mean() < before
 

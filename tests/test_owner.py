@@ -14,11 +14,12 @@ import httpx
 import pytest
 from conftest import serving
 
-from monju.training.job_manager import Jobs
+from monju.training.job_manager import JobManager
 from monju.ui import build, gr
 from monju.ui.owner import Owner, foreign, is_public, wrote
-from monju.ui.rate import Rate, visitor
-from monju.ui.run_cache import Shelf
+from monju.ui.rate import visitor
+from monju.ui.rate import RateLimit
+from monju.ui.run_cache import RunCache
 
 SPACE = {"SYSTEM": "spaces", "SPACE_ID": "kana/monju", "SPACE_AUTHOR_NAME": "kana"}
 SIGN_IN = {**SPACE, "OAUTH_CLIENT_ID": "x"}
@@ -104,7 +105,7 @@ def test_what_is_public(how, public):
 
 def test_a_bucket_empties_and_fills():
     clock = [0.0]
-    rate = Rate(3, 2, lambda: clock[0])
+    rate = RateLimit(3, 2, lambda: clock[0])
     assert [rate.allows("a") for _ in range(4)] == [True, True, True, False] and rate.allows("b")
     clock[0] = 1.0
     assert [rate.allows("a") for _ in range(3)] == [True, True, False]
@@ -131,7 +132,7 @@ def closed(tiny_run, tmp_path_factory):
     shutil.copytree(tiny_run, folder / "mine")
     with serving(tiny_run, MONJU_RUNS=folder, MONJU_OWNER_SECRET="s3cret") as (url, blocks):
         yield url, blocks, folder
-        Jobs(folder).stop()
+        JobManager(folder).stop()
 
 
 def state(folder):
@@ -206,7 +207,7 @@ def test_a_visitor_calls_every_function_and_changes_nothing(closed, movies, host
         refused += "Only the owner" in json.dumps(told)
         assert "Traceback" not in json.dumps(told)
     owners = sum(getattr(function.fn, "owners", False) for function in blocks.fns.values())
-    assert called > 40 and owners == 11 and state(folder) == before and not Jobs(folder).running()
+    assert called > 40 and owners == 11 and state(folder) == before and not JobManager(folder).running()
     if not hostile:  # hostile values may fail before the function is reached
         assert refused == owners
 
@@ -230,7 +231,7 @@ def test_the_owners_page_is_let_through_and_refused_in_the_pages_language(closed
 
 def test_every_function_that_changes_something_is_the_owners(tiny_run, tmp_path):
     """By name: what a handler calls that writes, trains or reads a named file is called under owner.only."""
-    blocks = build(Shelf(tiny_run, tmp_path), Owner({}, public=True))
+    blocks = build(RunCache(tiny_run, tmp_path), Owner({}, public=True))
     fired = {getattr(blocks.blocks.get(function.targets[0][0]), "elem_id", None): getattr(function.fn, "owners", False)
              for function in blocks.fns.values() if function.targets}
     for name in ("start", "really-stop", "resume", "rename", "really-delete", "run-pack", "look", "upload", "plan"):

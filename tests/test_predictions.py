@@ -11,7 +11,7 @@ from monju.data import sources
 from monju.ensemble import gates
 from monju.evaluation import metrics
 from monju.config import Config
-from monju.inference.pipeline import Votes
+from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
 from monju.runs.prediction_store import load_predictions, save_predictions
 from monju.runs.run import Run
@@ -43,7 +43,7 @@ def run(tmp_path):
 
 def test_votes_come_back_as_they_were(run):
     random = np.random.default_rng(0)
-    votes = Votes(["A", "B"], [(0,), (1,)], ["A", "B"], ["seed0"], ["equal-cost/seed0"], None, random.random((5, 2)),
+    votes = ModelOutputs(["A", "B"], [(0,), (1,)], ["A", "B"], ["seed0"], ["equal-cost/seed0"], None, random.random((5, 2)),
                   random.dirichlet([1, 1], 5), random.normal(size=(5, 4, 3)).astype(np.float32))
     save_predictions(run, votes, np.array([0, 1, 2, 1, 0]))
     found, labels = load_predictions(run)

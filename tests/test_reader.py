@@ -13,14 +13,14 @@ import pytest
 import monju
 from monju.inference import worker as reader_module
 from monju.errors import MonjuError
-from monju.inference.worker import Reader
+from monju.inference.worker import InferenceWorker
 
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "雪 is snow", "not for me"] * 3
 
 
 @pytest.fixture(scope="module")
 def opened(tiny_run):
-    reader = Reader(tiny_run)
+    reader = InferenceWorker(tiny_run)
     yield reader
     reader.close()
 
@@ -68,7 +68,7 @@ def test_nobody_waits_for_one_that_was_killed_or_hangs_and_it_comes_back(opened,
 def test_it_is_started_once_however_often_it_is_asked_to(tiny_run, monkeypatch):
     started, process = [], reader_module.multiprocessing.get_context("spawn").Process
     monkeypatch.setattr(process, "start", lambda self, start=process.start: [started.append(self), start(self)])
-    reader = Reader(tiny_run)
+    reader = InferenceWorker(tiny_run)
     for _ in range(3):
         reader.start()
     reader.close()

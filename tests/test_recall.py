@@ -8,7 +8,7 @@ import pytest
 from monju.runs import run_data as memory
 from monju.data import sources
 from monju.errors import MonjuError
-from monju.runs.run_data import recall
+from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
 
 
@@ -25,7 +25,7 @@ def moved(run, **settings):
 
 def test_the_sentences_come_back_in_the_order_of_the_predictions(tiny_run, movies):
     run = Run.open(tiny_run)
-    data = recall(run)
+    data = load_run_data(run)
     assert data.fingerprint == run.manifest["data"]["fingerprint"]
     assert data.validation.texts == sources.load(movies).validation.texts
     assert len(data.train.texts) == 100 and len(data.validation.texts) == 40
@@ -33,19 +33,19 @@ def test_the_sentences_come_back_in_the_order_of_the_predictions(tiny_run, movie
 
 def test_the_settings_of_the_run_are_used(tiny_run):
     with pytest.raises(MonjuError, match="no longer holds"):
-        recall(moved(Run.open(tiny_run), sample=50))
+        load_run_data(moved(Run.open(tiny_run), sample=50))
 
 
 def test_they_are_read_once(tiny_run, monkeypatch):
     calls, load = [], sources.load
     monkeypatch.setattr(sources, "load", lambda *given, **settings: calls.append(given) or load(*given, **settings))
-    assert recall(Run.open(tiny_run)) is recall(Run.open(tiny_run))
+    assert load_run_data(Run.open(tiny_run)) is load_run_data(Run.open(tiny_run))
     assert len(calls) == 1
 
 
 def test_a_source_that_is_gone_is_told(tiny_run, tmp_path):
     with pytest.raises(MonjuError, match="there is no source"):
-        recall(moved(Run.open(tiny_run), data=str(tmp_path / "gone")))
+        load_run_data(moved(Run.open(tiny_run), data=str(tmp_path / "gone")))
 
 
 def test_a_changed_source_is_refused(tiny_run, movies, tmp_path):
@@ -53,18 +53,18 @@ def test_a_changed_source_is_refused(tiny_run, movies, tmp_path):
     with open(changed / "train.csv", "a", encoding="utf-8") as file:
         file.write("one more sentence,1\n")
     with pytest.raises(MonjuError, match="no longer holds"):
-        recall(moved(Run.open(tiny_run), data=str(changed)))
+        load_run_data(moved(Run.open(tiny_run), data=str(changed)))
 
 
 def test_a_missing_folder_with_the_name_of_a_source_falls_back_to_it(monkeypatch, tiny_run, movies, tmp_path):
     monkeypatch.setitem(sources.SOURCES, "films", lambda: sources.folder(movies))
     run = moved(Run.open(tiny_run), data=str(tmp_path / "films"))
-    assert recall(run).fingerprint == run.manifest["data"]["fingerprint"]
+    assert load_run_data(run).fingerprint == run.manifest["data"]["fingerprint"]
 
 
 def test_offline_it_fails_quietly(monkeypatch, tiny_run, tmp_path, capfd):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     with pytest.raises(MonjuError, match="there is no source"):
-        recall(moved(Run.open(tiny_run), data=str(tmp_path / "sst2")))
+        load_run_data(moved(Run.open(tiny_run), data=str(tmp_path / "sst2")))
     assert capfd.readouterr().err == ""

@@ -17,10 +17,10 @@ from monju.errors import MonjuError
 from monju.evaluation.metrics import table
 from monju.reporting.report import Results
 from monju.runs.run import Run
-from monju.ui.words import Words
+from monju.ui.words import Translator
 from toy import COST, LABELS, logits, toy
 
-SAY = Words("en")
+SAY = Translator("en")
 
 
 def text_of(html):
@@ -109,7 +109,7 @@ def test_members_unlike_the_posters_have_no_number_beside_them():
 @pytest.mark.parametrize("language, title", [("en", "Accuracy of every model"), ("ja", "全モデルの正解率")])
 @pytest.mark.parametrize("data", ["rotten-tomatoes", "hotels.csv", "sst2+imdb", "data/sst2/../hotels"])
 def test_beside_other_data_than_the_posters_nothing_of_it_is_told(language, title, data):
-    found, say = results(data=data), Words(language)
+    found, say = results(data=data), Translator(language)
     page = report.html(found, say).split("<script>")[0]
     assert "94.04" not in page and "RoBERTa" not in page and say("col_poster") not in page and title in page
     assert all(line.count("<td") == 4 for line in report.accuracy_table(found, say).split("<tr")[3:])
@@ -124,7 +124,7 @@ def test_the_commonest_label_is_named_also_for_a_run_that_stored_no_such_line(re
     run.finish()
     for found in (real, Results.of(run)):
         for language, words in (("en", "Always the commonest label, negative"), ("ja", "常に最も多いラベル（ネガティブ）")):
-            line = text_of(report.accuracy_table(found, Words(language)).split('data-row="majority"')[1])
+            line = text_of(report.accuracy_table(found, Translator(language)).split('data-row="majority"')[1])
             assert words in line and "50.00" in line
         assert "Always the commonest label (negative) & 50.00" in report.latex(found)
         last = list(csv.DictReader(io.StringIO(report.csv(found))))[-1]
@@ -135,7 +135,7 @@ def test_the_commonest_label_is_named_also_for_a_run_that_stored_no_such_line(re
                                              ("ja", "判定が異なる文はありません")])
 def test_where_no_sentence_was_answered_differently_no_luck_is_told(language, words):
     alike = toy(baseline=toy().monju, logits=toy().logits[:, [0, 1, 2, 0, 1, 5]])  # the baseline's members are Monju's
-    found, say = results(predictions=alike, metrics=table(alike, LABELS)), Words(language)
+    found, say = results(predictions=alike, metrics=table(alike, LABELS)), Translator(language)
     said = text_of(report.told(found, say))
     assert words in said and "+0.00, +0.00" not in said
     assert said.count(text_of(say("told_luck"))) == 1  # of the equal cost's
@@ -192,7 +192,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_the_report_is_whole_and_asks_for_nothing(real, language, movies):
-    page = report.html(real, Words(language))
+    page = report.html(real, Translator(language))
     tags = Tags(page)
     assert tags.open == [] and tags.asked == []
     assert page.count("plotly.js v") == 1 and "@import" not in page.split("<script>")[0]
@@ -214,7 +214,7 @@ def test_names_from_a_run_cannot_break_out_of_the_report():
 
 @pytest.mark.parametrize("kind, name, content", [
     ([], "monju-tiny.html", lambda found: report.html(found, SAY)),
-    (["--language", "ja"], "monju-tiny.html", lambda found: report.html(found, Words("ja"))),
+    (["--language", "ja"], "monju-tiny.html", lambda found: report.html(found, Translator("ja"))),
     (["--format", "csv"], "monju-tiny.csv", report.csv), (["--format", "latex"], "monju-tiny.tex", report.latex)])
 def test_the_command_writes_what_the_page_gives(real, tiny_run, tmp_path, monkeypatch, capsys, kind, name, content):
     monkeypatch.chdir(tmp_path)

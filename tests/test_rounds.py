@@ -18,8 +18,9 @@ from monju.errors import MonjuError
 from monju.models.classifier import Expert
 from monju.runs.run import Run
 from monju.reporting.console import rounds_table
-from monju.training.pipeline import plan, train
-from monju.ui.words import Words
+from monju.training.pipeline import train
+from monju.training.plan import plan
+from monju.ui.words import Translator
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "equal_cost": True, "sample": 40, "finetuning": "full", "epochs": 2,
             "batch_size": 4, "max_tokens": 12, "precision": "fp32", "device": "cpu", "workers": 1, "rounds": 2,
@@ -46,9 +47,9 @@ def two_rounds(movies, tmp_path_factory):
 
 
 def test_steps_are_spread_and_none_is_lost():
-    assert btm.parted(16, 1) == [16] and btm.parted(16, 3) == [5, 5, 6] and btm.parted(2, 2) == [1, 1]
+    assert btm.split_steps(16, 1) == [16] and btm.split_steps(16, 3) == [5, 5, 6] and btm.split_steps(2, 2) == [1, 1]
     with pytest.raises(MonjuError, match="--rounds 3 leaves an expert with 2 steps none"):
-        btm.parted(2, 3)
+        btm.split_steps(2, 3)
 
 
 def test_the_plan_has_the_rounds_of_every_expert_and_controls_of_their_sum():
@@ -68,7 +69,7 @@ def test_a_start_is_the_weighted_average_of_the_experts(two_rounds):
     folders = [before / "rounds" / "1" / name for name in "AB"]
     a, b = (Expert.load(folder, 2, 0, torch.device("cpu")).model.state_dict() for folder in folders)
     merged = Expert.load(folders[0], 2, 0, torch.device("cpu"))
-    btm.branch(merged, folders, [0.25, 0.75])
+    btm.init_from_average(merged, folders, [0.25, 0.75])
     for name, weight in merged.model.state_dict().items():
         torch.testing.assert_close(weight, 0.25 * a[name] + 0.75 * b[name])
     assert not torch.equal(a["classifier.weight"], b["classifier.weight"])
@@ -104,7 +105,7 @@ def test_the_curve_is_shown(two_rounds):
     console = Console(width=80, record=True, file=open("/dev/null", "w"))
     console.print(rounds_table(metrics))
     assert f"{100 * metrics['rounds'][0]['merged']['accuracy']:.2f}" in console.export_text()
-    drawn = figures.rounds_curve(metrics["rounds"], Words("en"))
+    drawn = figures.rounds_curve(metrics["rounds"], Translator("en"))
     assert [trace.name for trace in drawn.data][:2] == ["A", "B"] and list(drawn.data[2].x) == [1, 2]
     assert drawn.data[2].y[1] == pytest.approx(100 * metrics["monju"]["accuracy"])
 
@@ -124,8 +125,8 @@ def test_a_run_that_was_stopped_in_its_second_round_repeats_one_model(two_rounds
     shutil.copytree(before, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "stopped" / "experts" / "B")
     (tmp_path / "stopped" / "metrics.json").unlink()
-    trained, fit = [], pipeline.Workshop.fit
-    monkeypatch.setattr(pipeline.Workshop, "fit", lambda shop, job, device: trained.append(job.key) or fit(shop, job, device))
+    trained, fit = [], pipeline.TrainTask.fit
+    monkeypatch.setattr(pipeline.TrainTask, "fit", lambda shop, job, device: trained.append(job.key) or fit(shop, job, device))
     again, _ = resumed(tmp_path / "stopped", tmp_path)
     assert trained == ["B"]
     same(again, out)
@@ -135,7 +136,7 @@ def test_a_run_that_was_stopped_while_it_was_sealed_trains_nothing_again(two_rou
     out, before = two_rounds
     shutil.copytree(before, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "stopped" / "rounds" / "1" / "A")  # killed amid the removal
-    monkeypatch.setattr(pipeline.Workshop, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(pipeline.TrainTask, "fit", lambda *_: pytest.fail("trained again"))
     again, _ = resumed(tmp_path / "stopped", tmp_path)
     same(again, out)
 

@@ -10,7 +10,8 @@ import pytest
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.runs.run import Run, digest, refuse_taken, write
+from monju.runs.run import Run, refuse_taken
+from monju.utils.files import digest, write
 
 FACTS = {"data": {"fingerprint": "0"}, "models": {"experts": []}}
 

@@ -21,7 +21,7 @@ def test_a_run_is_listed_with_what_it_is_worth(folder):
     (folder / ".hidden").mkdir()
     (folder / "broken").mkdir()
     (folder / "broken" / "run.json").write_text("{")
-    found = {run["name"]: run for run in registry.listed(folder)}
+    found = {run["name"]: run for run in registry.list_runs(folder)}
     metrics = Run.open(folder / "tiny").read_json("metrics.json")
     assert set(found) == {"tiny", "broken"} and found["broken"]["status"] == "damaged"
     tiny = found["tiny"]
@@ -34,14 +34,14 @@ def test_a_run_is_listed_with_what_it_is_worth(folder):
 def test_a_run_whose_results_are_damaged_is_listed_as_that(folder, damage):
     shutil.copytree(folder / "tiny", folder / "other")
     (folder / "tiny" / "metrics.json").unlink() if damage is None else (folder / "tiny" / "metrics.json").write_bytes(damage)
-    assert {run["name"]: run["status"] for run in registry.listed(folder)} == {"tiny": "damaged", "other": "finished"}
+    assert {run["name"]: run["status"] for run in registry.list_runs(folder)} == {"tiny": "damaged", "other": "finished"}
 
 
 def test_a_run_in_training_whose_process_is_gone_says_so(folder):
     Run.open(folder / "tiny").update(status="training")
-    assert registry.listed(folder)[0]["status"] == "died"
+    assert registry.list_runs(folder)[0]["status"] == "died"
     with locks.holding(folder / "tiny", MonjuError("taken")):
-        assert registry.listed(folder)[0]["status"] == "training"
+        assert registry.list_runs(folder)[0]["status"] == "training"
         with pytest.raises(MonjuError, match="being trained"):
             registry.delete(folder, "tiny")
 
@@ -87,7 +87,7 @@ def test_a_zip_holds_the_runs_own_files_and_opens_as_a_run(folder, tmp_path):
     (tmp_path / "secret").write_text("secret")
     (folder / "tiny" / "stolen").symlink_to(tmp_path / "secret")
     (folder / "tiny" / "outside").symlink_to(tmp_path)
-    packed = registry.pack(folder / "tiny")
+    packed = registry.archive(folder / "tiny")
     with zipfile.ZipFile(packed) as archive:
         assert not any("stolen" in name or "outside" in name for name in archive.namelist())
         archive.extractall(tmp_path / "back")

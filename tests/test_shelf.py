@@ -17,12 +17,13 @@ from monju import ui
 from monju.data import sources
 from monju.runs import run_data as memory
 from monju.inference.pipeline import Monju
-from monju.runs.run_data import recall
+from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
 from monju.ui import clusters, playground
 from monju.ui import run_cache as shelf_module
-from monju.ui.run_cache import KEPT, Shelf
-from monju.ui.words import Words
+from monju.ui.run_cache import KEPT
+from monju.ui.run_cache import RunCache
+from monju.ui.words import Translator
 
 OWN = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
 
@@ -32,7 +33,7 @@ def shelf(tiny_run, tmp_path):
     """A shelf with the tiny run and six copies of it, 0 to 5."""
     for number in range(6):
         shutil.copytree(tiny_run, tmp_path / str(number))
-    found = Shelf(tiny_run, tmp_path)
+    found = RunCache(tiny_run, tmp_path)
     yield found
     found.close()
 
@@ -72,7 +73,7 @@ def test_sentences_that_are_fetched_make_nobody_wait_who_wants_others(tiny_run, 
     one, other = Run.open(tiny_run), Run.open(short_run[0])
     with ThreadPoolExecutor(3) as pool:
         with held(monkeypatch, sources, "load_for", lambda config: config.k == one.config.k) as begun:
-            slow = [pool.submit(recall, one) for _ in range(2)]
+            slow = [pool.submit(load_run_data, one) for _ in range(2)]
             assert begun.wait(60)
             assert recall_within(pool, other).fingerprint == other.manifest["data"]["fingerprint"]
             assert not any(each.done() for each in slow)
@@ -80,7 +81,7 @@ def test_sentences_that_are_fetched_make_nobody_wait_who_wants_others(tiny_run, 
 
 
 def recall_within(pool, run, seconds=30):
-    return pool.submit(recall, run).result(seconds)
+    return pool.submit(load_run_data, run).result(seconds)
 
 
 def test_runs_that_are_opened_while_others_are_read_get_all_cores(shelf):
@@ -110,7 +111,7 @@ def test_runs_that_are_opened_while_others_are_read_get_all_cores(shelf):
 
 def test_at_most_so_many_runs_stay_loaded_whatever_tabs_are_opened(shelf):
     """The Playground, the map with its sentences and a sentence on it, and the figures beside them, of six runs."""
-    library, loaded, say = clusters.Library(shelf), [], Words("en")
+    library, loaded, say = clusters.Library(shelf), [], Translator("en")
     for name in "012345":
         monju, atlas = library.open(name)
         assert 'data-who="AB"' in playground.respond(shelf, name, "a quiet triumph", say, OWN)[0][0]
@@ -149,7 +150,7 @@ def test_sentences_that_cannot_be_had_are_asked_for_again_later(shelf, monkeypat
 
 
 def test_many_take_the_same_file_of_results_at_once(tiny_run):
-    page = ui.build(Shelf(tiny_run))
+    page = ui.build(RunCache(tiny_run))
     take = next(each.fn for each in page.fns.values() if each.fn and each.fn.__qualname__.startswith("build.<locals>.take"))
     with ThreadPoolExecutor(8) as pool:
         taken = list(pool.map(lambda _: Path(take("tiny", None)).read_bytes(), range(64)))

@@ -12,8 +12,9 @@ import monju
 from monju.models import backbones, batched
 from monju.config import Config
 from monju.models.encoder import Encoder, is_known
-from monju.models.classifier import Expert, factors
-from monju.models.batched import Stack
+from monju.models.classifier import Expert
+from monju.models.adapters import factors
+from monju.models.batched import BatchedModels
 
 TEXTS = ["a quiet triumph", "dull , loud and far too long for what little it has to say", "see it twice !"]
 CPU = torch.device("cpu")
@@ -54,7 +55,7 @@ def fresh(family, seed):
 def test_models_that_share_nothing_answer_as_they_would_alone(family):
     models = [fresh(family, seed) for seed in (0, 1)]
     tokens = [np.random.default_rng(n).integers(4, 300, n).tolist() for n in (2, 17, 5, 9)]
-    logits, _ = Stack([(model, None) for model in models], 1, CPU).logits(tokens)
+    logits, _ = BatchedModels([(model, None) for model in models], 1, CPU).logits(tokens)
     for place, model in enumerate(models):
         np.testing.assert_allclose(logits[:, place], plain(model, tokens), atol=1e-5)
     assert is_known(models[0]) == (family != "distilbert")
@@ -64,7 +65,7 @@ def test_models_that_share_nothing_answer_as_they_would_alone(family):
 def test_adapters_of_one_backbone_share_its_products_and_answer_as_merged(ensemble, cores, number):
     cores(number)
     members = [(expert.model, expert.low_rank) for expert in ensemble.models.values()]
-    together = Stack(members, 0, CPU, ensemble.clustering.embedder.encoder())
+    together = BatchedModels(members, 0, CPU, ensemble.clustering.embedder.encoder())
     tokens = backbones.encode(ensemble.tokenizer, TEXTS, 48)
     assert [places for places, _ in together.groups] == ([[0, 1, 2, 3, 4, 5]] if number == 1 else [[0, 1, 2, 3], [4, 5]])
     logits, vectors = together.logits_and_vectors(tokens, ensemble.clustering.embedder.pool)
@@ -81,7 +82,7 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
     cores(2)
     members, guest = [(expert.model, expert.low_rank) for expert in ensemble.models.values()], ensemble.clustering.embedder.encoder()
     tokens, pool = backbones.encode(ensemble.tokenizer, TEXTS * 12, 48), ensemble.clustering.embedder.pool
-    full, rough = Stack(members, 0, CPU, guest), Stack(members, 0, CPU, guest, bf16=True)
+    full, rough = BatchedModels(members, 0, CPU, guest), BatchedModels(members, 0, CPU, guest, bf16=True)
     for asked in (tokens[:3], tokens):  # a few, and many
         for one, other in zip(full.logits_and_vectors(asked, pool), rough.logits_and_vectors(asked, pool)):
             assert 0 < np.abs(one - other).max() < 0.02
@@ -91,11 +92,11 @@ def test_bf16_moves_logits_a_little(ensemble, cores):
 @pytest.mark.parametrize("adapted", [True, False], ids=["lora", "full"])
 def test_some_members_are_asked_about_some_sentences(ensemble, adapted, monkeypatch):
     members = [(expert.model, expert.low_rank if adapted else None) for expert in ensemble.models.values()]
-    together, tokens = Stack(members, 0, CPU, ensemble.clustering.embedder.encoder()), backbones.encode(ensemble.tokenizer, TEXTS, 48)
+    together, tokens = BatchedModels(members, 0, CPU, ensemble.clustering.embedder.encoder()), backbones.encode(ensemble.tokenizer, TEXTS, 48)
     wanted = np.zeros((len(tokens), len(members)), bool)
     wanted[0, 1] = wanted[2, 1] = wanted[1, 4] = True
-    asked, answer = [], Stack._answer
-    monkeypatch.setattr(Stack, "_answer", lambda self, tokens, rows, group, out, keep=None:
+    asked, answer = [], BatchedModels._answer
+    monkeypatch.setattr(BatchedModels, "_answer", lambda self, tokens, rows, group, out, keep=None:
                         [asked.append((group[0], sorted(rows))), answer(self, tokens, rows, group, out, keep)])
     np.testing.assert_allclose(together.some_logits(tokens, wanted)[wanted], plain_all(members, tokens)[wanted], atol=1e-5)
     assert sorted(asked) == [([1], [0, 2]), ([4], [1])]
@@ -121,7 +122,7 @@ def test_frozen_layers_are_read_once_for_all(ensemble, cores, adapted, number):
         low_rank = factors(model, CPU) if adapted else None
         members.append(((model.merge_and_unload() if adapted else model).eval(), low_rank))
     embedder = ensemble.clustering.embedder
-    together = Stack(members, 0, CPU, embedder.encoder())
+    together = BatchedModels(members, 0, CPU, embedder.encoder())
     assert together.guest and {encoder.trunk.depth for _, encoder in together.groups + together.apart} == {4}
     assert sum(tail.count for _, encoder in together.groups for tail in encoder.tails) == 4  # the guest too
     assert sum(len(encoder.tails) for _, encoder in together.groups) == (number if adapted else 4)
@@ -139,12 +140,12 @@ def test_an_adapter_of_another_backbone_stays_apart(ensemble):
     other.load_state_dict(model.state_dict())
     with torch.no_grad():
         other.bert.encoder.layer[2].output.dense.weight[3, 4] += 0.01
-    mixed = Stack([members[0], (other, low_rank), members[2]], 0, CPU)
+    mixed = BatchedModels([members[0], (other, low_rank), members[2]], 0, CPU)
     assert sorted(place for places, _ in mixed.groups for place in places) == [0, 1, 2]
     assert [1] in [places for places, _ in mixed.groups]
     tokens = backbones.encode(ensemble.tokenizer, TEXTS, 48)
     np.testing.assert_allclose(mixed.logits(tokens)[0][:, 1], plain(other, tokens), atol=1e-5)
-    assert not Stack([(other, low_rank), members[0]], 0, CPU, ensemble.clustering.embedder.encoder()).guest
+    assert not BatchedModels([(other, low_rank), members[0]], 0, CPU, ensemble.clustering.embedder.encoder()).guest
 
 
 def test_threads_are_as_before(ensemble, cores):

@@ -19,7 +19,7 @@ import pytest
 from monju.runs.checkpoints import Checkpoints
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.training.job_manager import Jobs
+from monju.training.job_manager import JobManager
 from monju.runs.run import Run
 from test_jobs import config, jobs, processes, stepping, until  # noqa: F401  # jobs is a fixture
 
@@ -99,15 +99,15 @@ def test_killed_at_any_moment_a_run_loses_an_epoch_at_most_and_ends_as_the_undis
 @pytest.mark.parametrize("starts", [8, pytest.param(50, marks=pytest.mark.long)])
 def test_of_many_parallel_starts_one_trains_and_the_rest_are_refused_politely(movies, tmp_path, starts):
     """Half of them in other processes, as several pages on one folder are."""
-    code = ("import json, sys\nfrom monju.config import Config\nfrom monju.errors import MonjuError\nfrom monju.jobs import Jobs\n"
+    code = ("import json, sys\nfrom monju.config import Config\nfrom monju.errors import MonjuError\nfrom monju.training.job_manager import JobManager\n"
             "sys.stdin.readline()\n"
-            "try:\n    Jobs(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), sys.argv[3]); print('started', flush=True)\n"
+            "try:\n    JobManager(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), sys.argv[3]); print('started', flush=True)\n"
             "    sys.stdin.read()\n"
             "except MonjuError as error:\n    print(error)")
     wanted = json.dumps(config(movies, epochs=40).to_json())
     others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), wanted, f"run{i}"], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) for i in range(starts // 2)]
-    mine, told = Jobs(tmp_path), []
+    mine, told = JobManager(tmp_path), []
 
     def start(i):
         try:
@@ -178,7 +178,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_told_and_with_room_the_run_goes_on(small_disk, movies, tiny_run, workers):
     folder, resize = small_disk
-    jobs = Jobs(folder / "runs")  # noqa: F811
+    jobs = JobManager(folder / "runs")  # noqa: F811
     jobs.start(config(movies, epochs=20, baselines=True, workers=workers), "try")
     try:
         stepping(jobs)

@@ -8,7 +8,8 @@ from monju.training import sweep
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.runs.run import Run, digest
+from monju.runs.run import Run
+from monju.utils.files import digest
 
 SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 12, "frozen_layers": 4, "precision": "fp32", "device": "cpu", "workers": 1,
             "k": 2, "subset_size": 1, "embedder": "tfidf", "map_size": 8}

@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from monju.inference.pipeline import Reading, Verdict
+from monju.ensemble.outputs import Reading, Verdict
 from monju.evaluation.metrics import table
-from monju.models.classifier import Step
+from monju.training.trainer import Step
 from monju.ensemble.gates import Membership
 from monju.data.notes import Note
 from monju.reporting.console import print_comparison, print_sweep, show, tables, tell

@@ -11,7 +11,7 @@ import pytest
 import monju
 from monju.inference import batcher as together_module
 from monju.errors import MonjuError
-from monju.inference.batcher import Together
+from monju.inference.batcher import DynamicBatcher
 
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow", "not for me"]
 
@@ -47,7 +47,7 @@ def begun(crowd, together, counting):
 
 def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = Together(counting.votes)
+    together = DynamicBatcher(counting.votes)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         others = [crowd.submit(together.votes, [text]) for text in TEXTS[1:]]
@@ -67,7 +67,7 @@ def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
     (5, "crowd", [5], [1]), (4, "crowd", [4], [1]), (3, "crowd", [], [1, 3]), (5, "none", [], [1, 5]), (5, "nobody", [], [1, 5])])
 def test_a_crowd_is_read_in_its_own_way_where_there_is_one_and_it_answers(ensemble, others, ways, crowds, batches):
     counting = Counting(ensemble)
-    together = Together(counting.votes, {"crowd": counting.crowd, "none": None, "nobody": lambda texts: None}[ways])
+    together = DynamicBatcher(counting.votes, {"crowd": counting.crowd, "none": None, "nobody": lambda texts: None}[ways])
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         answers = [crowd.submit(together.votes, [text]) for text in TEXTS[1:others + 1]]
@@ -81,7 +81,7 @@ def test_a_crowd_is_read_in_its_own_way_where_there_is_one_and_it_answers(ensemb
 
 def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = Together(counting.votes)
+    together = DynamicBatcher(counting.votes)
     with ThreadPoolExecutor(3) as crowd:
         first = begun(crowd, together, counting)
         bad, good = crowd.submit(together.votes, [" "]), crowd.submit(together.votes, TEXTS[1:3])
@@ -97,7 +97,7 @@ def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
 def test_a_crowd_in_several_batches_is_wholly_answered(ensemble, monkeypatch):
     monkeypatch.setattr(together_module, "LARGEST", 2)
     counting = Counting(ensemble)
-    together = Together(counting.votes)
+    together = DynamicBatcher(counting.votes)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         answers = [first, *(crowd.submit(together.votes, [text]) for text in TEXTS[1:])]
@@ -113,7 +113,7 @@ def test_nothing_of_it_outlives_it(ensemble):
     """A page opens run after run: what reads for one that was put back must not keep its models."""
     counting = Counting(ensemble)
     counting.door.set()
-    together = Together(counting.votes)
+    together = DynamicBatcher(counting.votes)
     together.votes(TEXTS[:1])
     there = weakref.ref(counting)
     del together, counting

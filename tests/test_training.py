@@ -25,14 +25,19 @@ from monju.models import backbones
 from monju.training import distill, pipeline, local_engine
 from monju.cli import main
 from monju.clustering.cluster_model import Clustering
-from monju.config import PRESETS, Config
-from monju.inference.pipeline import Monju, expert_names
+from monju.config import Config
+from monju.presets import PRESETS
+from monju.inference.pipeline import Monju
+from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
 from monju.models.classifier import Expert
 from monju.runs.prediction_store import load_predictions
-from monju.runs.run_data import recall
-from monju.runs.run import Run, digest
-from monju.training.pipeline import MAP_SECONDS, Phase, Progress, Stage, Work, plan, refuse_one_sided, train
+from monju.runs.run_data import load_run_data
+from monju.runs.run import Run
+from monju.utils.files import digest
+from monju.training.pipeline import MAP_SECONDS, Phase, Progress, Stage, Work, train
+from monju.training.plan import plan, refuse_one_sided
+from monju.ensemble import subsets
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared
@@ -198,7 +203,7 @@ def test_merges_and_students_choose_on_all_classes_of_a_sorted_source(sorted_run
     monju = Monju.load(sorted_run[0], "cpu")
     monkeypatch.setattr(merge_runner, "SCORED", 30)
     monkeypatch.setattr(merge_runner, "INFORMANTS", 10)
-    merges, data = merge_runner.Merger(monju), recall(monju.run)
+    merges, data = merge_runner.MergeRunner(monju), load_run_data(monju.run)
     texts, labels = merges.scored
     truth = dict(zip(data.tuning.texts, data.tuning.labels))
     assert len(data.tuning.texts) == 80 and (np.diff(data.tuning.labels) != 0).sum() == 1
@@ -215,7 +220,7 @@ def test_merges_and_students_choose_on_all_classes_of_a_sorted_source(sorted_run
     monkeypatch.setattr(distill, "TRIED_ON", 20)
     monkeypatch.setattr(distill, "TEMPERATURES", (1.0,))
     monkeypatch.setattr(distill, "MIXINGS", (0.5,))
-    school, asked = distill.School.of(monju, data, None, 1.0), []
+    school, asked = distill.DistillTrainer.of(monju, data, None, 1.0), []
     fit = school.fit
     school.fit = lambda *given: asked.append(given[-1]) or fit(*given)
     school.choose("hard-labels", data.tuning)
@@ -257,7 +262,7 @@ def test_history_counts_real_tokens_exactly(history, tiny_run):
     data = sources.load_for(config)
     lengths = np.array([len(ids) for ids in backbones.encode(backbones.tokenizer(config.backbone), data.train.texts, 48)])
     clusters = Clustering.load(tiny_run / "clustering", config).labels_
-    for name, subset in zip(expert_names(config), gates.subsets(3, 2)):
+    for name, subset in zip(expert_names(config), subsets.expert_subsets(3, 2)):
         mine = np.isin(clusters, subset)
         assert history[name][-1]["sentences"] == mine.sum() and history[name][-1]["tokens"] == lengths[mine].sum()
     for i in range(3):

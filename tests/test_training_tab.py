@@ -12,12 +12,14 @@ from monju.data import sources
 from monju.cli import parser
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.training.job_manager import Jobs
+from monju.training.job_manager import JobManager
 from monju.data.notes import Note, refusal
 from monju.ui import gr, progress, training
 from monju.ui.columns import guessed
 from monju.ui.texts.training import SETTINGS
-from monju.ui.words import TEXTS, Words
+from monju.ui.words import TEXTS
+from monju.ui.words import Translator
+from monju import presets
 
 OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "domain_column": "c", "backbones": "one,two", "orders": "shuffled,by-cluster", "rounds": 2,
          "label_names": ["no", "yes, it is"][:1] + ["yes"],
@@ -26,7 +28,7 @@ OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "domain
          "finetuning": "lora", "lora_rank": 8, "frozen_layers": 2, "epochs": 0.5, "batch_size": 4, "learning_rate": 3e-5, "warmup": 0.1,
          "weight_decay": 0.0, "max_tokens": 32, "baselines": False, "equal_cost": True, "seed": 7, "precision": "fp32", "compile": True,
          "workers": 1, "device": "cpu"}
-SAY = Words("en")
+SAY = Translator("en")
 
 
 def test_every_setting_is_in_the_form_with_words_in_both_languages():
@@ -50,13 +52,13 @@ def test_every_setting_reaches_the_command_line_and_back(name):
     asked = vars(parser().parse_args(words[3:]))
     assert asked["out"] == "trained/try"
     given = {key: value for key, value in asked.items() if key in training.FIELDS}
-    assert Config(**{**schema.PRESETS[asked["preset"]], **given}) == config
+    assert Config(**{**presets.PRESETS[asked["preset"]], **given}) == config
     assert training.collected(training.shown(config)) == config
     assert training.loaded(json.dumps(config.to_json())) == config
 
 
 def test_all_settings_at_once_go_through_the_form_unchanged():
-    for config in (Config(**OTHER | {"rounds": 1}), *(Config(**preset) for preset in schema.PRESETS.values())):
+    for config in (Config(**OTHER | {"rounds": 1}), *(Config(**preset) for preset in presets.PRESETS.values())):
         assert training.collected(training.shown(config)) == config
 
 
@@ -133,7 +135,7 @@ def test_a_job_is_drawn_with_a_bar_and_a_curve_for_each_model():
 
 def test_the_bar_tells_phases_and_waiting_and_is_not_full_before_the_end():
     def told(language="en", **now):
-        return progress.job(snapshot(now={"done": 0.996, "phase": "training", "left": None, "memory": 1000, "of": "gpu", **now}), Words(language))
+        return progress.job(snapshot(now={"done": 0.996, "phase": "training", "left": None, "memory": 1000, "of": "gpu", **now}), Translator(language))
 
     whole = r'class="model whole".*?aria-valuenow="(\d+)".*?<small>(.*?)</small>'
     assert re.search(whole, told(phase="evaluation", left=40)).groups() == ("99", "evaluating · 0:40 left · 1 kB GPU memory")
@@ -145,8 +147,8 @@ def test_the_bar_tells_phases_and_waiting_and_is_not_full_before_the_end():
 @pytest.mark.parametrize("language", ["en", "ja"])
 @pytest.mark.parametrize("status", ["none", "training", "stopping", "finished", "stopped", "failed", "died"])
 def test_every_state_has_words(status, language):
-    assert f'data-status="{status}"' in progress.job(snapshot(status=status, reason="a < b"), Words(language))
-    assert progress.job(snapshot(status=status, history=[], models={}, now={}), Words(language))
+    assert f'data-status="{status}"' in progress.job(snapshot(status=status, reason="a < b"), Translator(language))
+    assert progress.job(snapshot(status=status, history=[], models={}, now={}), Translator(language))
 
 
 def test_sizes_and_clocks():
@@ -172,13 +174,13 @@ def test_what_a_job_says_names_no_place():
 def test_a_job_tells_the_notes_of_its_data_and_why_it_failed_in_the_pages_language():
     notes = [refusal("no_labels", table="a<b>.csv").note.to_json(), "an older run's sentence",
              Note("cut", {"n": 3, "total": 9, "limit": 128}).to_json()]
-    html = progress.job(snapshot(notes=notes), Words("ja"))
+    html = progress.job(snapshot(notes=notes), Translator("ja"))
     assert "<li>a&lt;b&gt;.csv にはラベルがありません" in html and "9 文のうち 3 文は 128 トークンより長く" in html and "--max" not in html
     error = refusal("unknown_kind", path="/srv/x/a.xls", kinds=".csv")
     failed = snapshot(status="failed", reason=str(error), reason_note=error.note.to_json())
-    assert "a.xls は読めない種類のファイルです" in progress.job(failed, Words("ja")) and "/srv" not in progress.job(failed, Words("ja"))
+    assert "a.xls は読めない種類のファイルです" in progress.job(failed, Translator("ja")) and "/srv" not in progress.job(failed, Translator("ja"))
     assert "a.xls is of a kind that is not read here" in progress.job(failed, SAY)
 
 
 def test_nothing_is_started_by_a_snapshot(tmp_path):
-    assert progress.job(Jobs(tmp_path).snapshot(), SAY).count("Nothing has been trained") == 1
+    assert progress.job(JobManager(tmp_path).snapshot(), SAY).count("Nothing has been trained") == 1

@@ -21,16 +21,18 @@ from scipy.special import softmax
 from monju.ensemble import fusion, gates
 from monju.models import backbones
 from monju.config import Config
-from monju.inference.pipeline import Monju, Reading
+from monju.inference.pipeline import Monju
+from monju.ensemble.outputs import Reading
 from monju.errors import MonjuError
 from monju.data.notes import Note
 from monju.runs.run import Run
 from monju.ui import OPTIONS, ROOT, batch, build, cards, gr, history, launch, playground, sheet, words
-from monju.ui.run_cache import Opened, Shelf
+from monju.ui.run_cache import LoadedRun, RunCache
 from monju.ui.ternary import triangle
-from monju.ui.words import LANGUAGES, TEXTS, Words
+from monju.ui.words import LANGUAGES, TEXTS
+from monju.ui.words import Translator
 
-SAY = Words("en")
+SAY = Translator("en")
 NASTY = "<script>alert(1)</script> & 'so' on 🎭 مرحبا"
 
 
@@ -130,12 +132,12 @@ def test_any_run_can_be_drawn(k, m, labels, language):
     logits = np.random.default_rng(0).normal(size=(len(monju.experts), labels))
     found = read(monju, logits, distances=np.arange(1.0, k + 1))
     others = np.full((20, len(monju.experts)), 1 / len(monju.experts))
-    html = cards.reading(found, monju, Words(language)) + cards.details(found, monju, Words(language), others)
+    html = cards.reading(found, monju, Translator(language)) + cards.details(found, monju, Translator(language), others)
     assert ("ternary" in html) == (len(monju.experts) == 3)
     assert set(re.findall(r'data-who="(\w+)"', html)) == {"monju", *monju.experts}
     shown = min(labels, 6)
     assert html.count('<th scope="row">label') == shown * (1 + len(monju.experts))
-    assert (Words(language)("more_labels", n=labels - shown) in html) == (labels > shown) and "{" not in html
+    assert (Translator(language)("more_labels", n=labels - shown) in html) == (labels > shown) and "{" not in html
     _well_formed(f"<div>{html}</div>")
 
 
@@ -182,15 +184,15 @@ def test_the_browser_chooses_the_language(header, language):
 
 
 def test_nothing_typed_is_answered_with_a_hint(tiny_run):
-    shelf = Shelf(tiny_run)
+    shelf = RunCache(tiny_run)
     for nothing in ("", "  \n\t ", None):
-        assert Words("ja")("hint") in answered(shelf, nothing, Words("ja"))
+        assert Translator("ja")("hint") in answered(shelf, nothing, Translator("ja"))
 
 
 def test_a_broken_run_is_told_calmly_and_tried_again(tmp_path, tiny_run):
-    shelf = Shelf(tmp_path / "run")
-    html = answered(shelf, "fine", Words("ja"))
-    assert Words("ja")("trouble") in html and "python -m monju train" in html and "Traceback" not in html
+    shelf = RunCache(tmp_path / "run")
+    html = answered(shelf, "fine", Translator("ja"))
+    assert Translator("ja")("trouble") in html and "python -m monju train" in html and "Traceback" not in html
     assert playground.describe(shelf, shelf.start, SAY) == ""
     (tmp_path / "run").symlink_to(tiny_run)
     assert 'data-who="AB"' in answered(shelf, "fine", SAY)
@@ -199,7 +201,7 @@ def test_a_broken_run_is_told_calmly_and_tried_again(tmp_path, tiny_run):
 def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
     opened_runs, load = [], Monju.load
     monkeypatch.setattr(Monju, "load", lambda path, *asked, **options: opened_runs.append(path) or load(path, *asked, **options))
-    shelf = Shelf(tiny_run)
+    shelf = RunCache(tiny_run)
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(lambda _: id(shelf.monju(shelf.start)), range(4)))) == 1
     assert opened_runs == [tiny_run]
@@ -212,7 +214,7 @@ def test_a_crowd_is_read_in_bf16_where_the_processor_has_it_unless_told_not_to(t
     monkeypatch.delenv("MONJU_BF16", raising=False)
     if variable:
         monkeypatch.setenv("MONJU_BF16", variable)
-    opened = Opened(_shelf(tiny_run).monju("tiny"), None)
+    opened = LoadedRun(_shelf(tiny_run).monju("tiny"), None)
     assert bool(opened.reader) == (wanted and has_it) and not opened.monju.bf16  # a visitor alone is answered in full precision
 
 
@@ -237,7 +239,7 @@ def test_the_line_under_the_page_tells_the_run_and_its_worth(tiny_run):
 
 
 def test_turning_the_gate_changes_the_answer_and_asks_no_model_again(tiny_run, monkeypatch):
-    shelf = Shelf(tiny_run)
+    shelf = RunCache(tiny_run)
     before = answered(shelf, "a quiet triumph", SAY)
     monkeypatch.setattr(Monju, "votes", lambda *_: pytest.fail("the models were asked again"))
     after = answered(shelf, "a quiet triumph", SAY, sharpness=0.0)
@@ -284,7 +286,7 @@ def test_a_gate_added_here_is_offered_by_the_page(tiny_run, monkeypatch):
             return 1.0 * np.array([[c not in subset for subset in experts] for c in distances.argmin(axis=1)])
 
     monkeypatch.setitem(gates.TABLE, "shy", Shy)
-    shelf = Shelf(tiny_run)
+    shelf = RunCache(tiny_run)
     assert "shy" in shelf.open("tiny").gates
     drawn = playground.show(shelf, "tiny", "a quiet triumph", SAY, {"gate": "shy"})
     assert drawn[2]["value"] == "shy" and ("shy", "shy") in drawn[2]["choices"] and "α" in drawn[1]
@@ -318,7 +320,7 @@ def test_the_shelf_knows_every_finished_run_and_no_path(tiny_run, tmp_path):
         (tmp_path / name).symlink_to(tiny_run)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
-    shelf = Shelf(tmp_path / "one")
+    shelf = RunCache(tmp_path / "one")
     assert shelf.names()[0] == "one" and set(shelf.names()) == {"one", "two"}
     for name in ("../one", "/etc", "", ".", "..", "a/b", "a\0b", None):
         with pytest.raises(MonjuError):
@@ -329,7 +331,7 @@ def test_the_shelf_knows_every_finished_run_and_no_path(tiny_run, tmp_path):
 
 def test_a_deleted_run_is_told_and_the_others_answer_on(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "mine")
-    shelf = Shelf(tiny_run, tmp_path)
+    shelf = RunCache(tiny_run, tmp_path)
     own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
     assert 'data-who="AB"' in playground.respond(shelf, "mine", "fine", SAY, own)[0][0]
     shutil.rmtree(tmp_path / "mine")
@@ -413,7 +415,7 @@ def test_what_is_not_read_of_a_sentence_is_told_beside_the_verdict_and_counted_i
                                         Note("sentence_cut", {"n": 300, "limit": 128})))
     html = cards.reading(found, monju, SAY)
     assert 'role="status"' in html and "7 of 8 tokens of this sentence are unknown to all-MiniLM-L6-v2" in html
-    assert "先頭" in cards.reading(found, monju, Words("ja")) or "最初の 128 トークン" in cards.reading(found, monju, Words("ja"))
+    assert "先頭" in cards.reading(found, monju, Translator("ja")) or "最初の 128 トークン" in cards.reading(found, monju, Translator("ja"))
     assert "unread" not in cards.reading(read(monju, [POSITIVE] * 3, MEMBERS), monju, SAY)
     assert batch.counts(["a", "", "b"], [found, read(monju, [POSITIVE] * 3)]) == {"batch_blank": 1, "batch_cut": 1, "batch_unknown": 1}
 
@@ -471,7 +473,7 @@ def test_a_taken_port_is_one_sentence(tiny_run, monkeypatch):
 
 def test_the_page_asks_nothing_of_the_outside():
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
-    page = build(Shelf(ROOT))
+    page = build(RunCache(ROOT))
     assert page.analytics_enabled is False and page.delete_cache and page.max_threads
     assert OPTIONS["ssr_mode"] is False and OPTIONS["enable_monitoring"] is False
     assert not re.search(r"https?://|@import", (ROOT / "assets" / "style.css").read_text(encoding="utf-8"))
@@ -495,7 +497,7 @@ def answered(shelf, text, say, **settings):
 
 @cache
 def _shelf(run):
-    return Shelf(run)
+    return RunCache(run)
 
 
 def _well_formed(html):

@@ -12,14 +12,15 @@ from monju.data import notes, sources
 from monju.config import Config
 from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.evaluation.merge_runner import Merger
+from monju.evaluation.merge_runner import MergeRunner
 from monju.data.notes import Note
 from monju.runs.run import Run
 from monju.ui import ROOT, batch, build, singles
 from monju.ui.clusters import PLOTLY
 from monju.ui.owner import Owner
-from monju.ui.run_cache import Shelf
-from monju.ui.words import LANGUAGES, TEXTS, Said, Words, bare
+from monju.ui.run_cache import RunCache
+from monju.ui.words import LANGUAGES, TEXTS, Said, bare
+from monju.ui.words import Translator
 
 HOUSE = Path(__file__).parents[1] / "monju"
 SERVER = "/srv/My app/trained/.uploads/3f2a9c/レビュー 1.csv"  # where a file may stand on the server
@@ -55,7 +56,7 @@ def clean(text):
 
 
 def test_labels_that_the_browser_translates_have_no_placeholder():
-    config = json.dumps(build(Shelf(ROOT), Owner({"MONJU_OWNER_SECRET": "s"})).get_config_file(), default=str)
+    config = json.dumps(build(RunCache(ROOT), Owner({"MONJU_OWNER_SECRET": "s"})).get_config_file(), default=str)
     keys = set(re.findall(r'key\W+(\w+)', " ".join(re.findall(r"__i18n__.{0,90}", config)))) & set(TEXTS)
     assert len(keys) > 100 and {"batch_lines", "t_text_list", "o_secret"} <= keys
     assert {key: TEXTS[key] for key in keys if any("{" in text for text in TEXTS[key])} == {}
@@ -81,7 +82,7 @@ def test_no_text_names_a_flag_or_a_place_outside_a_command(language):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_error_names_a_flag_or_a_place(language):
-    say, seen = Words(language), 0
+    say, seen = Translator(language), 0
 
     def value(source):
         if re.search(r"path|folder|file|\bout\b|source|\bdata\b|command|\bway\b", source):
@@ -113,28 +114,28 @@ def test_no_error_names_a_flag_or_a_place(language):
     ("FacebookAI/roberta-base, owner/name, yes/no/both, 5/10, https://hub.example/a/b", "FacebookAI/roberta-base, owner/name, yes/no/both, 5/10, "
      "https://hub.example/a/b")])
 def test_flags_become_labels_and_paths_names(text, shown):
-    assert Words("en").plain(text) == shown
+    assert Translator("en").plain(text) == shown
 
 
 def test_an_english_error_on_the_japanese_page_is_marked_and_one_that_has_both_is_told_in_its_language():
     with pytest.raises(MonjuError) as refused:
         Config(k=3, subset_size=3)
-    assert Words("ja").error(refused.value).startswith('<span lang="en">“エキスパートのクラスタ数（m）: 3” must be')
-    assert Words("en").error(MonjuError("<b> & so")) == "&lt;b&gt; &amp; so"
-    assert Words("ja").error(Said("batch_empty")) == TEXTS["batch_empty"][1].rstrip("。")
+    assert Translator("ja").error(refused.value).startswith('<span lang="en">“エキスパートのクラスタ数（m）: 3” must be')
+    assert Translator("en").error(MonjuError("<b> & so")) == "&lt;b&gt; &amp; so"
+    assert Translator("ja").error(Said("batch_empty")) == TEXTS["batch_empty"][1].rstrip("。")
     assert str(Said("batch_too_large", mb=8)) == "This file is larger than 8 MB: give a part of it."
     noted = MonjuError("in English")
     noted.note = Note("sentence_cut", {"n": 300, "limit": 128})
-    assert Words("ja").error(noted) == noted.note.text("ja").rstrip("。") and "lang" not in Words("ja").error(noted)
-    assert Words("ja").note("an old run's note, --k 3") == '<span lang="en">an old run&#x27;s note, “クラスタ数（k）: 3”</span>'
+    assert Translator("ja").error(noted) == noted.note.text("ja").rstrip("。") and "lang" not in Translator("ja").error(noted)
+    assert Translator("ja").note("an old run's note, --k 3") == '<span lang="en">an old run&#x27;s note, “クラスタ数（k）: 3”</span>'
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_errors_as_they_come(tmp_path, tiny_run, language):
-    say = Words(language)
+    say = Translator(language)
     (tmp_path / "My data").mkdir()
     (tmp_path / "My data" / "レビュー.csv").write_bytes(b"text,label\n\xff,1\n")
-    shelf = Shelf(tiny_run, tmp_path)
+    shelf = RunCache(tiny_run, tmp_path)
     for act in (lambda: shelf.run("gone"), lambda: sources.load(tmp_path / "My data" / "レビュー.csv"), lambda: sources.load(tmp_path / "My data"),
                 lambda: sources.load(tmp_path / "no.csv"), lambda: Run.open(tmp_path), lambda: sources.load("../shared/none")):
         with pytest.raises(MonjuError) as refused:
@@ -150,8 +151,8 @@ def test_a_merge_that_lacks_the_sentences_says_so_and_no_more(tiny_run, language
     monju.run.manifest["config"]["data"] = "../shared/data/none"
     monju.run.manifest["data"]["fingerprint"] = "none"  # not out of memory either
     with pytest.raises(MonjuError) as refused:
-        Merger(monju).score({})
-    assert Words(language).reason(str(refused.value)) == why
+        MergeRunner(monju).score({})
+    assert Translator(language).reason(str(refused.value)) == why
 
     class Opened:
         def singles(self, text):
@@ -161,4 +162,4 @@ def test_a_merge_that_lacks_the_sentences_says_so_and_no_more(tiny_run, language
         def open(self, name):
             return Opened()
 
-    assert f"<b>greedy soup</b>: {why}" in singles.drawn(One(), "tiny", "a film", Words(language))
+    assert f"<b>greedy soup</b>: {why}" in singles.drawn(One(), "tiny", "a film", Translator(language))

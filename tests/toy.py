@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monju.inference.pipeline import Predictions
+from monju.ensemble.outputs import Predictions
 
 
 def verdicts(digits: str) -> np.ndarray:

@@ -26,11 +26,14 @@ from monju.models import backbones, train_forward
 from monju.training import local_engine
 from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
-from monju.models.classifier import FEW_SHAPES, Expert, wants_bf16
-from monju.training.samplers import Sentences, buckets
+from monju.models.classifier import Expert
+from monju.training.trainer import FEW_SHAPES, wants_bf16
+from monju.training.samplers import buckets
+from monju.training.samplers import SamplerContext
 from monju.training.local_engine import in_a_process
+from monju.training import trainer
+from monju.runs.registry import SHIPPED
 
-SHIPPED = Path(__file__).resolve().parents[1] / "trained" / "sst2-minilm"
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
 BATCH = 32  # of the peers: what the pipelines were fastest with
 WORDS = ("film story the a of and is it with heart slow dull bright cast scene never quite funny sad long plot "
@@ -288,7 +291,7 @@ class Bench:
     def fit(self, job, device):
         """One expert, for `workers`: (Step, peak memory in bytes)."""
         expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, device)
-        for step in expert.fit(self.config, self.tokens, self.labels, 0, self.steps, report_every=max(1, self.steps // 4)):
+        for step in trainer.fit(expert, self.config, self.tokens, self.labels, 0, self.steps, report_every=max(1, self.steps // 4)):
             yield step, peak_memory(self.device)
 
     def trainer(self, tuned):
@@ -325,7 +328,7 @@ class Bench:
 
     def batches(self):
         """The batches of ours, in their order."""
-        return buckets(Sentences(np.array([len(sentence) for sentence in self.tokens])), self.config.batch_size, np.random.default_rng(0))
+        return buckets(SamplerContext(np.array([len(sentence) for sentence in self.tokens])), self.config.batch_size, np.random.default_rng(0))
 
     @property
     def bf16(self):

@@ -10,11 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from monju.errors import MonjuError
-
-
-def names(k):
-    """The clusters' names: A, B, C… (k ≤ 26)."""
-    return [chr(ord("A") + c) for c in range(k)]
+from monju.ensemble.subsets import cluster_names
 
 
 def distances(vectors, centres):
@@ -233,6 +229,6 @@ def refuse_too_few(vectors, k):
 
 def refuse_empty(labels, k):
     """Raise MonjuError where a cluster came out empty."""
-    for cluster, size in zip(names(k), np.bincount(labels, minlength=k)):
+    for cluster, size in zip(cluster_names(k), np.bincount(labels, minlength=k)):
         if size == 0:
             raise MonjuError(f"cluster {cluster} came out empty: choose a smaller --k or --clusterer balanced")

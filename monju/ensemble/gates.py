@@ -12,27 +12,7 @@ import numpy as np
 from scipy.special import softmax
 
 from monju.errors import MonjuError
-
-
-def subsets(k, m):
-    """The C(k, m) subsets of clusters, one per expert, in the poster's cyclic order at k = 3, m = 2.
-
-    >>> subsets(3, 2)
-    [(0, 1), (1, 2), (2, 0)]
-    >>> subsets(4, 1)
-    [(0,), (1,), (2,), (3,)]
-    """
-    if (k, m) == (3, 2):
-        return [(0, 1), (1, 2), (2, 0)]  # AB, BC, CA
-    return list(combinations(range(k), m))
-
-
-def membership(experts, k):
-    """Which cluster belongs to which expert: a matrix of 0 and 1, [experts, k]."""
-    belongs = np.zeros((len(experts), k))
-    for row, clusters in enumerate(experts):
-        belongs[row, list(clusters)] = 1
-    return belongs
+from monju.ensemble.subsets import membership
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from sklearn.metrics import silhouette_score
 
 from monju.clustering import clusterers, projections
 from monju.data import sources
-from monju.inference.pipeline import Monju, Votes
+from monju.inference.pipeline import Monju
+from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
 from monju.runs.prediction_store import load_predictions
+from monju.ensemble import subsets
 
 MOST = 10_000  # sentences on a map, whatever the data's size
 MOST_FOR_SILHOUETTE = 4_000  # every pair of them is measured
@@ -27,7 +29,7 @@ FEWEST_WITH_WORD = 3  # sentences that must hold a word before it is told
 
 
 @dataclass(frozen=True, eq=False)
-class Atlas:
+class ClusterMap:
     """rows [n]: numbers of training sentences; labels and clusters [n]; vectors [n, dim]; logits [n, models, labels];
     coordinates [n, 2] and the fitted projection under each projection's name; facts: figures on the clusters."""
 
@@ -66,7 +68,7 @@ class Atlas:
     def votes(self, monju):
         """The sample's Votes, with no forward pass."""
         clusterer = monju.clustering.clusterer
-        return Votes(monju.clusters, monju.subsets, monju.experts, monju.members, [], self.vectors,
+        return ModelOutputs(monju.clusters, monju.subsets, monju.experts, monju.members, [], self.vectors,
                      clusterers.distances(self.vectors, clusterer.centres_), clusterer.posterior(self.vectors), self.logits)
 
     def nearest(self, vector, n=8):
@@ -76,7 +78,7 @@ class Atlas:
         return near, d[near]
 
 
-def draw(run, monju, train, size=MOST):
+def build(run, monju, train, size=MOST):
     """Draw the map of a run whose predictions are stored, into map/: `size` sentences of `train`, the run's training Split."""
     monju = Monju(run, monju.clustering, monju.tokenizers, monju.models, monju.members)  # the control says nothing here
     placed = monju.clustering.labels_
@@ -96,7 +98,7 @@ def draw(run, monju, train, size=MOST):
         arrays[f"coordinates {name}"] = fitted[name].transform(vectors).astype(np.float32)
         arrays |= {f"{name}.{key}": array for key, array in fitted[name].state().items()}
     facts = {"projections": list(fitted), "sentences": len(placed), "silhouette": silhouette(vectors, placed[rows], run.config.seed),
-             "clusters": portraits(run, placed, train)}
+             "clusters": cluster_summaries(run, placed, train)}
     with run.folder("map") as folder:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / "map.safetensors")
         (folder / "map.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -111,7 +113,7 @@ def silhouette(vectors, clusters, seed):
     return float(silhouette_score(vectors[kept], clusters[kept]))
 
 
-def portraits(run, placed, train):
+def cluster_summaries(run, placed, train):
     """Each cluster: size, sentences of each label, share of the held-out sentences that stand nearest to it, its words."""
     config, labels = run.config, len(run.manifest["data"]["labels"])
     votes, _ = load_predictions(run)
@@ -119,7 +121,7 @@ def portraits(run, placed, train):
     words = characteristic_words(train.texts, placed, config.k)
     return [{"name": name, "size": int((placed == c).sum()),
              "labels": np.bincount(train.labels[placed == c], minlength=labels).tolist(),
-             "validation": float(shares[c]), "words": words[c]} for c, name in enumerate(clusterers.names(config.k))]
+             "validation": float(shares[c]), "words": words[c]} for c, name in enumerate(subsets.cluster_names(config.k))]
 
 
 def characteristic_words(texts, clusters, k):

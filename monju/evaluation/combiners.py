@@ -16,6 +16,7 @@ from scipy.special import log_softmax, softmax
 from monju.ensemble import fusion, gates
 from monju.errors import MonjuError
 from monju.runs.prediction_store import load_predictions
+from monju.ensemble import subsets
 
 NEIGHBOURS = 7  # of the dynamic selections (Ko, Sabourin & Britto 2008)
 LACKS = {  # what a way may need → what to do where a run lacks it
@@ -28,7 +29,7 @@ LACKS = {  # what a way may need → what to do where a run lacks it
 
 
 @dataclass(frozen=True)
-class Known:
+class FitContext:
     """What a way may use beside the votes: the run's settings and centres, the votes and labels of the sentences that were
     kept aside from training, if there are any, and, for the oracle alone, the labels of the sentences asked about."""
 
@@ -45,14 +46,14 @@ class Known:
         return self.learned[key]
 
 
-def known(monju):
+def fit_context(monju):
     """What a loaded run knows. Raises MonjuError where its stored predictions are damaged."""
     tuning = load_predictions(monju.run, "tuning") if monju.run.manifest["data"].get("tuning") else None
-    return Known(monju.config, monju.clustering.clusterer.centres_, tuning)
+    return FitContext(monju.config, monju.clustering.clusterer.centres_, tuning)
 
 
 @dataclass(frozen=True)
-class Way:
+class Combiner:
     """One way: α(votes, known) → [n, experts], how the experts are mixed where that is part of it, and what it needs.
 
     `gate`: config → the gate of `gates.TABLE` that gives α, where one does.
@@ -66,16 +67,16 @@ class Way:
 
     def lack(self, votes, known):
         """Why a run cannot be asked this way, or None."""
-        there = {"tuning": known.tuning, "mixture": votes.posterior, "vectors": votes.vectors, "labels": known.labels,
-                 "singles": True if known.config.subset_size == 1 else None}
+        there = {"tuning": fit_context.tuning, "mixture": votes.posterior, "vectors": votes.vectors, "labels": fit_context.labels,
+                 "singles": True if fit_context.config.subset_size == 1 else None}
         return next((LACKS[need] for need in self.needs if there[need] is None), None)
 
     def decide(self, votes, known):
         """Predictions of the sentences. Raises MonjuError where the run lacks what the way needs."""
-        if why := self.lack(votes, known):
+        if why := self.lack(votes, fit_context):
             raise MonjuError(f"this way to decide {why}")
-        alpha = self.alpha(votes, known)
-        return votes.decide(lambda *_: alpha, self.mix or fusion.TABLE[known.config.fusion])
+        alpha = self.alpha(votes, fit_context)
+        return votes.decide(lambda *_: alpha, self.mix or fusion.TABLE[fit_context.config.fusion])
 
 
 def right(votes, labels):
@@ -88,7 +89,7 @@ def right(votes, labels):
 
 def gated(votes, known, gate=gates.make):
     """α of a gate, config → gate: the run's own unless another is given."""
-    return gate(known.config)(votes.distances, votes.subsets, votes.posterior)
+    return gate(fit_context.config)(votes.distances, votes.subsets, votes.posterior)
 
 
 def named(name, **settings):
@@ -101,7 +102,7 @@ def named(name, **settings):
 
 def through(gate, mix=None, needs=()):
     """The Way of a gate, config → gate."""
-    return Way("gate", partial(gated, gate=gate), mix, needs, gate)
+    return Combiner("gate", partial(gated, gate=gate), mix, needs, gate)
 
 
 def running_prior(votes, known):
@@ -117,7 +118,7 @@ def running_prior(votes, known):
 
 def parent(votes, known, hidden=0):
     """A mixture of experts' parent gate (Jacobs et al. 1991), linear, from c-BTM's weights; experts frozen."""
-    q = known.once(("parent", hidden, known.config.temperature), lambda: fit_parent(*known.tuning, known, hidden))
+    q = fit_context.once(("parent", hidden, fit_context.config.temperature), lambda: fit_parent(*fit_context.tuning, fit_context, hidden))
     return gates.share(q(votes.vectors), votes.subsets)
 
 
@@ -130,8 +131,8 @@ def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
     import torch
 
     random = torch.Generator().manual_seed(0)  # its own: several gates may be learned at the same moment
-    centres = torch.tensor(known.centres, dtype=torch.float64)
-    start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / known.config.temperature  # (d + 1, k)
+    centres = torch.tensor(fit_context.centres, dtype=torch.float64)
+    start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / fit_context.config.temperature  # (d + 1, k)
     change = torch.zeros_like(start, requires_grad=True)
     parts = [change]
     if hidden:
@@ -148,7 +149,7 @@ def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
 
     # p of the right label, by each expert (n, experts)
     sure = np.take_along_axis(softmax(tuning.of(tuning.experts), axis=2), np.asarray(labels)[:, None, None], axis=2)[..., 0]
-    sure, belongs = torch.tensor(sure, dtype=torch.float64), torch.tensor(gates.membership(tuning.subsets, len(centres)))
+    sure, belongs = torch.tensor(sure, dtype=torch.float64), torch.tensor(subsets.membership(tuning.subsets, len(centres)))
     optimizer = torch.optim.Adam(parts, lr=0.02)
     for _ in range(steps):
         alpha = membership(tuning.vectors) @ belongs.T / belongs[:, 0].sum()
@@ -169,8 +170,8 @@ def uniform(votes, known):
 
 def stacked(votes, known):
     """One weight for each expert, on the simplex, fitted to the sentences kept aside (stacking, Wolpert 1992)."""
-    name = known.config.fusion
-    weights = known.once(("stacked", name), lambda: fit_weights(*known.tuning, fusion.TABLE[name]))
+    name = fit_context.config.fusion
+    weights = fit_context.once(("stacked", name), lambda: fit_weights(*fit_context.tuning, fusion.TABLE[name]))
     return np.broadcast_to(weights, (len(votes.logits), len(weights)))
 
 
@@ -187,18 +188,18 @@ def fit_weights(tuning, labels, mix):
 
 def best_single(votes, known):
     """The expert that is right most often on the sentences kept aside, alone."""
-    best = right(*known.tuning).mean(axis=0).argmax()
+    best = right(*fit_context.tuning).mean(axis=0).argmax()
     return np.broadcast_to(np.eye(len(votes.experts))[best], (len(votes.logits), len(votes.experts)))
 
 
 def knora_u(votes, known):
     """KNORA-U (Ko et al. 2008): an expert weighs as many as it gets right of the 7 nearest sentences kept aside."""
-    return shares(local(votes, known))
+    return shares(local(votes, fit_context))
 
 
 def ola(votes, known):
     """Overall local accuracy (Woods et al. 1997): the experts best on the 7 nearest sentences kept aside, alone."""
-    found = local(votes, known)
+    found = local(votes, fit_context)
     return shares((found == found.max(axis=1, keepdims=True)).astype(float))
 
 
@@ -206,7 +207,7 @@ def local(votes, known):
     """How many of its nearest sentences kept aside each expert gets right: [n, experts]."""
     from sklearn.neighbors import NearestNeighbors
 
-    tuning, labels = known.tuning
+    tuning, labels = fit_context.tuning
     near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labels))).fit(tuning.vectors).kneighbors(votes.vectors)[1]
     return right(tuning, labels)[near].sum(axis=1).astype(float)
 
@@ -222,39 +223,39 @@ def shares(counts):
 
 def permuted(votes, known, seed=0):
     """α of another sentence: what remains of the gate once it no longer knows where a sentence lies."""
-    return np.random.default_rng(seed).permutation(gated(votes, known))
+    return np.random.default_rng(seed).permutation(gated(votes, fit_context))
 
 
 def oracle(votes, known):
     """The ceiling of every gate: the experts that are right, where there are any; it looks at the answer."""
-    return shares(right(votes, known.labels).astype(float))
+    return shares(right(votes, fit_context.labels).astype(float))
 
 
 LEARNED = ("tuning", "vectors")
 TABLE = {
     # c-BTM proper (Gururangan et al. 2023): an expert a cluster, softmax(−d²/T), probabilities mixed
     "c-BTM": through(named("membership"), fusion.mix_probabilities, ("singles",)),
-    "posterior, running prior": Way("gate", running_prior, None, ("mixture",)),
-    "MoE linear": Way("gate", parent, fusion.mix_probabilities, LEARNED),
-    "MoE network": Way("gate", partial(parent, hidden=16), fusion.mix_probabilities, LEARNED),
-    "stacking": Way("weights", stacked, None, ("tuning",)),
-    "product of experts": Way("weights", uniform, fusion.mix_product),
-    "best single expert": Way("selection", best_single, None, ("tuning",)),
-    "KNORA-U": Way("selection", knora_u, fusion.mix_probabilities, LEARNED),
-    "OLA": Way("selection", ola, fusion.mix_probabilities, LEARNED),
-    "uniform": Way("control", uniform),
-    "α permuted": Way("control", permuted),
-    "oracle": Way("control", oracle, None, ("labels",)),
+    "posterior, running prior": Combiner("gate", running_prior, None, ("mixture",)),
+    "MoE linear": Combiner("gate", parent, fusion.mix_probabilities, LEARNED),
+    "MoE network": Combiner("gate", partial(parent, hidden=16), fusion.mix_probabilities, LEARNED),
+    "stacking": Combiner("weights", stacked, None, ("tuning",)),
+    "product of experts": Combiner("weights", uniform, fusion.mix_product),
+    "best single expert": Combiner("selection", best_single, None, ("tuning",)),
+    "KNORA-U": Combiner("selection", knora_u, fusion.mix_probabilities, LEARNED),
+    "OLA": Combiner("selection", ola, fusion.mix_probabilities, LEARNED),
+    "uniform": Combiner("control", uniform),
+    "α permuted": Combiner("control", permuted),
+    "oracle": Combiner("control", oracle, None, ("labels",)),
 }
-TURNED = {  # the same gates, turned: what the playground has sliders for
+GATE_VARIANTS = {  # the same gates, turned: what the playground has sliders for
     **{f"distance p={p:g}": ("distance", {"sharpness": p}) for p in (2.0, 4.0, 8.0)},
     "membership d^4": ("membership", {"power": 4.0}),
     "membership top-1": ("membership", {"top_k": 1}),
 }
 
 
-def every():
+def all_combiners():
     """All ways by name: the run's own gate first, each gate of `gates.TABLE` at its own settings, the gates turned, and TABLE."""
     offered = {name: through(named(name), needs=("mixture",) if name == "posterior" else ()) for name in gates.TABLE}
-    turned = {name: through(named(gate, **settings)) for name, (gate, settings) in TURNED.items()}
+    turned = {name: through(named(gate, **settings)) for name, (gate, settings) in GATE_VARIANTS.items()}
     return {"monju": through(gates.make), **offered, **turned, **TABLE}

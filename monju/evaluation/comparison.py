@@ -14,7 +14,8 @@ from monju.evaluation import combiners, metrics, merge_methods
 from monju.training import distill
 from monju.errors import MonjuError
 from monju.data.inputs import sentences
-from monju.evaluation.merge_runner import Merger
+from monju.evaluation.merge_runner import MergeRunner
+from monju.inference import students
 
 
 class System(NamedTuple):
@@ -65,7 +66,7 @@ def compare(monju, labels, texts=None, votes=None, source=None):
 
 def answers(monju, votes, labels, texts, source=None):
     """Every System there is, and the rows left out. Ensembles mix as the run does, but for ways with a mixture of their own."""
-    known, decided = replace(combiners.known(monju), labels=labels), votes.decide_as(monju.config)
+    known, decided = replace(combiners.fit_context(monju), labels=labels), votes.decide_as(monju.config)
     metrics.check(decided, labels)
     found = [System(name, "member", votes.of([name])[:, 0], 1, [name], [name])
              for name in votes.experts + votes.members + votes.equal_cost]
@@ -74,7 +75,7 @@ def answers(monju, votes, labels, texts, source=None):
         if members:
             found.append(System(name, "ensemble", logits, len(members), members, members))
     left_out = []
-    for name, way in combiners.every().items():
+    for name, way in combiners.all_combiners().items():
         gate = way.gate and way.gate(monju.config)
         if gate == gates.make(monju.config) and not way.mix and name != "monju":
             continue  # the row "monju"
@@ -85,14 +86,14 @@ def answers(monju, votes, labels, texts, source=None):
             if name == "best single expert":
                 held = [votes.experts[fused.alpha[0].argmax()]]
             found.append(System(name, way.kind, fused.monju, len(held), votes.experts, held, gate))
-    for name, answer in merged(Merger(monju, source), decided, texts).items() if texts is not None else ():
+    for name, answer in merged(MergeRunner(monju, source), decided, texts).items() if texts is not None else ():
         held = votes.experts if name == BY_ALPHA else []
         try:
             found.append(System(name, "merge", answer(), 1, votes.experts, held))
         except MonjuError as error:
             left_out.append({"name": name, "kind": "merge", "reason": str(error)})
     if texts is not None:
-        found += [System(name, "student", logits, 1, [name], [name]) for name, logits in distill.answers(monju, texts).items()]
+        found += [System(name, "student", logits, 1, [name], [name]) for name, logits in students.student_logits(monju, texts).items()]
     return found, left_out
 
 

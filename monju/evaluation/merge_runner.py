@@ -18,14 +18,15 @@ from monju.models import backbones
 from monju.errors import MonjuError
 from monju.models.classifier import Expert
 from monju.runs.prediction_store import load_predictions
-from monju.runs.run_data import read_again, recall
-from monju.models.batched import Stack
+from monju.runs.run_data import read_again
+from monju.runs.run_data import load_run_data
+from monju.models.batched import BatchedModels
 
 SCORED = 300  # sentences at most, drawn from those kept aside, on which a soup is scored
 INFORMANTS = 24  # sentences at most from which an expert's Fisher information is estimated
 
 
-class Merger:
+class MergeRunner:
     """Merges the experts of a loaded run. Raises MonjuError for unlike architectures, and where a merge needs what the run
     lacks. `source`: where the run's own sentences may be, if they are not where they were."""
 
@@ -64,7 +65,7 @@ class Merger:
         """A model with these weights reads texts [n] → logits [n, labels]."""
         model = self.models[0]  # lends its shape; its own weights are kept in `weights`
         model.load_state_dict(weights, strict=False)
-        return Stack([(model, None)], self.padding, self.device).logits(self.tokens(texts))[0][:, 0]
+        return BatchedModels([(model, None)], self.padding, self.device).logits(self.tokens(texts))[0][:, 0]
 
     def per_sentence(self, texts, alpha):
         """Every sentence is read by a model of its own, the experts' weights averaged by its α [n, experts] → logits [n, labels]."""
@@ -92,7 +93,7 @@ class Merger:
         if not run.manifest["data"].get("tuning"):
             raise MonjuError("it needs sentences kept aside from training: train the run with --tuning-size 2000")
         try:
-            return recall(run).tuning
+            return load_run_data(run).tuning
         except MonjuError as error:
             with suppress(MonjuError):  # of a source that does not hold them the run's own reason is told
                 if self.source:

@@ -15,7 +15,7 @@ from scipy.special import softmax
 from monju.errors import MonjuError
 
 if TYPE_CHECKING:
-    from monju.inference.pipeline import Predictions
+    from monju.ensemble.outputs import Predictions
 
 POSTER = {  # the poster's own numbers: RoBERTa-base on SST-2's validation split, k = 3, pairs of clusters
     "n": 872,

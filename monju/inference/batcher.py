@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from monju.data.inputs import sentences
 
-CROWD = 4  # callers in one batch from which on it is a crowd: fewer are answered as fast in the ordinary way
-LARGEST = 64  # sentences in one batch
+MIN_CONCURRENT = 4  # callers in one batch from which on it is a crowd: fewer are answered as fast in the ordinary way
+MAX_BATCH = 64  # sentences in one batch
 
 
-class Together:
+class DynamicBatcher:
     """Stands before a loaded run: `Together(monju.votes).votes([text])` from any number of threads.
 
     `read` and `read_crowd` are functions texts [n] → Votes, the latter for `CROWD` callers and more; it may answer None, and the
@@ -49,7 +49,7 @@ class Together:
     def _next(self):
         """Those who wait, the first first, as many as make one batch."""
         asked = []
-        while self.waiting and sum(len(texts) for texts, _ in asked) < LARGEST:
+        while self.waiting and sum(len(texts) for texts, _ in asked) < MAX_BATCH:
             asked.append(self.waiting.popleft())
         return asked
 
@@ -57,7 +57,7 @@ class Together:
         """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's answer."""
         try:
             all_texts = [text for texts, _ in asked for text in texts]
-            found = self.read_crowd(all_texts) if self.read_crowd and len(asked) >= CROWD else None
+            found = self.read_crowd(all_texts) if self.read_crowd and len(asked) >= MIN_CONCURRENT else None
             found = self.read(all_texts) if found is None else found
         except Exception as error:  # raised where it was asked
             if len(asked) == 1:

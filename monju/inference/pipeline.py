@@ -23,128 +23,12 @@ from monju.data.inputs import sentences
 from monju.data.notes import Note
 from monju.runs.run import Run
 from monju.data.rows import UNPRINTABLE
-from monju.models.batched import Stack
+from monju.models.batched import BatchedModels
+from monju.ensemble import subsets
+from monju.ensemble.subsets import expert_names, model_key
+from monju.ensemble.outputs import Verdict, Reading, ModelOutputs
 
 TIE = 0.2  # more than bf16 moves one logit against another: 0.13 at most in the 29,232 answers measured (docs/performance.md)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Verdict:
-    """One answer: fused logits [labels], their softmax, the label as it stands in the data and its readable name."""
-
-    logits: np.ndarray
-    probabilities: np.ndarray
-    label: int | str
-    name: str
-
-    def to_json(self):
-        return {"logits": self.logits.tolist(), "probabilities": self.probabilities.tolist(),
-                "label": self.label, "name": self.name}
-
-    def __eq__(self, other):
-        return self.to_json() == other.to_json() if isinstance(other, Verdict) else NotImplemented
-
-    def __hash__(self):
-        return hash((self.label, self.name))
-
-    def __repr__(self):
-        return f"Verdict({self.name!r}, {self.probabilities.max():.1%})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Reading:
-    """Everything that was thought about one sentence. `logits` has every model, the experts first; `notes` say what of the
-    sentence the models did not see. Readings are equal where all their values are."""
-
-    text: str
-    vector: np.ndarray
-    distances: dict[str, float]
-    alpha: dict[str, float]
-    logits: dict[str, np.ndarray]
-    monju: Verdict
-    baseline: Verdict | None
-    notes: tuple[Note, ...] = ()
-
-    def to_json(self):
-        return {"text": self.text, "distances": self.distances, "alpha": self.alpha,
-                "logits": {model: values.tolist() for model, values in self.logits.items()},
-                "monju": self.monju.to_json(), "baseline": self.baseline and self.baseline.to_json(),
-                "notes": [note.to_json() for note in self.notes]}
-
-    def __eq__(self, other):
-        if not isinstance(other, Reading):
-            return NotImplemented
-        return self.to_json() == other.to_json() and np.array_equal(self.vector, other.vector)
-
-    def __hash__(self):
-        return hash((self.text, self.monju))
-
-    def __repr__(self):
-        return f"Reading({reprlib.repr(self.text)}, monju={self.monju}, baseline={self.baseline})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)  # large arrays: equal to itself alone
-class Votes:
-    """What the models and the clusters say of n sentences, before any gate: the gate can be changed later.
-
-    `logits` [n, models, labels]: the experts first, then the baseline, then the equal-cost control.
-    """
-
-    clusters: list[str]
-    subsets: list[tuple[int, ...]]
-    experts: list[str]
-    members: list[str]
-    equal_cost: list[str]
-    vectors: np.ndarray | None  # the stored held-out predictions of a run have none
-    distances: np.ndarray
-    posterior: np.ndarray | None
-    logits: np.ndarray
-
-    def __repr__(self):
-        n, models, labels = self.logits.shape
-        return f"{type(self).__name__}({n:,} sentences, {models} models, {labels} labels)"
-
-    @property
-    def models(self):
-        return self.experts + self.members + self.equal_cost
-
-    def of(self, models):
-        """The logits of the named models, [n, len(models), labels]."""
-        return self.logits[:, [self.models.index(model) for model in models]]
-
-    def by_model(self):
-        """Each model's logits [n, labels] under its name."""
-        return {model: self.logits[:, i] for i, model in enumerate(self.models)}
-
-    def decide(self, gate, mix=fusion.mix_logits):
-        """The ensembles' predictions under a gate and a fusion."""
-        alpha = gate(self.distances, self.subsets, self.posterior)
-        return Predictions(**vars(self), alpha=alpha, monju=mix(self.of(self.experts), alpha),
-                           uniform=self._equally(self.experts, mix), baseline=self._equally(self.members, mix),
-                           equal_cost_ensemble=self._equally(self.equal_cost, mix))
-
-    def decide_as(self, config):
-        """`decide` with the gate and the fusion of a configuration."""
-        return self.decide(gates.make(config), fusion.TABLE[config.fusion])
-
-    def _equally(self, models, mix):
-        if not models:
-            return None
-        return mix(self.of(models), np.full((len(self.logits), len(models)), 1 / len(models)))
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Predictions(Votes):
-    """Votes and what the ensembles make of them: α [n, experts]; fused logits [n, labels] of each ensemble."""
-
-    alpha: np.ndarray
-    monju: np.ndarray
-    uniform: np.ndarray  # the experts weighed alike: what the gate is measured against
-    baseline: np.ndarray | None
-    equal_cost_ensemble: np.ndarray | None
-
-    def __getitem__(self, name):
-        return getattr(self, name)
 
 
 class Monju:
@@ -158,8 +42,8 @@ class Monju:
     def __init__(self, run, clustering, tokenizers, models, members, equal_cost=(), bf16=False):
         self.run, self.config, self.clustering, self.tokenizers, self.models = run, run.config, clustering, tokenizers, models
         self.labels, self.label_names = run.manifest["data"]["labels"], run.manifest["data"]["label_names"]
-        self.subsets = gates.subsets(self.config.k, self.config.subset_size)
-        self.clusters = clusterers.names(self.config.k)
+        self.subsets = subsets.expert_subsets(self.config.k, self.config.subset_size)
+        self.clusters = subsets.cluster_names(self.config.k)
         self.experts = expert_names(self.config)
         self.members, self.equal_cost = list(members), list(equal_cost)
         self.way, self.bf16 = None, bf16
@@ -190,7 +74,7 @@ class Monju:
             asked = [self.models[sum(groups, [])[place]] for place in places]
             guest = self.clustering.embedder.encoder() if not found and backbones.hub_name(backbone) == embeds else None
             tokenizer = self.tokenizers[backbone]
-            found.append((places, tokenizer, Stack([(expert.model, expert.low_rank) for expert in asked], tokenizer.pad_token_id,
+            found.append((places, tokenizer, BatchedModels([(expert.model, expert.low_rank) for expert in asked], tokenizer.pad_token_id,
                                                    asked[0].device, guest, bf16)))
         return found
 
@@ -273,7 +157,7 @@ class Monju:
             logits[:, places] = found
             for places, tokenizer, stack in others:
                 logits[:, places], _ = stack.logits(backbones.encode(tokenizer, texts, self.config.max_tokens))
-        return Votes(self.clusters, self.subsets, self.experts, self.members, self.equal_cost,
+        return ModelOutputs(self.clusters, self.subsets, self.experts, self.members, self.equal_cost,
                      vectors, distances, posterior, logits)
 
     def predict(self, texts):
@@ -352,17 +236,6 @@ class Monju:
 def bare(backbone):
     """A backbone's name for people: of a folder its own name, without the way to it."""
     return os.path.basename(os.path.abspath(backbone)) if os.path.isdir(backbone) else backbone
-
-
-def expert_names(config):
-    """The experts' names, AB, BC, CA for k = 3, m = 2."""
-    clusters = clusterers.names(config.k)
-    return ["".join(clusters[c] for c in subset) for subset in gates.subsets(config.k, config.subset_size)]
-
-
-def model_key(kind, name):
-    """A model's name among all of a run's: only the control's and an earlier round's need their folder to be told apart."""
-    return name if kind in ("experts", "baseline") else f"{kind}/{name}"
 
 
 def near_a_tie(found):

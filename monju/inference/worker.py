@@ -11,11 +11,11 @@ import time
 
 from monju.data.inputs import sentences
 
-PATIENCE = 60  # seconds for one answer: who has not answered by then never will
-AGAIN = 60  # seconds from one start to the next, at least: what died for want of memory would soon die again
+TIMEOUT_S = 60  # seconds for one answer: who has not answered by then never will
+RESTART_BACKOFF_S = 60  # seconds from one start to the next, at least: what died for want of memory would soon die again
 
 
-class Reader:
+class InferenceWorker:
     """`Reader(path).votes(texts)`: as `Monju.votes` in bf16, elsewhere. One caller at a time.
 
     Its process ends when it is closed or the process that started it is gone.
@@ -31,7 +31,7 @@ class Reader:
         with self._starting:
             if self._line is not None or time.monotonic() < self._next:
                 return
-            self._next = time.monotonic() + AGAIN
+            self._next = time.monotonic() + RESTART_BACKOFF_S
             context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
             line, theirs = context.Pipe()
             self._process = context.Process(target=_read, args=(str(self.path), theirs), daemon=True)
@@ -49,7 +49,7 @@ class Reader:
                 return None
             self._loaded = self._loaded or self._line.recv()
             self._line.send(texts)
-            if not self._line.poll(PATIENCE):
+            if not self._line.poll(TIMEOUT_S):
                 raise EOFError
             found = self._line.recv()
         except (EOFError, OSError):
@@ -72,7 +72,7 @@ def _read(path, line):
     """The process's life: load, say so, and answer until the line is cut."""
     from monju.inference.pipeline import Monju  # here: whoever only starts a reader need not have torch
     from monju.utils.quiet import quiet
-    from monju.training.local_engine import end_with_parent
+    from monju.utils.process import end_with_parent
 
     quiet()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer

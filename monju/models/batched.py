@@ -21,7 +21,7 @@ BATCH, BATCH_IN_BF16 = 12, 16  # sentences in one forward pass at most: about wh
 SAME = 1e-5  # backbone weights that differ by less, once their adapters are taken off, are one backbone's
 
 
-class Stack:
+class BatchedModels:
     """Ask several classifiers at once.
 
     `members` are (model, low_rank) pairs: a model with its adapter merged into it, and {layer's name: (A [rank, in],

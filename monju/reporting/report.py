@@ -16,7 +16,7 @@ import numpy as np
 
 from monju.reporting import figures
 from monju.config import Config
-from monju.inference.pipeline import Predictions
+from monju.ensemble.outputs import Predictions
 from monju.evaluation.metrics import (POSTER, TITLES, agreement, calibration, compare_gains, cost_share, ensembles, majority, mean_agreement, trained_on, turned)
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run, damaged

@@ -14,7 +14,7 @@ import shutil
 
 from safetensors.torch import load_file, save_file
 
-from monju.runs.run import digest, write
+from monju.utils.files import digest, write
 
 
 class Checkpoints:

@@ -11,8 +11,10 @@ import pandas as pd
 
 from monju.clustering import clusterers
 from monju.ensemble import gates
-from monju.inference.pipeline import Votes, expert_names, model_key
+from monju.ensemble.outputs import ModelOutputs
+from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
+from monju.ensemble import subsets
 
 MOST_NUMBERS = 4_000_000  # in the vectors of the held-out sentences: 8 MB
 
@@ -47,5 +49,5 @@ def load_predictions(run, name="predictions"):
         distances, labels = np.stack(rows["distances"]), rows["label"].to_numpy()
     except (OSError, ValueError, KeyError) as error:
         raise MonjuError(f"{run.path / name}.parquet is damaged ({error}): restore the file or train the run again") from None
-    return Votes(clusterers.names(config.k), gates.subsets(config.k, config.subset_size), experts, models["baseline"],
+    return ModelOutputs(subsets.cluster_names(config.k), subsets.expert_subsets(config.k, config.subset_size), experts, models["baseline"],
                  control, vectors, distances, posterior, logits), labels

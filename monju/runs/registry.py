@@ -13,13 +13,14 @@ from pathlib import Path
 from monju.utils import locks
 from monju.errors import MonjuError
 from monju.runs.run import Run
+from monju.utils.files import ROOT
 
-SHIPPED = Path(__file__).parents[1] / "trained" / "sst2-minilm"
+SHIPPED = ROOT / "trained" / "sst2-minilm"
 LONGEST = 80  # characters of a name
 FORBIDDEN = set('/\\:*?"<>|')
 
 
-def plain(name):
+def validate_name(name):
     """The name, as a folder's on every system. Raises MonjuError for any other."""
     name = name.strip() if isinstance(name, str) else ""
     if not name:
@@ -29,22 +30,22 @@ def plain(name):
     return name
 
 
-def place(folder, name):
+def run_dir(folder, name):
     """The folder of a run's name, there or not."""
-    return Path(folder) / plain(name)
+    return Path(folder) / validate_name(name)
 
 
-def free(folder, name):
+def new_run_dir(folder, name):
     """The folder that a new run of this name will have. Raises MonjuError where there is something already."""
-    path = place(folder, name)
+    path = run_dir(folder, name)
     if os.path.lexists(path):
         raise MonjuError(f"there is already a run named {path.name}: choose another name")
     return path
 
 
-def own(folder, name):
+def writable_run(folder, name):
     """The folder of a run that may be changed. Raises MonjuError for the run that ships, a link, or one in training."""
-    path = place(folder, name)
+    path = run_dir(folder, name)
     if path.is_symlink() or not (path / "run.json").is_file():
         raise MonjuError(f"there is no run {path.name} here: choose one from the list")
     if path.resolve() == SHIPPED.resolve():
@@ -56,7 +57,7 @@ def own(folder, name):
 
 def rename(folder, old, new):
     """Give a run another name."""
-    path, target = own(folder, old), free(folder, new)
+    path, target = writable_run(folder, old), new_run_dir(folder, new)
     try:
         os.rename(path, target)
     except OSError as error:
@@ -65,7 +66,7 @@ def rename(folder, old, new):
 
 def delete(folder, name):
     """Delete a run: first out of sight, so that nobody opens half of it."""
-    path = own(folder, name)
+    path = writable_run(folder, name)
     gone = Path(folder) / f".{path.name}.deleted"
     try:
         shutil.rmtree(gone, ignore_errors=True)
@@ -75,19 +76,19 @@ def delete(folder, name):
         raise MonjuError(f"{path.name} could not be deleted ({error.strerror})") from None
 
 
-def listed(folder):
+def list_runs(folder):
     """Every run in the folder, the newest first, as plain values; accuracies are fractions, None where unknown."""
     found = []
     for manifest in Path(folder).glob("[!.]*/run.json"):
         try:
-            found.append(about(Run.open(manifest.parent), manifest.stat().st_mtime))
+            found.append(summarize(Run.open(manifest.parent), manifest.stat().st_mtime))
         except (MonjuError, OSError):
             found.append({"name": manifest.parent.name, "date": None, "data": None, "backbone": None, "monju": None,
                           "baseline": None, "bytes": None, "status": "damaged"})
     return sorted(found, key=lambda run: run["date"] or 0, reverse=True)
 
 
-def about(run, date):
+def summarize(run, date):
     """One run's line in the list. Raises MonjuError for results that are not as they were written."""
     metrics = run.check("metrics.json").read_json("metrics.json") if run.finished else {}
     status = run.manifest.get("status")
@@ -101,13 +102,13 @@ def about(run, date):
 def files(path):
     """The run's own files: no links, nothing hidden."""
     found = []
-    for place, folders, names in os.walk(path):  # does not walk through links
-        folders[:] = [name for name in folders if not name.startswith(".") and not os.path.islink(os.path.join(place, name))]
-        found += [Path(place) / name for name in names if not name.startswith(".")]
+    for run_dir, folders, names in os.walk(path):  # does not walk through links
+        folders[:] = [name for name in folders if not name.startswith(".") and not os.path.islink(os.path.join(run_dir, name))]
+        found += [Path(run_dir) / name for name in names if not name.startswith(".")]
     return sorted(file for file in found if file.is_file() and not file.is_symlink())
 
 
-def pack(path, within=None):
+def archive(path, within=None):
     """The run as a zip in a new folder within `within` (where temporary files lie): its path. Whoever asked removes the folder."""
     path = Path(path)
     if not (path / "run.json").is_file() or path.is_symlink():
@@ -151,7 +152,7 @@ def download(folder, repository, token=None):
         there = hub.list_repo_files(repository)
         for name in sorted({file.removesuffix("/run.json") for file in there if file.count("/") == 1 and file.endswith("/run.json")}):
             try:
-                if not os.path.lexists(target := place(folder, name)):
+                if not os.path.lexists(target := run_dir(folder, name)):
                     _take(hub, repository, name, target)
                     fetched.append(name)
             except MonjuError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from monju.utils import locks
 from monju.config import Config
 from monju.errors import MonjuError
+from monju.utils.files import write, digest
 
 FORMAT = 1
 
@@ -198,23 +199,3 @@ def damaged(file):
     return MonjuError(f"{file} is damaged: restore the file or train the run again")
 
 
-def write(path, content):
-    """Write bytes or text so that a reader sees the old or the new file, whatever happens meanwhile."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def digest(file):
-    """A file's SHA-256, in hexadecimal."""
-    found = hashlib.sha256()
-    with open(file, "rb") as handle:
-        while block := handle.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()

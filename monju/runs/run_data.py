@@ -18,7 +18,7 @@ from monju.data.rows import Split, read_alike, twins
 _read = Cache(2)  # fingerprint → Data, of the runs whose sentences stay in memory
 
 
-def recall(run):
+def load_run_data(run):
     """The sentences that a run was trained on and checked with, as `sources.Data`. Raises MonjuError where they cannot be had."""
     fingerprint = run.manifest["data"]["fingerprint"]
     return _read.get(fingerprint, lambda: read_again(run, fingerprint))
@@ -70,7 +70,7 @@ def own_data(run, source):
 def without_trained(run, own, split, source, keep, notes):
     """The sentences that the run did not train on (all of them with `keep`); how many there are is noted."""
     try:
-        data = own or recall(run)
+        data = own or load_run_data(run)
     except MonjuError:
         notes.append(Note("trained_unknown"))
         return split

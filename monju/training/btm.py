@@ -15,9 +15,10 @@ import torch
 from monju.ensemble import fusion, gates
 from monju.evaluation import metrics
 from monju.clustering import embedding_cache as vectors_of
-from monju.inference.pipeline import expert_names
+from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
 from monju.models.classifier import Expert
+from monju.ensemble import subsets
 
 
 def folder(number, rounds):
@@ -25,7 +26,7 @@ def folder(number, rounds):
     return "experts" if number == rounds else f"rounds/{number}"
 
 
-def parted(steps, rounds):
+def split_steps(steps, rounds):
     """An expert's steps, spread evenly over the rounds. Raises MonjuError where a round would have none.
 
     >>> parted(8, 3)
@@ -41,10 +42,10 @@ def weights(config, clustering, texts):
     """The gate's α [n, experts] on the training sentences, from which the experts of a later round take their start."""
     _, vectors = vectors_of.fitted(clustering.embedder, texts)
     _, distances, posterior = clustering.place_vectors(vectors)
-    return gates.make(config)(distances, gates.subsets(config.k, config.subset_size), posterior)
+    return gates.make(config)(distances, subsets.expert_subsets(config.k, config.subset_size), posterior)
 
 
-def branch(expert, folders, alpha):
+def init_from_average(expert, folders, alpha):
     """Give a model the experts' average parameters: θ = Σ α_i θ_i (BTM's eq. for θ_{k+1}), α [experts] summing to one."""
     mean = {}
     for place, weight in zip(folders, alpha, strict=True):
@@ -75,7 +76,7 @@ def curve(run, config, votes, labels, tokens, alpha, padding, device):
 
         logits = votes.of(names) if number == config.rounds else np.stack([load(place).logits(tokens) for place in folders], axis=1)
         merged = load(folders[0])
-        branch(merged, folders, alpha.mean(axis=0))
+        init_from_average(merged, folders, alpha.mean(axis=0))
         for name in names:
             line = last[name if number == config.rounds else f"{folder(number, config.rounds)}/{name}"]
             spent = {what: spent[what] + line[what] for what in spent}

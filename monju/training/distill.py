@@ -20,9 +20,12 @@ from monju.config import Config
 from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
 from monju.models.classifier import Expert
-from monju.runs.run_data import read_again, recall
+from monju.runs.run_data import read_again
+from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
 from monju.training.pipeline import Progress, Stage
+from monju.ensemble import subsets
+from monju.training import trainer
 
 TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # of which the best pair is chosen on sentences kept aside
 TRIED_ON = 1000  # training sentences at most, drawn, read once for each try
@@ -32,7 +35,7 @@ CHUNK = 512  # sentences read by the teacher between two reports
 def out_of_fold(votes, alpha, clusters):
     """α [n, experts] of the experts who have not learned the sentence's cluster [n], renormalised; equal among them where
     the gate gives them none."""
-    unseen = 1 - gates.membership(votes.subsets, len(votes.clusters)).T[clusters]  # [n, experts]
+    unseen = 1 - subsets.membership(votes.subsets, len(votes.clusters)).T[clusters]  # [n, experts]
     left = alpha * unseen
     left = np.where(left.sum(axis=1, keepdims=True) > 0, left, unseen)
     return left / left.sum(axis=1, keepdims=True)
@@ -74,7 +77,7 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
         raise MonjuError("--temperature and --mixing are given together or chosen together")
     if (temperature is not None and temperature <= 0) or (mixing is not None and not 0 <= mixing <= 1):
         raise MonjuError("--temperature must be more than 0, and --mixing between 0 and 1")
-    data = recall(run) if source is None else read_again(run, run.manifest["data"]["fingerprint"], source)
+    data = load_run_data(run) if source is None else read_again(run, run.manifest["data"]["fingerprint"], source)
     if temperature is None and data.tuning is None:
         raise MonjuError("there are no sentences kept aside to choose on: give --temperature 2 --mixing 0.5, "
                          "or train the run with --tuning-size 2000")
@@ -90,7 +93,7 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
 def teach(run, data, sizes, targets, sample, epochs, given, device):
     """Ask the teacher, choose T and λ, train each student and seal the run again."""
     monju = Monju.of(run, device)
-    school = School.of(monju, data, sample, epochs)
+    school = DistillTrainer.of(monju, data, sample, epochs)
     yield Stage(f"The experts read {len(school.labels):,} training sentences.")
     yield from school.ask(monju, monju.clustering.labels_)
     chosen = {}
@@ -118,7 +121,7 @@ def teach(run, data, sizes, targets, sample, epochs, given, device):
             run.finish()
 
 
-class School:
+class DistillTrainer:
     """The training sentences, what each kind of teacher says of them, and the recipe that all students share."""
 
     def __init__(self, config, label_names, tokenizer, tokens, texts, labels, rows, device):
@@ -169,10 +172,10 @@ class School:
         rows = np.arange(len(self.labels)) if rows is None else rows
         labels, tokens = self.labels[rows], [self.tokens[row] for row in rows]
         if TARGETS[target] is None:
-            return student.fit(config, tokens, labels, config.seed)
+            return trainer.fit(student, config, tokens, labels, config.seed)
         teacher = torch.as_tensor(self.logits[target][rows], dtype=torch.float32, device=self.device)
         truth = torch.as_tensor(labels, device=self.device)
-        return student.fit(config, tokens, labels, config.seed,
+        return trainer.fit(student, config, tokens, labels, config.seed,
                            loss_of=lambda logits, batch: loss(logits, teacher[batch], truth[batch], temperature, mixing))
 
     def choose(self, target, aside):
@@ -188,9 +191,3 @@ class School:
         return min(tried, key=tried.get)
 
 
-def answers(monju, texts):
-    """What a run's students say of texts [n]: {name: logits [n, labels]}, one forward pass each."""
-    tokens = backbones.encode(monju.tokenizer, texts, monju.config.max_tokens)
-    return {name: Expert.load(monju.run.path / "students" / name, len(monju.label_names), monju.tokenizer.pad_token_id,
-                              backbones.pick_device(monju.config.device)).logits(tokens)
-            for name in monju.run.manifest.get("students", {})}

@@ -1,6 +1,6 @@
 """Estimate: what a configuration would do here, before it is trained, measured by a few real steps.
 
-Runs in a process of its own (`python -m monju.estimate` reads a configuration on standard input and prints one JSON
+Runs in a process of its own (`python -m monju.training.estimate` reads a configuration on standard input and prints one JSON
 object a line), so that whoever asks can go on answering others. Knows nothing of the page or of run folders.
 """
 
@@ -16,13 +16,17 @@ from pathlib import Path
 from monju.errors import MonjuError
 from monju.data.notes import error_of
 from monju.utils.quiet import quiet
+from monju.ensemble import subsets
+from monju.training import plan
+from monju.training import trainer
+from monju.utils.process import child_environment, when_stdin_ends
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
 STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not counted, and the time they may take
 
 
 @dataclass(frozen=True)
-class Trial:
+class ThroughputProbe:
     """A few steps of each job, nothing written: what `workers.run_all` runs in place of a Workshop."""
 
     config: object
@@ -40,7 +44,7 @@ class Trial:
         reads = self.encoded[job.backbone]
         expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
         rows, first, last = [reads.train[row] for row in job.rows], None, None
-        for last in expert.fit(self.config, rows, self.labels[job.rows], job.seed, STEPS, report_every=1, order=job.order,
+        for last in trainer.fit(expert, self.config, rows, self.labels[job.rows], job.seed, STEPS, report_every=1, order=job.order,
                                clusters=self.clusters[job.rows]):
             first = first or (last if last.step == WARMING else None)
             if last.step > WARMING and last.seconds > SECONDS:
@@ -79,18 +83,18 @@ def measure(config):
     clusters[some] = found
     rest = np.setdiff1d(np.arange(n), some)
     clusters[rest] = np.resize(found, len(rest))  # the sample's shares
-    pipeline.refuse_one_sided(config, clusters, data)
-    encoded = {name: pipeline.Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
-    jobs = pipeline.plan(config, clusters, encoded[config.backbone_of(0)].lengths)
+    plan.refuse_one_sided(config, clusters, data)
+    encoded = {name: plan.Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
+    jobs = plan.plan(config, clusters, encoded[config.backbone_of(0)].lengths)
     yield {"notes": [note.to_json() for note in [*data.notes, *backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)]],
            "train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n else None,
-           "clusters": dict(zip(clusterers.names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
+           "clusters": dict(zip(subsets.cluster_names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 
     places = local_engine.places(device, len(jobs), config.workers)
     drawn = pipeline.curve_rows(data.validation.labels)
     encoded = {name: replace(one, held_out=[one.held_out[row] for row in drawn]) for name, one in encoded.items()}
-    trial = Trial(config, encoded, data.train.labels, clusters, data.label_names)
+    trial = ThroughputProbe(config, encoded, data.train.labels, clusters, data.label_names)
     with Peak() as peak:
         told = [report for _, report in local_engine.run_all(trial, jobs[: len(places)], places)]
     speed = float(np.mean([report["tokens_per_s"] for report in told]))
@@ -136,9 +140,7 @@ class Peak:
 
 def estimate(config):
     """`measure` in a process of its own: the same dictionaries. Raises MonjuError as it does; closing the generator ends it."""
-    there = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE",
-             "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"], env=there, text=True, encoding="utf-8",
+    process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"], env=child_environment(), text=True, encoding="utf-8",
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         process.stdin.write(json.dumps(config.to_json()) + "\n")  # left open: its end is ours, and that process's too
@@ -165,18 +167,11 @@ def main():
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
     try:
         asked = sys.stdin.readline()
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        when_stdin_ends(lambda: os._exit(1))  # whatever works for us ends with us
         for found in measure(Config.from_json(json.loads(asked))):
             print(json.dumps(found), file=out, flush=True)
     except MonjuError as error:
         print(json.dumps({"error": str(error), "note": error.note and error.note.to_json()}), file=out, flush=True)
-
-
-def _end_with_parent():
-    """Our stdin ends when the process that asked does; whatever works for us ends with us."""
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -28,14 +28,17 @@ from monju.utils import locks
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.utils.quiet import quiet
-from monju.runs.run import Run, write
+from monju.runs.run import Run
+from monju.utils.files import write
+from monju.training.job_process import run
+from monju.utils.process import child_environment
 
 PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to
 LOG_LINES, LOG_BYTES = 12, 20_000  # the end of the log that a snapshot shows
 ENDS = ("finished", "stopped", "failed", "died")
 
 
-class Jobs:
+class JobManager:
     """The trainings in one folder of runs: start, stop, resume, look."""
 
     def __init__(self, folder):
@@ -48,7 +51,7 @@ class Jobs:
 
     def start(self, config, name):
         """Train a new run of this name. Raises MonjuError where the name cannot be, or another job trains."""
-        path = registry.free(self.folder, name)
+        path = registry.new_run_dir(self.folder, name)
 
         def prepare():
             for file in self.files(name):
@@ -59,7 +62,7 @@ class Jobs:
 
     def resume(self, name):
         """Continue an unfinished run where it was stopped. Raises MonjuError as `start`, and where there is nothing to continue."""
-        path = registry.place(self.folder, name)
+        path = registry.run_dir(self.folder, name)
         if (path / "run.json").exists():
             if Run.open(path).finished:
                 raise MonjuError(f"{name} is already finished: there is nothing to continue")
@@ -83,11 +86,9 @@ class Jobs:
                 raise MonjuError(f"{name} is being trained outside the page: wait for it, or stop it first")
             prepare()
             self.file(name, "now").unlink(missing_ok=True)  # how far an earlier life was
-            environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(
-                filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
             with open(self.file(name, "log"), "ab") as log:
                 # its stdin stays open as long as we live; its own session keeps our Ctrl-C from it; it inherits the lock
-                process = subprocess.Popen([sys.executable, "-m", "monju.training.job_manager", str(self.folder), name], env=environment,
+                process = subprocess.Popen([sys.executable, "-m", "monju.training.job_process", str(self.folder), name], env=child_environment(),
                                            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                                            start_new_session=True, pass_fds=[held])
             self.tell(name, begun=True, pid=process.pid, born=born(process.pid))
@@ -146,8 +147,8 @@ class Jobs:
         if name is None:
             return {"name": None, "status": "none"}
         running = self.running() and name == self.last()
-        path, events = registry.place(self.folder, name), self.lines(self.file(name, "events"))
-        manifest = _json(path / "run.json")
+        path, events = registry.run_dir(self.folder, name), self.lines(self.file(name, "events"))
+        manifest = read_json(path / "run.json")
         since = max((i for i, event in enumerate(events) if event.get("begun")), default=0)
         end = next((event for event in events[since:] if "end" in event), {})
         asked = any(event.get("stop") for event in events[since:])
@@ -170,7 +171,7 @@ class Jobs:
     def now(self, name):
         """How far the running job is: done (share), left (seconds, None where that is not known), phase (training, evaluation,
         map), memory (bytes) of what, and, where no step has come for longer than it should, waits (seconds)."""
-        found = _json(self.file(name, "now"))
+        found = read_json(self.file(name, "now"))
         if not found:
             return {}
         age = max(0.0, time.time() - found.pop("at"))
@@ -202,7 +203,7 @@ class Jobs:
     # ---- the files
 
     def file(self, name, kind):
-        return self.place / f"{registry.plain(name)}.{kind}"
+        return self.place / f"{registry.validate_name(name)}.{kind}"
 
     def files(self, name):
         return [self.file(name, kind) for kind in ("json", "events", "now", "log")]
@@ -260,23 +261,6 @@ def alive(begun):
     return begun["born"] is not None and born(begun["pid"]) == begun["born"]
 
 
-def memory():
-    """(bytes, what they are): the GPU's memory in use where this process trains on one, else this and its children's."""
-    import psutil
-    import torch
-
-    if torch.cuda.is_available():
-        free, total = zip(*(torch.cuda.mem_get_info(number) for number in range(torch.cuda.device_count())))
-        return sum(total) - sum(free), "gpu"
-    found, me = 0, psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            found += process.memory_info().rss
-        except psutil.Error:
-            continue  # it has just ended
-    return found, "processes"
-
-
 def _signal(pid, number):
     try:
         os.killpg(pid, number)
@@ -284,7 +268,7 @@ def _signal(pid, number):
         pass  # it ended by itself
 
 
-def _json(path):
+def read_json(path):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -296,110 +280,3 @@ def _parsed(line):
         return json.loads(line)
     except ValueError:
         return None
-
-
-# ---- the trainer's side -----------------------------------------------------------------------------------------
-
-
-def run(folder, name):
-    """The trainer's life: train the run, tell of it, end with the process that started it."""
-    quiet()
-    signal.signal(signal.SIGINT, _interrupt)  # a page started in the background would hand down that it is ignored
-    signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _stand_back()
-    jobs = Jobs(folder)
-    events = None
-    try:
-        from monju.training.pipeline import Phase, Stage, train
-
-        out = jobs.folder / name
-        resume = (out / "run.json").exists()
-        events = train(None if resume else Config.from_json(_json(jobs.file(name, "json"))), out, resume=resume)
-        wrote = 0.0
-
-        def tell_now(event, phase, patience):
-            used, kind = memory()
-            with suppress(OSError):  # a full disk is the run's own to tell
-                write(jobs.file(name, "now"), json.dumps({"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
-                                                          "left": event.left, "memory": used, "of": kind}))
-
-        for event in events:
-            if isinstance(event, Phase):
-                tell_now(event, event.name, None)
-            if isinstance(event, Stage):
-                with suppress(OSError):
-                    jobs.tell(name, text=event.text)
-                _say(event.text)
-                continue
-            step = event.step
-            if event.held_out is not None or step.step == step.steps:
-                held_out = "" if event.held_out is None else f", held out {event.held_out:.1%}"
-                _say(f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
-                     f"{event.sentences_per_s:.0f} sentences/s")
-            if time.monotonic() - wrote > 1:
-                wrote = time.monotonic()
-                tell_now(event, "training", event.patience)
-        for text in sent(out):
-            jobs.tell(name, text=text)
-            _say(text)
-        jobs.tell(name, end="finished")
-        return 0
-    except KeyboardInterrupt:
-        _say("Stopped; the run can be continued.")
-        jobs.tell(name, end="stopped")
-        return 130
-    except MonjuError as error:
-        _say(str(error))
-        jobs.tell(name, end="failed", reason=str(error), note=error.note and error.note.to_json())
-        return 2
-    except Exception as error:  # told where someone looks: nobody sees this process's terminal
-        traceback.print_exc()
-        jobs.tell(name, end="failed", reason=f"{type(error).__name__}: {error}")
-        return 1
-    finally:
-        if events is not None:
-            events.close()  # where it was told to stop between two events
-
-
-def sent(path, environment=os.environ):
-    """Send a finished run to the repository that MONJU_HUB names, if any: sentences on what came of it. The run is whole either way."""
-    if repository := environment.get("MONJU_HUB", "").strip():
-        try:
-            yield f"Sent to {registry.upload(path, repository, environment.get('HF_TOKEN'), inside=path.name)}."
-        except MonjuError as error:
-            yield f"Not sent: {error}"
-
-
-def _say(text):
-    with suppress(OSError):  # a full disk takes no log, and should not hide why
-        print(time.strftime("%H:%M:%S"), text, flush=True)
-
-
-def _stand_back():
-    """Those who use the page come first. Where a process that is only nice would keep its core for a slice of time, an idle one
-    gives it up as soon as another wakes. Linux weighs sessions before it weighs their processes: ours is a session of its own."""
-    os.nice(19)
-    with suppress(OSError, AttributeError):  # not allowed, or not Linux
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError):  # not there, or not ours to say
-        Path("/proc/self/autogroup").write_text("19")
-
-
-def _interrupt(number, frame):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough: what is written on the way out is written
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _end_with_parent():
-    """Our stdin ends when the process that started us does: then stop, by force where it takes too long."""
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(PATIENCE)
-    os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    sys.exit(run(*sys.argv[1:]))

@@ -17,6 +17,7 @@ import torch
 
 from monju.errors import MonjuError
 from monju.utils.quiet import quiet
+from monju.utils.process import end_with_parent
 
 
 def places(device, jobs, most=None):
@@ -154,7 +155,3 @@ def _life(line):
             line.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
-def end_with_parent():
-    """A parent that was killed cannot end its workers: they watch for it."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

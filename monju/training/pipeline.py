@@ -28,16 +28,19 @@ from monju.utils import locks
 from monju.runs.checkpoints import Checkpoints
 from monju.clustering.cluster_model import Clustering
 from monju.config import Config
-from monju.inference.pipeline import Monju, expert_names, model_key
+from monju.inference.pipeline import Monju
+from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
-from monju.models.classifier import REPORTS, Expert, Step
+from monju.models.classifier import Expert
+from monju.training.trainer import REPORTS, Step
 from monju.runs.prediction_store import save_predictions
 from monju.runs.run import Run, command, refuse_taken
+from monju.ensemble import subsets
+from monju.training.plan import Encoded, plan, cost_summary, refuse_one_sided
+from monju.training import trainer
 
 MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve
-RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision",
-          "compile", "seed", "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
 HELD_OUT_SENTENCES = 256  # at most, drawn for that curve; the table comes from all of them
 
 
@@ -76,55 +79,6 @@ class Progress:
         return max(20.0, 3 * max(1, self.step.steps // REPORTS) * self.step.seconds / self.step.step)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps, and the folder of the
-    experts from whose average it starts (None: from the backbone)."""
-
-    kind: str
-    name: str
-    rows: np.ndarray
-    seed: int
-    steps: int
-    tokens: int
-    backbone: str
-    order: str
-    start: str | None = None
-
-    @property
-    def key(self):
-        return model_key(self.kind, self.name)
-
-    @property
-    def model(self):
-        """The model of the finished run that it is, or of which it is an earlier round."""
-        return self.name if self.kind.startswith("rounds/") else self.key
-
-    def signature(self, config, fingerprint, clusters):
-        """A digest of all that the trained weights follow from, but for what it starts from: jobs of one signature make one model."""
-        said = [fingerprint, self.rows.tolist(), self.seed, self.steps, self.backbone, self.order, *(getattr(config, name) for name in RECIPE)]
-        said += [clusters[self.rows].tolist()] if self.order == "by-cluster" else []
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A run's sentences as one backbone's tokenizer reads them: lists of token ids."""
-
-    tokenizer: object
-    train: list
-    held_out: list
-
-    @classmethod
-    def by(cls, backbone, data, max_tokens):
-        tokenizer = backbones.tokenizer(backbone)
-        return cls(tokenizer, *(backbones.encode(tokenizer, part.texts, max_tokens) for part in (data.train, data.validation)))
-
-    @property
-    def lengths(self):
-        return np.array([len(sentence) for sentence in self.train])
-
-
 def train(config, out, resume=False, siblings=()):
     """Train a whole run into the folder `out`: a generator of Stage and Progress.
 
@@ -160,14 +114,14 @@ def train(config, out, resume=False, siblings=()):
     else:
         yield Stage(f"Placing {len(data.train.texts):,} sentences with {config.embedder}, then {config.clusterer} clusters.")
         clustering = Clustering(config).fit(data.train.texts, data.train.domains)
-    sizes = dict(zip(clusterers.names(config.k), np.bincount(clustering.labels_, minlength=config.k).tolist()))
+    sizes = dict(zip(subsets.cluster_names(config.k), np.bincount(clustering.labels_, minlength=config.k).tolist()))
     refuse_one_sided(config, clustering.labels_, data)
     yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
 
     # 3. the models
     encoded = {name: Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
     jobs = plan(config, clustering.labels_, encoded[config.backbone_of(0)].lengths)
-    yield Stage(prospect(config, jobs))
+    yield Stage(cost_summary(config, jobs))
     models = {kind: [job.name for job in jobs if job.kind == kind]
               for kind in dict.fromkeys(("experts", "baseline", "equal-cost", *(job.kind for job in jobs)))}
     known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models,
@@ -205,7 +159,7 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
             if checkpoints(run, job).damaged:
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
-        shop = Workshop(run, config, encoded, data.train.labels, clustering.labels_,
+        shop = TrainTask(run, config, encoded, data.train.labels, clustering.labels_,
                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
         work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
         speed = yield from fit_all(shop, jobs, complete, work)
@@ -220,14 +174,14 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         if data.tuning:
             yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
             save_predictions(run, monju.votes(data.tuning.texts), data.tuning.labels, "tuning")
-        metrics = metrics.table(votes.decide_as(config), data.validation.labels, cost(run, jobs), repr(gates.make(config)))
+        found = metrics.table(votes.decide_as(config), data.validation.labels, cost(run, jobs), repr(gates.make(config)))
         if config.rounds > 1:
             yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
-            metrics["rounds"] = curve or btm.curve(run, config, votes, data.validation.labels, encoded[config.backbone_of(0)].held_out,
+            found["rounds"] = curve or btm.curve(run, config, votes, data.validation.labels, encoded[config.backbone_of(0)].held_out,
                                                       alpha, monju.tokenizer.pad_token_id, monju.stack.device)
-        run.write_json("metrics.json", metrics)
+        run.write_json("metrics.json", found)
         yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
-        cluster_map.draw(run, monju, data.train, config.map_size)
+        cluster_map.build(run, monju, data.train, config.map_size)
         btm.clear(run)
         run.finish()
     except BaseException as error:
@@ -256,43 +210,6 @@ def failure(run, error):
     return error
 
 
-def plan(config, clusters, lengths):
-    """The run's jobs in their order: experts (round by round), baselines, equal-cost controls.
-
-    Every expert has the same seed, so that all start from one head; member i of a baseline has its own. An equal-cost
-    control has the steps of an expert in all its rounds.
-    """
-    everything = np.arange(len(clusters))
-
-    def steps_of(rows):
-        return max(1, round(config.epochs * -(-len(rows) // config.batch_size)))
-
-    def job(kind, name, number, rows, seed, steps=None, start=None):
-        steps = steps or steps_of(rows)
-        return Job(kind, name, rows, seed, steps, round(steps * config.batch_size * lengths[rows].mean()),
-                   config.backbone_of(number), config.order_of(number), start)
-
-    first = config.seed * 1000  # leaves every run seeds of its own
-    seen = {name: everything[np.isin(clusters, subset)]
-            for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size))}
-    steps = {name: btm.parted(steps_of(rows), config.rounds) for name, rows in seen.items()}
-    places = [btm.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
-    experts = [job(place, name, i, rows, first + 100 * number, steps[name][number], places[number - 1] if number else None)
-               for number, place in enumerate(places) for i, (name, rows) in enumerate(seen.items())]
-    baseline = [job("baseline", f"seed{i}", i, everything, first + i) for i in range(len(seen)) if config.baselines]
-    control = [job("equal-cost", f"seed{i}", i, everything, first + i, sum(steps[name])) for i, name in enumerate(seen) if config.equal_cost]
-    return experts + baseline + control
-
-
-def prospect(config, jobs):
-    """What is about to be trained, and what it costs beside the baseline."""
-    experts = sum(job.tokens for job in jobs if job.kind not in ("baseline", "equal-cost"))
-    baseline = sum(job.tokens for job in jobs if job.kind == "baseline")
-    beside = f", {experts / baseline:.0%} of the baseline's {baseline:,}" if baseline else ""
-    return (f"C({config.k}, {config.subset_size}) = {len(expert_names(config))} experts, each on {config.subset_size} of {config.k} clusters: "
-            f"about {experts:,} tokens{beside}.")
-
-
 def adopt(run, jobs, signatures, siblings):
     """Copy the models, with their history, that finished sibling runs have trained in exactly the same way."""
     for path in siblings:
@@ -310,7 +227,7 @@ def adopt(run, jobs, signatures, siblings):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class TrainTask:
     """What every job needs; sent once to each worker."""
 
     run: Run
@@ -329,13 +246,13 @@ class Workshop:
         expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
         if job.start:
             folders = [self.run.path / job.start / name for name in expert_names(self.config)]
-            btm.branch(expert, folders, self.alpha[job.rows].mean(axis=0))
+            btm.init_from_average(expert, folders, self.alpha[job.rows].mean(axis=0))
         tokens = [reads.train[row] for row in job.rows]
         held_out, right = [reads.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
         keeps = checkpoints(self.run, job)
         begins = keeps.facts["step"]
         next_check = begins * HELD_OUT_CHECKS // job.steps + 1 if begins else 0
-        for step in expert.fit(self.config, tokens, self.labels[job.rows], job.seed, job.steps, order=job.order,
+        for step in trainer.fit(expert, self.config, tokens, self.labels[job.rows], job.seed, job.steps, order=job.order,
                                clusters=self.clusters[job.rows], checkpoints=keeps):
             accuracy = None
             if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
@@ -419,15 +336,6 @@ def tidied(run, job):
     if there:
         checkpoints(run, job).clear()
     return there
-
-
-def refuse_one_sided(config, clusters, data):
-    """Raise MonjuError where an expert would see one class only: it could learn nothing."""
-    for name, subset in zip(expert_names(config), gates.subsets(config.k, config.subset_size)):
-        classes = np.unique(data.train.labels[np.isin(clusters, subset)])
-        if len(classes) < 2:
-            raise MonjuError(f"expert {name} would see only sentences labelled {data.label_names[classes[0]]!r}: "
-                             "choose a smaller --k, a larger --subset-size, or more data")
 
 
 def cost(run, jobs):

@@ -14,7 +14,7 @@ from monju.models.backbones import length_batches
 
 
 @dataclass(frozen=True)
-class Sentences:
+class SamplerContext:
     """What an order may look at, n sentences: `lengths` [n] in tokens, `clusters` [n], and `losses()` → [n], what the model
     as it is now loses on each."""
 

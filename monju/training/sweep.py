@@ -20,7 +20,8 @@ from monju.config import Config
 from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
 from monju.runs.prediction_store import load_predictions
-from monju.runs.run import Run, write
+from monju.runs.run import Run
+from monju.utils.files import write
 from monju.training.pipeline import Stage, train
 
 GATED = [field.name for field in dataclasses.fields(Config) if field.metadata["group"] == "fusion"]  # need no training

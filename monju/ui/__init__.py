@@ -21,16 +21,17 @@ from starlette.middleware import Middleware  # noqa: E402
 
 from monju.runs import registry  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
-from monju.inference.batcher import LARGEST  # noqa: E402
+from monju.inference.batcher import MAX_BATCH  # noqa: E402
 from monju.ui import clusters, doors, playground, results, training  # noqa: E402
 from monju.ui.owner import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
-from monju.ui.rate import MIB, Rate, Turnstile  # noqa: E402
-from monju.ui.run_cache import Shelf  # noqa: E402
+from monju.ui.rate import MIB
+from monju.ui.rate import RateLimit, RequestGuard  # noqa: E402
+from monju.ui.run_cache import RunCache  # noqa: E402
 from monju.ui.words import I18N, spoken  # noqa: E402
+from monju.utils.files import ROOT
+from monju.runs.registry import SHIPPED
 
-ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "trained" / "sst2-minilm"
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 # in the order of the page; each has build(page, tab), its texts and its style sheet
@@ -58,7 +59,7 @@ OPTIONS = {
     "footer_links": [],
     "enable_monitoring": False,
     "run_history": False,
-    "max_threads": 2 * LARGEST,  # those who wait for a shared forward pass leave threads to the others
+    "max_threads": 2 * MAX_BATCH,  # those who wait for a shared forward pass leave threads to the others
     "state_session_capacity": 256,  # pages whose state is kept, those that were closed too: Gradio would keep 10,000, half a MB each
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
@@ -113,7 +114,7 @@ def launch(run=None, open_to_all=False, **options):
 
     Raises MonjuError where the port is taken. `options` are passed on to gradio's launch.
     """
-    shelf = Shelf(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
+    shelf = RunCache(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
     if repository := os.environ.get("MONJU_HUB", "").strip():
         threading.Thread(target=fetch, args=(shelf.folder, repository), daemon=True).start()
     public = is_public(options.get("server_name"), options.get("share"))
@@ -121,7 +122,7 @@ def launch(run=None, open_to_all=False, **options):
     shelf.warm(for_crowds=public)
     leftovers.keep_swept()
     try:
-        turnstile = Middleware(Turnstile, asks=Rate(*ASKS), each=Rate(*FILES), all=Rate(*ALL_FILES),
+        turnstile = Middleware(RequestGuard, asks=RateLimit(*ASKS), each=RateLimit(*FILES), all=RateLimit(*ALL_FILES),
                                full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size,
                                busy=lambda languages: spoken(languages)("busy"))
         around = {"middleware": [turnstile], "exception_handlers": {

@@ -21,8 +21,9 @@ from monju.errors import MonjuError
 from monju.ui import cards, words
 from monju.ui.page import MODELS, QUIET, typed
 from monju.ui.words import I18N
+from monju.utils.files import ROOT
 
-ASSETS = Path(__file__).parents[2] / "assets"
+ASSETS = ROOT / "assets"
 PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
 KEPT = 12  # sentences that stay on the map
 GRID = 72  # points a side at which α's level lines are computed
@@ -138,7 +139,7 @@ def build(page, tab):
             monju, atlas = library.open(name)
             reading = page.shelf.open(name).read(typed(sentence))[1]
         except MonjuError as error:
-            raise gr.Error(words.Words().plain(error), print_exception=False) from None
+            raise gr.Error(words.Translator().plain(error), print_exception=False) from None
         return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
                 "nearest": neighbours(reading.vector, library.texts(name), monju, atlas)}
 

@@ -21,7 +21,8 @@ import gradio as gr
 from monju.utils.cache import Cache
 from monju.ui import words
 from monju.ui.page import QUIET
-from monju.ui.rate import Rate, visitor
+from monju.ui.rate import visitor
+from monju.ui.rate import RateLimit
 from monju.ui.words import I18N
 
 ROLES = ("admin", "write")  # in the organisation that a Space belongs to
@@ -44,7 +45,7 @@ class Owner:
                        else "o_login" if self.author else "o_closed")
         self.hosts = {host.strip() for host in environment.get("SPACE_HOST", "").split(",")} - {""}
         self._sessions = Cache(MOST_SESSIONS)  # the pages in which the secret was given
-        self._each, self._all = Rate(5, 5 / 60), Rate(30, 30 / 60)  # attempts
+        self._each, self._all = RateLimit(5, 5 / 60), RateLimit(30, 30 / 60)  # attempts
 
     def is_(self, request, profile=None):
         """Whether a request is the owner's. `profile` is what Hugging Face says of who has signed in, or None."""

@@ -5,12 +5,12 @@ from typing import Any
 
 import gradio as gr
 
-from monju.inference.batcher import LARGEST
+from monju.inference.batcher import MAX_BATCH
 from monju.ui import words
-from monju.ui.run_cache import Shelf
+from monju.ui.run_cache import RunCache
 
 LONGEST = 100_000  # characters of a sentence that are looked at: the server does not enforce a text box's own limit
-MODELS = {"concurrency_id": "models", "concurrency_limit": LARGEST}  # those who wait at the same moment share a forward pass
+MODELS = {"concurrency_id": "models", "concurrency_limit": MAX_BATCH}  # those who wait at the same moment share a forward pass
 SETTINGS = ("gate", "sharpness", "temperature", "fusion")  # what can be turned without training, in the controls' order
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -25,7 +25,7 @@ class Page:
     """The page's shared parts. `sentence` is the playground's text box, which every tab may fill."""
 
     blocks: gr.Blocks
-    shelf: Shelf
+    shelf: RunCache
     chosen: gr.Dropdown
     tabs: gr.Tabs
     where: gr.State

@@ -16,9 +16,10 @@ from monju.inference import zerogpu
 from monju.ui import batch, cards, history, sheet, singles, words
 from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
 from monju.ui.words import I18N
+from monju.utils.files import ROOT
 
 USUAL = {"sharpness": (0, 32, 0.5), "temperature": (0.01, 1, 0.01)}  # the sliders' bounds and steps for most runs
-ASSETS = Path(__file__).parents[2] / "assets"
+ASSETS = ROOT / "assets"
 EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
 # the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be had
 LINK = """(run, text, gate, sharpness, temperature, fusion) => {
@@ -97,7 +98,7 @@ def build(page, tab):
         try:
             return shelf.open(run or shelf.start).read(typed(sentence))[1].to_json()
         except MonjuError as error:
-            raise gr.Error(words.Words().plain(error), print_exception=False) from None
+            raise gr.Error(words.Translator().plain(error), print_exception=False) from None
 
     whole = [panel, details, *settings, effect, about, told]
     drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)

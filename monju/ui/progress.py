@@ -7,7 +7,7 @@ their colours from the style sheet, light or dark. Knows nothing of gradio.
 import time
 from html import escape
 
-from monju.inference.pipeline import model_key
+from monju.ensemble.subsets import model_key
 from monju.data.notes import Note, error_of
 from monju.data.sources import stratified
 

@@ -19,7 +19,7 @@ REFUSALS = {404: "There is nothing here.", 411: "Say how long the request is.", 
             422: "That is not what the page sends."}
 
 
-class Rate:
+class RateLimit:
     """A token bucket a visitor: `burst` tokens at once, `per_second` in the long run."""
 
     def __init__(self, burst, per_second, clock=time.monotonic):
@@ -62,7 +62,7 @@ def _address(host):
     return getattr(found, "ipv4_mapped", None) or found
 
 
-class Turnstile:
+class RequestGuard:
     """Before a page: what no browser sends it is refused; who sends faster than `asks` allows, or more files than `each` and
     `all` allow (bytes), is answered 503 at once, and so is who would join the queue while it is `full`, or be answered past it
     while `most` are: before anything is read of what he sends. `busy` gives the words, for an Accept-Language.

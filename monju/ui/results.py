@@ -16,13 +16,14 @@ from scipy.special import softmax
 
 from monju.reporting import figures, report
 from monju.errors import MonjuError
-from monju.runs.run_data import recall
-from monju.runs.run import write
+from monju.runs.run_data import load_run_data
+from monju.utils.files import write
 from monju.ui import cards, comparison, words
 from monju.ui.page import QUIET
 from monju.ui.words import I18N
+from monju.utils.files import ROOT
 
-ASSETS = Path(__file__).parents[2] / "assets"
+ASSETS = ROOT / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"  # the script that this plotly writes for
 MOST_TURNED = 200  # sentences of a list: beyond, they are counted
 MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
@@ -89,7 +90,7 @@ def build(page, tab):
         try:
             return report.Results.of(shelf.run(run or shelf.start)).metrics
         except MonjuError as error:
-            raise gr.Error(words.Words().plain(error), print_exception=False) from None
+            raise gr.Error(words.Translator().plain(error), print_exception=False) from None
 
     def compare(name, request: gr.Request):
         say = words.asked(request)
@@ -137,7 +138,7 @@ def sentences(shelf, name, say):
     except MonjuError:
         return ""
     try:
-        texts, gone = recall(found.run).validation.texts, ""
+        texts, gone = load_run_data(found.run).validation.texts, ""
     except MonjuError:
         texts, gone = None, f'<p class="gone" role="status">{say("turned_gone", data=Path(found.config.data).name)}</p>'
     hint = gone or f'<p class="faint">{say("turned_hint")}</p>'

@@ -12,25 +12,27 @@ from pathlib import Path
 from monju.ensemble import fusion, gates
 from monju.utils.cache import Cache, once
 from monju.errors import MonjuError
-from monju.inference.worker import Reader
-from monju.runs.run_data import recall
+from monju.inference.worker import InferenceWorker
+from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
-from monju.inference.batcher import Together
+from monju.inference.batcher import DynamicBatcher
 from monju.inference import zerogpu
+from monju.inference import students
+from monju.evaluation import combiners
 
 KEPT = 3  # opened runs that stay in memory, the last used
 REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again
 AGAIN = 60  # seconds after which sentences that could not be had are asked for again
 
 
-class Opened:
+class LoadedRun:
     """A run's models with what they have said already."""
 
     def __init__(self, monju, stamp):
         self.monju, self.stamp = monju, stamp
         for_crowds = monju.pays_in_bf16 and os.environ.get("MONJU_BF16") != "0" and not zerogpu.ON
-        self.reader = Reader(monju.run.path) if for_crowds else None
-        self._together = Together(monju.votes, self.reader and self.reader.votes)
+        self.reader = InferenceWorker(monju.run.path) if for_crowds else None
+        self._together = DynamicBatcher(monju.votes, self.reader and self.reader.votes)
         self._alphas, self._votes, self._texts = Cache(REMEMBERED), Cache(REMEMBERED), Cache(1)
         self._merging = threading.Lock()
 
@@ -53,7 +55,6 @@ class Opened:
 
     def view(self, gate=None, **settings):
         """The run under these settings; `gate` may also be a way of `combine`. Raises MonjuError for what cannot be."""
-        from monju.evaluation import combiners
 
         if not isinstance(gate, str) or gate in gates.TABLE or gate not in combiners.TABLE:
             return self.monju.under(**settings, **({} if gate is None else {"gate": gate}))
@@ -67,18 +68,16 @@ class Opened:
     @once
     def gates(self):
         """What this run can be decided by: its gates, and ways that were learned on sentences kept aside from training."""
-        from monju.evaluation import combiners
 
         votes = self.votes(["ready"])
-        return [name for name, way in combiners.every().items() if not way.lack(votes, self.known)
+        return [name for name, way in combiners.all_combiners().items() if not way.lack(votes, self.known)
                 and (name in gates.TABLE or name in combiners.TABLE and way.kind != "control")]
 
     @once
     def known(self):
         """What the ways may learn from."""
-        from monju.evaluation import combiners
 
-        return combiners.known(self.monju)
+        return combiners.fit_context(self.monju)
 
     @once
     def comparison(self):
@@ -92,9 +91,9 @@ class Opened:
     def merged(self):
         """(its experts' Merger, {merge's name: weights}, {merge's name: why there is none})."""
         from monju.evaluation import merge_methods
-        from monju.evaluation.merge_runner import Merger
+        from monju.evaluation.merge_runner import MergeRunner
 
-        merger, there, lacking = Merger(self.monju), {}, {}
+        merger, there, lacking = MergeRunner(self.monju), {}, {}
         for name, merge in merge_methods.TABLE.items():
             try:
                 weights = merge(merger)
@@ -110,7 +109,7 @@ class Opened:
         with self._merging:  # a merger's model reads with one set of weights at a time
             merger, there, lacking = self.merged
             found = {name: merger.logits(weights, [text])[0] for name, weights in there.items()}
-        return found | {name: logits[0] for name, logits in distill.answers(self.monju, [text]).items()}, lacking
+        return found | {name: logits[0] for name, logits in students.student_logits(self.monju, [text]).items()}, lacking
 
     def alpha(self, **settings):
         """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
@@ -142,22 +141,22 @@ class Opened:
     @once
     def atlas(self):
         """The run's map. Raises MonjuError where there is none."""
-        from monju.evaluation.cluster_map import Atlas
+        from monju.evaluation.cluster_map import ClusterMap
 
-        return Atlas.load(self.monju.run)
+        return ClusterMap.load(self.monju.run)
 
     def texts(self):
         """All training sentences of the run by row, or None where they cannot be had."""
         def read():
             try:
-                return recall(self.monju.run).train.texts, None
+                return load_run_data(self.monju.run).train.texts, None
             except MonjuError:
                 return None, time.monotonic() + AGAIN
 
         return self._texts.get("train", read, lambda found: found[1] is None or time.monotonic() < found[1])[0]
 
 
-class Shelf:
+class RunCache:
     """The run that the page starts on, and every other run in `folder`, each known by its folder's name.
 
     A run that fails to open is tried again when next asked for; one that changed on disk is opened anew.
@@ -165,7 +164,7 @@ class Shelf:
 
     def __init__(self, first, folder=None):
         self.first, self.folder = Path(first), Path(folder or Path(first).parent)
-        self._opened = Cache(KEPT, Opened.close)  # by name
+        self._opened = Cache(KEPT, LoadedRun.close)  # by name
         self._loading = threading.BoundedSemaphore(KEPT)  # runs that load at the same moment are not among those kept yet
 
     @property
@@ -211,7 +210,7 @@ class Shelf:
             from monju.inference.pipeline import Monju  # torch comes with it: the page is up before that
 
             with self._loading:
-                return Opened(Monju.load(path, "cpu" if zerogpu.ON else "auto"), stamp)
+                return LoadedRun(Monju.load(path, "cpu" if zerogpu.ON else "auto"), stamp)
 
         return self._opened.get(name, load, lambda found: found.stamp == stamp)
 

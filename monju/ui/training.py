@@ -22,13 +22,15 @@ from monju.runs import registry as shelved
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.training.estimate import estimate
-from monju.training.job_manager import Jobs
+from monju.training.job_manager import JobManager
 from monju.data.notes import Note
-from monju.runs.run import digest
+from monju.utils.files import digest
 from monju.ui import leftovers, progress, words
 from monju.ui.columns import guessed
 from monju.ui.page import QUIET
 from monju.ui.words import I18N, Said, bare, pathless
+from monju import presets
+from monju.runs import registry
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 SHOWN = ("data", "backbone", "embedder", "clusterer", "k", "subset_size", "finetuning", "epochs", "batch_size", "learning_rate",
@@ -81,7 +83,7 @@ def collected(values):
 def command(config, preset, folder, name):
     """The command that trains the same run, as one types it where the page was started; where the folder of runs is not below
     that, as one types it there."""
-    base = preset if preset in schema.PRESETS else "laptop"
+    base = preset if preset in presets.PRESETS else "laptop"
     start = Path(os.path.relpath(folder))
     start = Path() if ".." in start.parts else start
     if config.data.startswith(UPLOADS):
@@ -171,7 +173,7 @@ def guarded(act):
 
 def build(page, tab):
     """Lay the tab out and wire it."""
-    shelf, owner, jobs = page.shelf, page.owner, Jobs(page.shelf.folder)
+    shelf, owner, jobs = page.shelf, page.owner, JobManager(page.shelf.folder)
     seen, planned, edited, done = gr.State(""), gr.State(None), gr.State(0), {**QUIET, "queue": False}
 
     wire_door = owner.door(page.blocks)
@@ -208,7 +210,7 @@ def build(page, tab):
                     with gr.Column(min_width=240):
                         fields[field_name] = component(FIELDS[field_name])
         form = [fields[field_name] for field_name in FIELDS]
-        first = Config(**schema.PRESETS["laptop"])
+        first = Config(**presets.PRESETS["laptop"])
         line = gr.Textbox(command(first, "laptop", jobs.folder, "my-run"), label=I18N("t_command"), interactive=False,
                           buttons=["copy"], elem_id="command")
         with gr.Accordion(I18N("t_json"), open=False):
@@ -272,10 +274,10 @@ def build(page, tab):
 
     def every_run():
         """Those in the folder, and the one that the page starts on where it stands elsewhere."""
-        found = shelved.listed(jobs.folder)
+        found = registry.list_runs(jobs.folder)
         if shelf.start not in [run["name"] for run in found]:
             try:
-                found.append({**shelved.about(shelf.run(shelf.start), (shelf.first / "run.json").stat().st_mtime), "name": shelf.start})
+                found.append({**registry.summarize(shelf.run(shelf.start), (shelf.first / "run.json").stat().st_mtime), "name": shelf.start})
             except (MonjuError, OSError):
                 pass
         return found
@@ -341,7 +343,7 @@ def build(page, tab):
             config = collected(values)
             if before == command(config, preset, jobs.folder, name):
                 return [gr.skip()] * 6
-            same = next((key for key, settings in schema.PRESETS.items() if config == Config(**settings)), "custom")
+            same = next((key for key, settings in presets.PRESETS.items() if config == Config(**settings)), "custom")
             return [same, *told(config, preset if preset != "custom" else same, name), "", gr.update(visible=False), None]
         except MonjuError as error:
             return [preset, "", gr.skip(), progress.trouble(error, words.asked(request)), gr.update(visible=False), None]
@@ -350,9 +352,9 @@ def build(page, tab):
         return [*shown(config), preset, *told(config, preset, name), "", gr.update(visible=False), None]
 
     def choose_preset(preset, name):
-        if preset not in schema.PRESETS:  # custom, or what no page sends
+        if preset not in presets.PRESETS:  # custom, or what no page sends
             return [gr.skip()] * (len(form) + 6)
-        return filled(Config(**schema.PRESETS[preset]), preset, name)
+        return filled(Config(**presets.PRESETS[preset]), preset, name)
 
     def load_json(text, name, request: gr.Request):
         say = words.asked(request)
@@ -437,7 +439,7 @@ def build(page, tab):
         yield progress.planning(say), gr.update(visible=False), None
         try:
             config = placed(collected(values), jobs.folder)
-            shelved.free(jobs.folder, name)
+            registry.new_run_dir(jobs.folder, name)
             found = {}
             for part in estimate(config):
                 found |= part
@@ -476,7 +478,7 @@ def build(page, tab):
     @owner.only
     @guarded
     def pack_run(say, name):
-        return gr.update(value=str(shelved.pack(shelf.run(name).path, leftovers.FOLDER.name)), visible=True)
+        return gr.update(value=str(registry.archive(shelf.run(name).path, leftovers.FOLDER.name)), visible=True)
 
     @owner.only
     @guarded

@@ -49,7 +49,7 @@ class Said(MonjuError):
         self.key, self.values = key, values
 
 
-class Words:
+class Translator:
     """The texts in one language: words("agree", label="positive") → a sentence, its values escaped for HTML."""
 
     def __init__(self, language="en"):
@@ -144,4 +144,4 @@ def asked(request):
 def spoken(header):
     """Words in the language that an Accept-Language header puts first, as `gr.I18n` picks it in the browser; English where unsure."""
     first = header.split(",")[0].split("-")[0].strip().lower()
-    return Words(first if first in LANGUAGES else "en")
+    return Translator(first if first in LANGUAGES else "en")

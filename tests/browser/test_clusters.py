@@ -9,8 +9,8 @@ import pytest
 from conftest import serving
 
 import monju
-from monju.evaluation.cluster_map import Atlas
-from monju.runs.run_data import recall
+from monju.evaluation.cluster_map import ClusterMap
+from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
 
 
@@ -77,7 +77,7 @@ def test_dragging_and_clicking_move_a_hypothetical_sentence(open_map, served):
 
 def test_search_lights_the_sentences_that_hold_a_word(open_map, served, tiny_run):
     word = "film"
-    expected = sum(word in text.casefold() for text in recall(monju.load(tiny_run).run).train.texts)
+    expected = sum(word in text.casefold() for text in load_run_data(monju.load(tiny_run).run).train.texts)
     page = open_map(served)
     page.locator("#map-search textarea, #map-search input").first.fill(word)
     page.wait_for_function("""n => document.querySelector('.map-plot').data.some(trace => trace.name == 'found'
@@ -149,7 +149,7 @@ def test_the_pointer_over_a_point_tells_its_sentence_whatever_was_shown_before(o
     for name in ("one", "two"):
         shutil.copytree(tiny_run, tmp_path / name)
     run = monju.load(tiny_run).run
-    texts, rows = recall(run).train.texts, Atlas.load(run).rows
+    texts, rows = load_run_data(run).train.texts, ClusterMap.load(run).rows
     with serving(tmp_path / "one", MONJU_RUNS=tmp_path) as (url, _):
         page = open_map(url)
         said = []
@@ -179,7 +179,7 @@ def test_a_point_whose_sentence_cannot_be_had_tells_its_row_and_facts(open_map, 
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.asked.clear()
         place = hovered(page, 5)
-        atlas = Atlas.load(run)
+        atlas = ClusterMap.load(run)
         page.wait_for_timeout(500)
         label, cluster = ("negative", "positive")[atlas.labels[place]], "ABC"[atlas.clusters[place]]
         assert page.inner_text(".map-tip") == f"{label} · cluster {cluster} · row {atlas.rows[place]}"

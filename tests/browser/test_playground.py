@@ -345,7 +345,7 @@ def test_a_broken_run_is_a_calm_page(open_page, tmp_path, locale, said):
 def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, tiny_run):
     from monju.evaluation import merge_methods
     from monju.inference.pipeline import Monju
-    from monju.evaluation.merge_runner import Merger
+    from monju.evaluation.merge_runner import MergeRunner
 
     sentence = "a quiet triumph"
     page = open_page(served)
@@ -353,7 +353,7 @@ def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, 
     answered(page, sentence)
     page.click("#ask-singles")
     page.wait_for_selector("#singles tr[data-single], #singles .faint", timeout=120_000)
-    merger = Merger(Monju.load(tiny_run, "cpu"))
+    merger = MergeRunner(Monju.load(tiny_run, "cpu"))
     soup = merger.logits(merge_methods.TABLE["uniform soup"](merger), [sentence])[0]
     shown = page.inner_text('#singles tr[data-single="uniform soup"]')
     share = np.exp(soup - soup.max()) / np.exp(soup - soup.max()).sum()

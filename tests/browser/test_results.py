@@ -17,7 +17,7 @@ from monju.runs.prediction_store import load_predictions
 from monju.reporting.report import Results
 from monju.runs.run import Run
 from monju.ui.texts.results import TEXTS
-from monju.ui.words import Words
+from monju.ui.words import Translator
 
 PATIENCE = 60_000  # milliseconds, for a busy machine
 DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 4"
@@ -125,7 +125,7 @@ def test_tables_and_the_report_are_taken_away(open_results, served, tiny_run, br
 def test_the_reports_tables_are_never_cut_off(visit, tiny_run, tmp_path, language, width):
     found = Results.of(Run.open(tiny_run))
     found = replace(found, config=replace(found.config, data="sst2"))  # with the poster's columns the widest there is
-    (tmp_path / "report.html").write_text(report.html(found, Words(language)), encoding="utf-8")
+    (tmp_path / "report.html").write_text(report.html(found, Translator(language)), encoding="utf-8")
     page = visit((tmp_path / "report.html").as_uri(), width=width)
     sizes = page.eval_on_selector_all(".wide", "all => all.map(one => [one.scrollWidth, one.clientWidth])")
     assert len(sizes) == 2 and all(wanted <= there for wanted, there in sizes), sizes

@@ -9,7 +9,7 @@ import gradio_client
 import pytest
 from conftest import serving
 
-from monju.training.job_manager import Jobs
+from monju.training.job_manager import JobManager
 from monju.runs.run import Run
 
 SLOW = 180_000  # milliseconds for what trains, on a busy machine
@@ -27,7 +27,7 @@ def trainable(tiny_run, folder):
     """The page on the tiny run, with a folder of its own for what it trains."""
     with serving(tiny_run, MONJU_RUNS=folder) as (url, _):
         yield url
-        Jobs(folder).stop()
+        JobManager(folder).stop()
 
 
 def visit(open_page, url, tab="Training", **options):
@@ -80,14 +80,14 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     other.wait_for_selector("#job [data-model]")
     assert "small を学習中" in other.inner_text("#job h3") and "学習" in other.inner_text("#plan")
     assert other.evaluate("document.documentElement.scrollWidth") <= 390 and "__i18n__" not in other.inner_text("body")
-    history = Jobs(folder).snapshot()["history"]
+    history = JobManager(folder).snapshot()["history"]
     assert history[0]["step"] < 5 and history[-1]["step"] > 20
 
     page.click("#stop")
     page.click("#really-stop")
     page.wait_for_selector("#job [data-status=stopped]")
     other.wait_for_selector("#job [data-status=stopped]")
-    assert not Jobs(folder).running()
+    assert not JobManager(folder).running()
     other.click("#resume")
     page.wait_for_selector("#job [data-status=training]")
     page.wait_for_selector("#job [data-status=finished]", timeout=4 * SLOW)  # a training gives way to all else, the other tests too

@@ -1,0 +1,137 @@
+"""The trainer's side of a job: trains the run, tells of it, and ends with the process that started it."""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.runs import registry
+from monju.training.job_manager import PATIENCE, JobManager, read_json
+from monju.utils.files import write
+from monju.utils.process import when_stdin_ends
+from monju.utils.quiet import quiet
+
+
+def run(folder, name):
+    """The trainer's life: train the run, tell of it, end with the process that started it."""
+    quiet()
+    signal.signal(signal.SIGINT, _interrupt)  # a page started in the background would hand down that it is ignored
+    signal.signal(signal.SIGTERM, _interrupt)
+    when_stdin_ends(_stop)
+    _stand_back()
+    jobs = JobManager(folder)
+    events = None
+    try:
+        from monju.training.pipeline import Phase, Stage, train
+
+        out = jobs.folder / name
+        resume = (out / "run.json").exists()
+        events = train(None if resume else Config.from_json(read_json(jobs.file(name, "json"))), out, resume=resume)
+        wrote = 0.0
+
+        def tell_now(event, phase, patience):
+            used, kind = memory()
+            with suppress(OSError):  # a full disk is the run's own to tell
+                write(jobs.file(name, "now"), json.dumps({"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
+                                                          "left": event.left, "memory": used, "of": kind}))
+
+        for event in events:
+            if isinstance(event, Phase):
+                tell_now(event, event.name, None)
+            if isinstance(event, Stage):
+                with suppress(OSError):
+                    jobs.tell(name, text=event.text)
+                _say(event.text)
+                continue
+            step = event.step
+            if event.held_out is not None or step.step == step.steps:
+                held_out = "" if event.held_out is None else f", held out {event.held_out:.1%}"
+                _say(f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
+                     f"{event.sentences_per_s:.0f} sentences/s")
+            if time.monotonic() - wrote > 1:
+                wrote = time.monotonic()
+                tell_now(event, "training", event.patience)
+        for text in sent(out):
+            jobs.tell(name, text=text)
+            _say(text)
+        jobs.tell(name, end="finished")
+        return 0
+    except KeyboardInterrupt:
+        _say("Stopped; the run can be continued.")
+        jobs.tell(name, end="stopped")
+        return 130
+    except MonjuError as error:
+        _say(str(error))
+        jobs.tell(name, end="failed", reason=str(error), note=error.note and error.note.to_json())
+        return 2
+    except Exception as error:  # told where someone looks: nobody sees this process's terminal
+        traceback.print_exc()
+        jobs.tell(name, end="failed", reason=f"{type(error).__name__}: {error}")
+        return 1
+    finally:
+        if events is not None:
+            events.close()  # where it was told to stop between two events
+
+
+def memory():
+    """(bytes, what they are): the GPU's memory in use where this process trains on one, else this and its children's."""
+    import psutil
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = zip(*(torch.cuda.mem_get_info(number) for number in range(torch.cuda.device_count())))
+        return sum(total) - sum(free), "gpu"
+    found, me = 0, psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            found += process.memory_info().rss
+        except psutil.Error:
+            continue  # it has just ended
+    return found, "processes"
+
+
+def sent(path, environment=os.environ):
+    """Send a finished run to the repository that MONJU_HUB names, if any: sentences on what came of it. The run is whole either way."""
+    if repository := environment.get("MONJU_HUB", "").strip():
+        try:
+            yield f"Sent to {registry.upload(path, repository, environment.get('HF_TOKEN'), inside=path.name)}."
+        except MonjuError as error:
+            yield f"Not sent: {error}"
+
+
+def _say(text):
+    with suppress(OSError):  # a full disk takes no log, and should not hide why
+        print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def _stand_back():
+    """Those who use the page come first. Where a process that is only nice would keep its core for a slice of time, an idle one
+    gives it up as soon as another wakes. Linux weighs sessions before it weighs their processes: ours is a session of its own."""
+    os.nice(19)
+    with suppress(OSError, AttributeError):  # not allowed, or not Linux
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):  # not there, or not ours to say
+        Path("/proc/self/autogroup").write_text("19")
+
+
+def _interrupt(number, frame):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough: what is written on the way out is written
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _stop():
+    """What started us is gone: stop, by force where it takes too long."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(PATIENCE)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(run(*sys.argv[1:]))
