@@ -289,7 +289,7 @@ def run_report(asked):
     from monju.reporting import report as reports
     from monju.runs.run import Run
     from monju.utils.files import write
-    from monju.ui.words import Translator
+    from monju.ui.i18n.translator import Translator
 
     out, inside = Path(asked.out), os.path.isdir(asked.out)
     by_ending = {ending: name for name, (ending, _) in reports.FORMATS.items()}

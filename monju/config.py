@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import comb
 
 from monju.errors import MonjuError
-from monju.presets import PRESETS
 
 
 def option(default, help, *, group, choices=None, table=None, least=None, below=None, more_than=None):
@@ -40,19 +39,19 @@ class Config:
     tuning_size: int = option(0, "training sentences kept aside, from which no model learns, so that gates and weights "
                               "can be chosen on them", group="data", least=0)
     # clusters
-    embedder: str = option("sbert", "sentence → vector", group="clusters", table="embedders")
-    clusterer: str = option("balanced", "vectors → clusters", group="clusters", table="clusterers")
+    embedder: str = option("sbert", "sentence → vector", group="clusters", table="clustering.embedders")
+    clusterer: str = option("balanced", "vectors → clusters", group="clusters", table="clustering.clusterers")
     k: int = option(3, "number of clusters", group="clusters", least=2, below=27)
     subset_size: int = option(2, "clusters that each expert learns (m)", group="clusters", least=1)
     # gate and fusion
-    gate: str = option("distance", "distances → α", group="fusion", table="gates")
+    gate: str = option("distance", "distances → α", group="fusion", table="ensemble.gates")
     sharpness: float = option(1.0, "p, the power of the distance gate: 1 is the poster's, 0 weighs all alike",
                               group="fusion", least=0)
     temperature: float = option(0.1, "T of the membership gate", group="fusion", more_than=0)
     power: float = option(2.0, "power of the distance in the membership gate: c-BTM's paper has 2, its code 4",
                           group="fusion", more_than=0, below=100)
     top_k: int | None = option(None, "clusters kept by a membership gate (all)", group="fusion", least=1)
-    fusion: str = option("logits", "what the experts mix", group="fusion", table="fusion")
+    fusion: str = option("logits", "what the experts mix", group="fusion", table="ensemble.fusion")
     # fine-tuning, the same for every model of the run
     backbone: str = option("all-MiniLM-L6-v2", "pretrained encoder: a hub name, a folder or an installed package's",
                            group="fine-tuning")
@@ -159,23 +158,6 @@ def each(names):
 def flag(name):
     """The command-line spelling of a setting."""
     return "--" + name.replace("_", "-")
-
-
-def arguments(config, preset="laptop"):
-    """The flags of `train` that make this configuration out of a preset: what its defaults do not say already."""
-    found, before = ["--preset", preset], Config(**PRESETS[preset])
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == getattr(before, field.name):
-            continue
-        if isinstance(value, bool):
-            found.append(flag(field.name) if value else f"--no-{flag(field.name)[2:]}")
-        elif isinstance(value, list):
-            found += [flag(field.name), *value]
-        else:
-            found.append(f"{flag(field.name)}={value}" if str(value).startswith("-") else flag(field.name))
-            found += [] if str(value).startswith("-") else [str(value)]
-    return found
 
 
 def _checked(field, value):

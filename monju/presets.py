@@ -1,4 +1,9 @@
 """Presets: settings to start from; `auto` asks for a GPU and the hub."""
+
+import dataclasses
+
+from monju.config import Config, flag
+
 PRESETS = {
     "laptop": {
         "data": "rotten-tomatoes", "backbone": "all-MiniLM-L6-v2", "embedder": "sbert",
@@ -24,3 +29,20 @@ def choose_preset(name):
     if not hub.answers():
         return "laptop", "Preset laptop: there is a GPU, but the hub does not answer (--preset poster needs its model and data)."
     return "poster", "Preset poster: there is a GPU and the hub answers."
+
+
+def arguments(config, preset="laptop"):
+    """The flags of `train` that make this configuration out of a preset: what its defaults do not say already."""
+    found, before = ["--preset", preset], Config(**PRESETS[preset])
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value == getattr(before, field.name):
+            continue
+        if isinstance(value, bool):
+            found.append(flag(field.name) if value else f"--no-{flag(field.name)[2:]}")
+        elif isinstance(value, list):
+            found += [flag(field.name), *value]
+        else:
+            found.append(f"{flag(field.name)}={value}" if str(value).startswith("-") else flag(field.name))
+            found += [] if str(value).startswith("-") else [str(value)]
+    return found

@@ -124,7 +124,7 @@ def serving(run, **environment):
 
     shelves = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ui, "Shelf", lambda *given: shelves.append(RunCache(*given)) or shelves[-1])
+        patch.setattr(ui, "RunCache", lambda *given: shelves.append(RunCache(*given)) or shelves[-1])
         for name, value in {"MONJU_BF16": 0, **environment}.items():  # no process for crowds, where none comes
             patch.setenv(name, str(value))
         app, url, _ = ui.launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")

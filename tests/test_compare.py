@@ -17,8 +17,8 @@ from monju.errors import MonjuError
 from monju.evaluation.merge_runner import MergeRunner
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
-from monju.ui import comparison as comparison_table
-from monju.ui.words import Translator
+from monju.ui.components import comparison as comparison_table
+from monju.ui.i18n.translator import Translator
 
 
 @pytest.fixture(scope="module")

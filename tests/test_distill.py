@@ -122,7 +122,7 @@ def students_named(run, name):
 
 def test_a_distill_that_waited_keeps_the_students_of_the_one_before(tiny_run, tmp_path, monkeypatch):
     path = shutil.copytree(tiny_run, tmp_path / "run")
-    recall = distill.recall
+    recall = distill.load_run_data
 
     def meanwhile(run):  # between reading the settings and the training
         with Run.changing(path) as other:
@@ -132,7 +132,7 @@ def test_a_distill_that_waited_keeps_the_students_of_the_one_before(tiny_run, tm
     def teach(run, *_):
         yield students_named(run, "same-hard-labels")
 
-    monkeypatch.setattr(distill, "recall", meanwhile)
+    monkeypatch.setattr(distill, "load_run_data", meanwhile)
     monkeypatch.setattr(distill, "teach", teach)
     list(distill.distill(path, targets=("hard-labels",), temperature=2.0, mixing=0.5))
     assert list(Run.open(path).check().manifest["students"]) == ["same-in-sample", "same-hard-labels"]
@@ -150,7 +150,7 @@ def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, mon
             refused.append(str(error))
         return draw(*given)
 
-    monkeypatch.setattr(cluster_map, "draw", meanwhile)
+    monkeypatch.setattr(cluster_map, "build", meanwhile)
     monkeypatch.setattr(distill, "teach", lambda run, *_: iter([students_named(run, "same-hard-labels")]))
     assert main(["map", str(path), "--size", "20"]) == 0
     if not refused:

@@ -11,13 +11,14 @@ import pytest
 from gradio.blocks import BlocksConfig
 from gradio.state_holder import SessionState
 from starlette.responses import JSONResponse
-from test_owner import closed  # noqa: F401  # closed is a fixture
 
 from monju.errors import MonjuError
-from monju.ui import OPTIONS, leftovers, waiting
-from monju.ui.doors import Parts
-from monju.ui.rate import LARGEST, LEAST, MIB
-from monju.ui.rate import RateLimit, RequestGuard
+from monju.ui import OPTIONS, waiting
+from monju.ui.server import temp_files
+from monju.ui.server.gradio_patches import Parts
+from monju.ui.server.rate_limit import LARGEST, LEAST, MIB
+from monju.ui.server.rate_limit import RateLimit, RequestGuard
+from test_owner import closed  # noqa: F401  # closed is a fixture
 
 
 @pytest.fixture
@@ -59,12 +60,12 @@ def test_a_function_that_is_not_there_is_told_without_a_traceback(visitor, capfd
 
 
 def test_what_is_too_large_is_refused_and_not_kept(visitor):
-    before = {*Path(leftovers.FOLDER.name).rglob("*")}
+    before = {*Path(temp_files.FOLDER.name).rglob("*")}
     assert visitor.post("queue/join", json={"data": ["x" * LARGEST]}).status_code == 413
     assert visitor.post("upload", files={"files": bytes(52 * MIB)}).status_code == 413
     assert visitor.post("upload", content=iter([b"x"] * 3), headers={"content-type": "multipart/form-data; boundary=x"}).status_code == 411
     assert visitor.post("upload", files=[("files", (f"{i}.csv", b"x" * 40_000 * i)) for i in range(60)]).status_code == 413  # together
-    assert {*Path(leftovers.FOLDER.name).rglob("*")} == before
+    assert {*Path(temp_files.FOLDER.name).rglob("*")} == before
 
 
 def test_many_small_files_use_up_a_quota_and_leave_other_visitors_theirs(visitor, closed):  # noqa: F811
@@ -83,15 +84,15 @@ def test_a_page_that_somebody_uploads_is_not_shown_as_one(visitor):
 
 def test_what_gradio_forgets_is_swept(visitor, closed):  # noqa: F811
     """A file that is sent under a name that nobody asked for."""
-    folder = Path(leftovers.FOLDER.name)
+    folder = Path(temp_files.FOLDER.name)
     assert closed[1].delete_cache == (3600, 3600) and str(folder) == os.environ["GRADIO_TEMP_DIR"]
     before = {*folder.rglob("*")}
     assert visitor.post("upload", files={"other": b"forgotten"}).status_code == 200
     assert (left := {*folder.rglob("*")} - before)
-    leftovers.sweep()
+    temp_files.sweep()
     assert left <= {*folder.rglob("*")}  # not yet
-    leftovers.sweep(age=-1)
-    leftovers.sweep(age=-1)
+    temp_files.sweep(age=-1)
+    temp_files.sweep(age=-1)
     assert folder.is_dir() and not [*folder.rglob("*")]
 
 

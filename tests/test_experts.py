@@ -13,7 +13,7 @@ import transformers
 from safetensors.torch import load_file
 
 from monju.data import sources
-from monju.models import backbones, classifier
+from monju.models import backbones
 from monju.training import pipeline
 from monju.config import Config
 from monju.clustering.embedders import BackboneEmbedder
@@ -277,7 +277,7 @@ def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkey
     config = Config(precision="fp32", device="cpu", batch_size=4, learning_rate=3e-3, weight_decay=0.5)
     tokens, labels, trained = backbones.encode(tokenizer, TEXTS * 3, 128), np.array([1, 0, 0, 1] * 3), []
     for words in (trainer.SparseEmbedding, TrainedWhole):
-        monkeypatch.setattr(classifier, "Words", words)
+        monkeypatch.setattr(trainer, "SparseEmbedding", words)
         expert = fresh(PLAIN, 0)
         seen = [expert.model.get_input_embeddings().weight.clone() for _ in trainer.fit(expert, config, tokens, labels, 0, steps=6, report_every=2)]
         assert len(seen) == 3

@@ -10,7 +10,7 @@ import pytest
 from monju.reporting import figures
 from monju.evaluation.metrics import agreement, calibration, table
 from monju.reporting.figures import alpha_distribution, calibration_curve, cluster_accuracy, model_agreement
-from monju.ui.words import Translator
+from monju.ui.i18n.translator import Translator
 from toy import LABELS, toy, verdicts
 
 SAY = Translator("en")

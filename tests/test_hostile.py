@@ -17,7 +17,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_owner import call, closed, state, visit  # noqa: F401  # closed is a fixture
 
 from monju.data import sources, readers
 from monju.runs import registry
@@ -26,9 +25,10 @@ from monju.inference.pipeline import Monju, check_text
 from monju.errors import MonjuError
 from monju.training.job_manager import JobManager
 from monju.runs.run import Run
-from monju.ui import batch, sheet
+from monju.ui.components import batch, csv_export
 from monju.ui.page import LONGEST
 from monju.ui.run_cache import RunCache
+from test_owner import call, closed, state, visit  # noqa: F401  # closed is a fixture
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 TRAVERSALS = [part + name for part in ("../", "../../", "..\\", "/", "//", "/tmp/", "~/", "./../", "%2e%2e/", "....//", "C:\\", "\0/", ".\u2215../",
@@ -179,7 +179,7 @@ def test_a_long_file_is_read(tmp_path, lines):
 
 
 def test_a_file_of_far_too_many_sentences_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch.tables, "decoded", None)
+    monkeypatch.setattr(batch.readers, "decoded", None)
     (file := tmp_path / "long.csv").write_bytes(b"a\n" * (batch.MOST_BYTES // 2 + 1))
     with pytest.raises(MonjuError, match="larger than 8 MB"):
         batch.rows_of("", str(file))
@@ -193,7 +193,7 @@ def test_a_huge_sentence_is_cut_where_the_run_cuts(tiny_run):
 @pytest.mark.parametrize("cell", ["=1+1", "+1+1", "-1+x", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
 def test_no_cell_of_a_csv_is_a_formula(cell):
     """Neither where a sentence stands nor in a heading made of a label's name."""
-    [heads, row] = list(csv.reader(io.StringIO(sheet.to_csv([{"text": cell, cell: 0.5}]), newline="")))
+    [heads, row] = list(csv.reader(io.StringIO(csv_export.to_csv([{"text": cell, cell: 0.5}]), newline="")))
     assert row == ["'" + cell, "0.5"] and heads == ["text", "'" + cell]
     assert readers.no_formula(-0.1) == -0.1 and readers.no_formula("a film") == "a film"
     for number in ("-1", "+3.5", "-0.5e3", "-1,5", "+.5", "-12 %", "−1", " -1"):

@@ -16,9 +16,9 @@ from conftest import serving
 
 from monju.training.job_manager import JobManager
 from monju.ui import build, gr
-from monju.ui.owner import Owner, foreign, is_public, wrote
-from monju.ui.rate import visitor
-from monju.ui.rate import RateLimit
+from monju.ui.server.auth import Owner, foreign, is_public, wrote
+from monju.ui.server.rate_limit import visitor
+from monju.ui.server.rate_limit import RateLimit
 from monju.ui.run_cache import RunCache
 
 SPACE = {"SYSTEM": "spaces", "SPACE_ID": "kana/monju", "SPACE_AUTHOR_NAME": "kana"}

@@ -57,10 +57,10 @@ def test_nobody_waits_for_one_that_was_killed_or_hangs_and_it_comes_back(opened,
     answered(opened)
     first = psutil.Process(opened._process.pid)
     first.send_signal(struck)
-    monkeypatch.setattr(reader_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(reader_module, "TIMEOUT_S", 0.2)
     assert opened.votes(TEXTS) is None and opened.votes(TEXTS) is None and gone(first)
     assert opened._line is None  # it waits: what died for want of memory would die again
-    monkeypatch.setattr(reader_module, "PATIENCE", 60)
+    monkeypatch.setattr(reader_module, "TIMEOUT_S", 60)
     monkeypatch.setattr(opened, "_next", 0)
     assert answered(opened).logits.shape[0] == len(TEXTS) and opened._process.pid != first.pid
 

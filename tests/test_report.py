@@ -17,7 +17,7 @@ from monju.errors import MonjuError
 from monju.evaluation.metrics import table
 from monju.reporting.report import Results
 from monju.runs.run import Run
-from monju.ui.words import Translator
+from monju.ui.i18n.translator import Translator
 from toy import COST, LABELS, logits, toy
 
 SAY = Translator("en")

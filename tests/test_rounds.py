@@ -20,7 +20,7 @@ from monju.runs.run import Run
 from monju.reporting.console import rounds_table
 from monju.training.pipeline import train
 from monju.training.plan import plan
-from monju.ui.words import Translator
+from monju.ui.i18n.translator import Translator
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "equal_cost": True, "sample": 40, "finetuning": "full", "epochs": 2,
             "batch_size": 4, "max_tokens": 12, "precision": "fp32", "device": "cpu", "workers": 1, "rounds": 2,

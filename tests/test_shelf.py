@@ -19,11 +19,11 @@ from monju.runs import run_data as memory
 from monju.inference.pipeline import Monju
 from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
-from monju.ui import clusters, playground
+from monju.ui.tabs import clusters, playground
 from monju.ui import run_cache as shelf_module
 from monju.ui.run_cache import KEPT
 from monju.ui.run_cache import RunCache
-from monju.ui.words import Translator
+from monju.ui.i18n.translator import Translator
 
 OWN = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
 

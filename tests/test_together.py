@@ -95,7 +95,7 @@ def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
 
 
 def test_a_crowd_in_several_batches_is_wholly_answered(ensemble, monkeypatch):
-    monkeypatch.setattr(together_module, "LARGEST", 2)
+    monkeypatch.setattr(together_module, "MAX_BATCH", 2)
     counting = Counting(ensemble)
     together = DynamicBatcher(counting.votes)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:

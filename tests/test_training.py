@@ -19,7 +19,6 @@ from conftest import SHORT
 from safetensors.torch import load_file
 
 from monju.data import sources
-from monju.ensemble import gates
 from monju.evaluation import merge_runner
 from monju.models import backbones
 from monju.training import distill, pipeline, local_engine

@@ -14,11 +14,13 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.training.job_manager import JobManager
 from monju.data.notes import Note, refusal
-from monju.ui import gr, progress, training
-from monju.ui.columns import guessed
-from monju.ui.texts.training import SETTINGS
-from monju.ui.words import TEXTS
-from monju.ui.words import Translator
+from monju.ui import gr
+from monju.ui.components import progress
+from monju.ui.tabs import training
+from monju.ui.components.columns import guessed
+from monju.ui.i18n.texts.training import SETTINGS
+from monju.ui.i18n.translator import TEXTS
+from monju.ui.i18n.translator import Translator
 from monju import presets
 
 OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "domain_column": "c", "backbones": "one,two", "orders": "shuffled,by-cluster", "rounds": 2,

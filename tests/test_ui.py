@@ -26,11 +26,14 @@ from monju.ensemble.outputs import Reading
 from monju.errors import MonjuError
 from monju.data.notes import Note
 from monju.runs.run import Run
-from monju.ui import OPTIONS, ROOT, batch, build, cards, gr, history, launch, playground, sheet, words
+from monju.ui import OPTIONS, ROOT, build, gr, launch
+from monju.ui.components import batch, cards, history, csv_export
+from monju.ui.i18n import translator
+from monju.ui.tabs import playground
 from monju.ui.run_cache import LoadedRun, RunCache
-from monju.ui.ternary import triangle
-from monju.ui.words import LANGUAGES, TEXTS
-from monju.ui.words import Translator
+from monju.ui.components.ternary import triangle
+from monju.ui.i18n.translator import LANGUAGES, TEXTS
+from monju.ui.i18n.translator import Translator
 
 SAY = Translator("en")
 NASTY = "<script>alert(1)</script> & 'so' on 🎭 مرحبا"
@@ -180,7 +183,7 @@ def test_the_browser_chooses_the_language(header, language):
     class Request:
         headers = {"accept-language": header}
 
-    assert words.asked(Request()).language == language
+    assert translator.asked(Request()).language == language
 
 
 def test_nothing_typed_is_answered_with_a_hint(tiny_run):
@@ -271,7 +274,7 @@ def test_learned_gates_are_offered_and_answer(tiny_run):
         assert view.gate == name and sum(found.alpha.values()) == pytest.approx(1) and found.monju.probabilities.sum() == pytest.approx(1)
         drawn = text_of(cards.details(found, view, SAY, opened.alpha(gate=name)))
         assert "α" in drawn and opened.effect(gate=name)["n"] == 40
-    assert "KNORA-U" in sheet.to_csv([sheet.row(opened.read("dull", gate="KNORA-U")[1], opened.view(gate="KNORA-U"))])
+    assert "KNORA-U" in csv_export.to_csv([csv_export.row(opened.read("dull", gate="KNORA-U")[1], opened.view(gate="KNORA-U"))])
     assert playground.needed("distance") == (True, False, True) and playground.needed("membership") == (False, True, True)
     assert playground.needed("KNORA-U") == (False, False, False) and playground.needed("stacking") == (False, False, True)
     assert not opened.effect(gate="stacking")["own"] and opened.effect(gate="distance")["own"]
@@ -351,11 +354,11 @@ def test_the_history_keeps_what_was_rested_on_and_not_what_was_typed_through(mon
 
 def test_a_csv_holds_every_number_and_runs_no_formula(tiny_run):
     opened_run = _shelf(tiny_run).open("tiny")
-    rows = [sheet.row(opened_run.read(text)[1], opened_run.monju) for text in ("=1+1", "fine, \"quoted\"\nlines", "@SUM(A1)")]
-    read_back = pd.read_csv(io.StringIO(sheet.to_csv(rows)))
+    rows = [csv_export.row(opened_run.read(text)[1], opened_run.monju) for text in ("=1+1", "fine, \"quoted\"\nlines", "@SUM(A1)")]
+    read_back = pd.read_csv(io.StringIO(csv_export.to_csv(rows)))
     assert list(read_back["text"]) == ["'=1+1", "fine, \"quoted\" lines", "'@SUM(A1)"]
     assert {"monju", "baseline", "alpha_AB", "d_A", "p_seed0_positive", "gate", "run"} <= set(read_back.columns)
-    assert "<script" not in sheet.table([{**rows[0], "text": NASTY}], SAY)
+    assert "<script" not in csv_export.table([{**rows[0], "text": NASTY}], SAY)
 
 
 def test_many_sentences_are_read_with_progress(tiny_run, tmp_path):

@@ -15,12 +15,13 @@ from monju.errors import MonjuError
 from monju.evaluation.merge_runner import MergeRunner
 from monju.data.notes import Note
 from monju.runs.run import Run
-from monju.ui import ROOT, batch, build, singles
-from monju.ui.clusters import PLOTLY
-from monju.ui.owner import Owner
+from monju.ui import ROOT, build
+from monju.ui.components import batch, merged_models
+from monju.ui.tabs.clusters import PLOTLY
+from monju.ui.server.auth import Owner
 from monju.ui.run_cache import RunCache
-from monju.ui.words import LANGUAGES, TEXTS, Said, bare
-from monju.ui.words import Translator
+from monju.ui.i18n.translator import LANGUAGES, TEXTS, Said, bare
+from monju.ui.i18n.translator import Translator
 
 HOUSE = Path(__file__).parents[1] / "monju"
 SERVER = "/srv/My app/trained/.uploads/3f2a9c/レビュー 1.csv"  # where a file may stand on the server
@@ -162,4 +163,4 @@ def test_a_merge_that_lacks_the_sentences_says_so_and_no_more(tiny_run, language
         def open(self, name):
             return Opened()
 
-    assert f"<b>greedy soup</b>: {why}" in singles.drawn(One(), "tiny", "a film", Translator(language))
+    assert f"<b>greedy soup</b>: {why}" in merged_models.drawn(One(), "tiny", "a film", Translator(language))

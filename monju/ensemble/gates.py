@@ -5,7 +5,6 @@ of texts, models or logits. A new gate is one class here and one line in TABLE.
 """
 
 from dataclasses import dataclass
-from itertools import combinations
 from math import comb
 
 import numpy as np

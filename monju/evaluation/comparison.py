@@ -11,7 +11,6 @@ import numpy as np
 
 from monju.ensemble import gates
 from monju.evaluation import combiners, metrics, merge_methods
-from monju.training import distill
 from monju.errors import MonjuError
 from monju.data.inputs import sentences
 from monju.evaluation.merge_runner import MergeRunner

@@ -5,15 +5,12 @@ The way of a sentence: embed → distances → α (gate) → every model's logit
 """
 
 import os
-import reprlib
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import softmax
 
-from monju.clustering import clusterers
-from monju.ensemble import fusion, gates
 from monju.models import backbones
 from monju.utils.cache import once
 from monju.clustering.cluster_model import Clustering

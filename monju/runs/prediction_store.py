@@ -9,8 +9,6 @@ import io
 import numpy as np
 import pandas as pd
 
-from monju.clustering import clusterers
-from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs
 from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError

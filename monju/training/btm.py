@@ -29,7 +29,7 @@ def folder(number, rounds):
 def split_steps(steps, rounds):
     """An expert's steps, spread evenly over the rounds. Raises MonjuError where a round would have none.
 
-    >>> parted(8, 3)
+    >>> split_steps(8, 3)
     [2, 3, 3]
     """
     if steps < rounds:

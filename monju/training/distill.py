@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from monju.data import sources
-from monju.ensemble import fusion, gates
+from monju.ensemble import fusion
 from monju.models import backbones
 from monju.config import Config
 from monju.inference.pipeline import Monju

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from monju.errors import MonjuError
 from monju.data.notes import error_of
@@ -65,7 +64,6 @@ def measure(config):
     """
     import numpy as np
 
-    from monju.clustering import clusterers
     from monju.data import sources
     from monju.models import backbones
     from monju.training import pipeline, local_engine

@@ -19,18 +19,13 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-from contextlib import suppress
 from pathlib import Path
 
 from monju.runs import registry
 from monju.utils import locks
-from monju.config import Config
 from monju.errors import MonjuError
-from monju.utils.quiet import quiet
 from monju.runs.run import Run
 from monju.utils.files import write
-from monju.training.job_process import run
 from monju.utils.process import child_environment
 
 PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to

@@ -6,7 +6,6 @@ Knows nothing of what is trained: it runs generators elsewhere and passes on wha
 """
 
 import multiprocessing
-import os
 import signal
 import threading
 from contextlib import contextmanager, suppress

@@ -6,8 +6,6 @@ It knows nothing of either.
 """
 
 import errno
-import hashlib
-import json
 import os
 import platform
 import shutil
@@ -18,7 +16,6 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from monju.clustering import clusterers
 from monju.data import sources
 from monju.ensemble import gates
 from monju.evaluation import cluster_map, metrics
@@ -29,7 +26,7 @@ from monju.runs.checkpoints import Checkpoints
 from monju.clustering.cluster_model import Clustering
 from monju.config import Config
 from monju.inference.pipeline import Monju
-from monju.ensemble.subsets import expert_names, model_key
+from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
 from monju.models.classifier import Expert
 from monju.training.trainer import REPORTS, Step

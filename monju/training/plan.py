@@ -85,7 +85,7 @@ def plan(config, clusters, lengths):
     first = config.seed * 1000  # leaves every run seeds of its own
     seen = {name: everything[np.isin(clusters, subset)]
             for name, subset in zip(expert_names(config), subsets.expert_subsets(config.k, config.subset_size))}
-    steps = {name: btm.parted(steps_of(rows), config.rounds) for name, rows in seen.items()}
+    steps = {name: btm.split_steps(steps_of(rows), config.rounds) for name, rows in seen.items()}
     places = [btm.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
     experts = [job(place, name, i, rows, first + 100 * number, steps[name][number], places[number - 1] if number else None)
                for number, place in enumerate(places) for i, (name, rows) in enumerate(seen.items())]

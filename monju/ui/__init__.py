@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks its makers at once
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -12,7 +11,7 @@ os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "4")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
-from monju.ui import leftovers  # noqa: E402
+from monju.ui.server import temp_files  # noqa: E402
 
 import gradio as gr  # noqa: E402
 from fastapi.exceptions import RequestValidationError  # noqa: E402
@@ -22,13 +21,14 @@ from starlette.middleware import Middleware  # noqa: E402
 from monju.runs import registry  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
 from monju.inference.batcher import MAX_BATCH  # noqa: E402
-from monju.ui import clusters, doors, playground, results, training  # noqa: E402
-from monju.ui.owner import Owner, is_public  # noqa: E402
+from monju.ui.server import gradio_patches
+from monju.ui.tabs import clusters, playground, results, training  # noqa: E402
+from monju.ui.server.auth import Owner, is_public  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
-from monju.ui.rate import MIB
-from monju.ui.rate import RateLimit, RequestGuard  # noqa: E402
+from monju.ui.server.rate_limit import MIB
+from monju.ui.server.rate_limit import RateLimit, RequestGuard  # noqa: E402
 from monju.ui.run_cache import RunCache  # noqa: E402
-from monju.ui.words import I18N, spoken  # noqa: E402
+from monju.ui.i18n.translator import I18N, spoken  # noqa: E402
 from monju.utils.files import ROOT
 from monju.runs.registry import SHIPPED
 
@@ -71,7 +71,7 @@ OPTIONS = {
 
 def build(shelf, owner=None):
     """The whole page on the runs of a shelf: a gr.Blocks, not yet launched. `owner` says who may train (as the environment)."""
-    with doors.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+    with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
             gr.Markdown(I18N("proverb"), elem_id="proverb")
@@ -120,13 +120,13 @@ def launch(run=None, open_to_all=False, **options):
     public = is_public(options.get("server_name"), options.get("share"))
     page = build(shelf, Owner(public=public, open_to_all=open_to_all))
     shelf.warm(for_crowds=public)
-    leftovers.keep_swept()
+    temp_files.keep_swept()
     try:
         turnstile = Middleware(RequestGuard, asks=RateLimit(*ASKS), each=RateLimit(*FILES), all=RateLimit(*ALL_FILES),
                                full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size,
                                busy=lambda languages: spoken(languages)("busy"))
         around = {"middleware": [turnstile], "exception_handlers": {
-            KeyError: doors.unknown, FnIndexInferError: doors.unknown, RequestValidationError: doors.unreadable}}
+            KeyError: gradio_patches.unknown, FnIndexInferError: gradio_patches.unknown, RequestValidationError: gradio_patches.unreadable}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:
         raise MonjuError(f"the page cannot be served ({error}): choose another port with GRADIO_SERVER_PORT") from None

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from monju.inference.batcher import MAX_BATCH
-from monju.ui import words
+from monju.ui.i18n import translator
 from monju.ui.run_cache import RunCache
 
 LONGEST = 100_000  # characters of a sentence that are looked at: the server does not enforce a text box's own limit
@@ -41,12 +41,12 @@ class Page:
         def opened(name, before, request: gr.Request, *values):
             if name == before:
                 return [tab.id, *[gr.skip()] * (len(outputs) + 1)]
-            return [tab.id, name, *_list(draw(name, words.asked(request), *values))]
+            return [tab.id, name, *_list(draw(name, translator.asked(request), *values))]
 
         def changed(name, where, before, request: gr.Request, *values):
             if where != tab.id or name == before:
                 return [gr.skip()] * (len(outputs) + 1)
-            return [name, *_list(draw(name, words.asked(request), *values))]
+            return [name, *_list(draw(name, translator.asked(request), *values))]
 
         tab.select(opened, [self.chosen, drawn, *inputs], [self.where, drawn, *outputs], **QUIET, **options)
         self.chosen.change(changed, [self.chosen, self.where, drawn, *inputs], [drawn, *outputs], **QUIET, **options)

@@ -104,7 +104,6 @@ class LoadedRun:
 
     def singles(self, text):
         """What each merge and each student says of one sentence: {name: logits [labels]}, and {name: why it is missing}."""
-        from monju.training import distill
 
         with self._merging:  # a merger's model reads with one set of weights at a time
             merger, there, lacking = self.merged

@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import serving
 
-from monju.ui.texts.owner import TEXTS
+from monju.ui.i18n.texts.owner import TEXTS
 
 PATIENCE = 60_000  # milliseconds, for a busy machine
 SECRET = "three heads, one secret"

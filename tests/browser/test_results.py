@@ -16,8 +16,8 @@ from monju.inference.pipeline import Monju
 from monju.runs.prediction_store import load_predictions
 from monju.reporting.report import Results
 from monju.runs.run import Run
-from monju.ui.texts.results import TEXTS
-from monju.ui.words import Translator
+from monju.ui.i18n.texts.results import TEXTS
+from monju.ui.i18n.translator import Translator
 
 PATIENCE = 60_000  # milliseconds, for a busy machine
 DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 4"

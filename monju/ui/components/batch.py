@@ -10,10 +10,11 @@ from monju.data import readers
 from monju.errors import MonjuError
 from monju.data.notes import Note
 from monju.data.rows import TEXT_COLUMNS, UNPRINTABLE
-from monju.ui import sheet, words
-from monju.ui.columns import guessed
+from monju.ui.components import csv_export
+from monju.ui.i18n import translator
+from monju.ui.components.columns import guessed
 from monju.ui.page import QUIET, named
-from monju.ui.words import I18N, Said
+from monju.ui.i18n.translator import I18N, Said
 
 MOST, MOST_BYTES = 2000, 8 << 20  # rows (the page's label says so, too), and of the file that brings them: read whole, it takes many times as much memory
 CHUNK = 32  # sentences between two moves of the bar: those who type meanwhile are answered in between
@@ -33,11 +34,11 @@ def build(shelf, chosen, settings):
         csv, name = gr.Textbox(visible="hidden"), gr.Textbox("monju-batch.csv", visible="hidden")
 
     def run(lines, path, run_name, request: gr.Request, *turned):
-        yield from answers(shelf, run_name, lines, path, words.asked(request), named(turned))
+        yield from answers(shelf, run_name, lines, path, translator.asked(request), named(turned))
 
     start.click(run, [typed, file, chosen, *settings], [status, table, csv, save], concurrency_id="batch",
                 concurrency_limit=1, **QUIET)
-    save.click(None, [csv, name], None, js=sheet.SAVE, api_visibility="private")
+    save.click(None, [csv, name], None, js=csv_export.SAVE, api_visibility="private")
 
 
 def answers(shelf, run, lines, path, say, settings):
@@ -57,13 +58,13 @@ def answers(shelf, run, lines, path, say, settings):
             yield told(say("batch_progress", done=begin, n=len(full)), begin / len(full)), gr.skip(), "", gr.update(visible=False)
             asked = [texts[i] for i in part]
             found |= dict(zip(part, view.readings(asked, opened.votes(asked))))
-        rows = [sheet.row(found[i], view) if i in found else {"text": ""} for i in range(len(texts))]
+        rows = [csv_export.row(found[i], view) if i in found else {"text": ""} for i in range(len(texts))]
         differ = sum(rows[i].get("baseline", rows[i]["monju"]) != rows[i]["monju"] for i in full)
         done = say("batch_done", n=len(full), differ=differ) if view.members else say("batch_done_alone", n=len(full))
         notes = [say.note(one) if isinstance(one, Note) else say(one[0], **one[1]) for one in how]
         notes += [say(key, n=n) for key, n in counts(texts, found.values()).items() if n]
-        csv = sheet.to_csv(rows if given is None else sheet.beside(given, rows))
-        yield told(done, notes=notes), sheet.table(rows[:SHOWN], say), csv, gr.update(visible=True)
+        csv = csv_export.to_csv(rows if given is None else csv_export.beside(given, rows))
+        yield told(done, notes=notes), csv_export.table(rows[:SHOWN], say), csv, gr.update(visible=True)
     except MonjuError as error:
         yield told(say.error(error) + say("stop")), "", "", gr.update(visible=False)
 
@@ -122,4 +123,4 @@ def of_table(path):
         return values, [{first: value} for value in values], []
     if " " not in first.strip() and any(" " in value.strip() for value in values):
         return values, [{first: value} for value in values], [("batch_heading", {"heading": first})]
-    return [first, *values], None, [("batch_no_heading", {"first": sheet.clipped(first)})]
+    return [first, *values], None, [("batch_no_heading", {"first": csv_export.clipped(first)})]

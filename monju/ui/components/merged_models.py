@@ -6,9 +6,10 @@ import gradio as gr
 from scipy.special import softmax
 
 from monju.errors import MonjuError
-from monju.ui import cards, words
+from monju.ui.components import cards
+from monju.ui.i18n import translator
 from monju.ui.page import MODELS, QUIET, typed
-from monju.ui.words import I18N
+from monju.ui.i18n.translator import I18N
 
 
 def build(shelf, chosen, sentence):
@@ -18,7 +19,7 @@ def build(shelf, chosen, sentence):
     answer = gr.HTML(elem_id="singles", apply_default_css=False)
 
     def ask(name, text, request: gr.Request):
-        say = words.asked(request)
+        say = translator.asked(request)
         yield cards.page(f'<p class="note" role="status"><span class="spinner"></span>{say("singles_waiting")}</p>', say)
         yield drawn(shelf, name, text, say)
 

@@ -5,7 +5,6 @@ Layout and wiring only: what is drawn is `cards`, what is thought is `Monju.read
 
 import json
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,9 +12,10 @@ import gradio as gr
 from monju.ensemble import fusion
 from monju.errors import MonjuError
 from monju.inference import zerogpu
-from monju.ui import batch, cards, history, sheet, singles, words
+from monju.ui.components import batch, cards, history, csv_export, merged_models
+from monju.ui.i18n import translator
 from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
-from monju.ui.words import I18N
+from monju.ui.i18n.translator import I18N
 from monju.utils.files import ROOT
 
 USUAL = {"sharpness": (0, 32, 0.5), "temperature": (0.01, 1, 0.01)}  # the sliders' bounds and steps for most runs
@@ -51,7 +51,7 @@ def build(page, tab):
         details = gr.HTML(elem_id="details", apply_default_css=False)
         with gr.Row(elem_id="after"):
             link = gr.Button(I18N("link"), size="sm", elem_id="link", scale=0, min_width=200)
-        singles.build(shelf, chosen, sentence)
+        merged_models.build(shelf, chosen, sentence)
         rows, table = history.build()
         batch.build(shelf, chosen, [gate, sharpness, temperature, mix])
         about = gr.HTML(elem_id="about", apply_default_css=False)
@@ -63,7 +63,7 @@ def build(page, tab):
     def arrive(text, again, request: gr.Request):
         """A new viewer, perhaps by a link: the runs there are now, and the sentence answered. A link's sentence is heard of as a
         change before its settings are all set: the answer follows once more when they are."""
-        say, asked = words.asked(request), dict(request.query_params)
+        say, asked = translator.asked(request), dict(request.query_params)
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
         text = typed(asked.get("text", text))
@@ -74,7 +74,7 @@ def build(page, tab):
 
     def answer(text, name, found, told, request: gr.Request, *turned):
         """What follows from the sentence and the controls; the controls' effect where another one is shown."""
-        say = words.asked(request)
+        say = translator.asked(request)
         drawn, reading = respond(shelf, name, text, say, named(turned))
         found = history.noted(found, reading) if reading else found
         now = [name, *turned]
@@ -84,12 +84,12 @@ def build(page, tab):
 
     def as_trained(name, again, request: gr.Request):
         try:
-            return [*controls(shelf.open(name), {}, words.asked(request)), again + 1]
+            return [*controls(shelf.open(name), {}, translator.asked(request)), again + 1]
         except MonjuError:
             return [*[gr.skip()] * 4, again + 1]
 
     def linked(request: gr.Request, *_):
-        gr.Info(words.asked(request)("linked"), duration=4)
+        gr.Info(translator.asked(request)("linked"), duration=4)
 
     def predict(sentence: str, run: str = "") -> dict[str, Any]:
         """What a run (the one that the page starts on, unless named) says of a sentence: {text, distances {A…},
@@ -98,7 +98,7 @@ def build(page, tab):
         try:
             return shelf.open(run or shelf.start).read(typed(sentence))[1].to_json()
         except MonjuError as error:
-            raise gr.Error(words.Translator().plain(error), print_exception=False) from None
+            raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
     whole = [panel, details, *settings, effect, about, told]
     drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
@@ -136,7 +136,7 @@ def controls(opened, settings, say):
     turns = needed(settings["gate"])
 
     def choice(which, choices, **more):
-        named = [(say(f"{which}_{kind}") if f"{which}_{kind}" in words.TEXTS else kind, kind) for kind in choices]
+        named = [(say(f"{which}_{kind}") if f"{which}_{kind}" in translator.TEXTS else kind, kind) for kind in choices]
         return gr.update(choices=named, value=settings[which], interactive=True, **more)
 
     return [choice("gate", opened.gates),
@@ -181,7 +181,7 @@ def respond(shelf, name, text, say, settings):
         if not typed(text).strip():
             return (cards.hint(say), ""), None
         view, found = opened.read(typed(text), **settings)
-        return (cards.reading(found, view, say), cards.details(found, view, say, opened.alpha(**settings))), sheet.row(found, view)
+        return (cards.reading(found, view, say), cards.details(found, view, say, opened.alpha(**settings))), csv_export.row(found, view)
     except MonjuError as error:
         return (cards.trouble(error, say), ""), None
 

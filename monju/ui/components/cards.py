@@ -12,8 +12,8 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from monju.ensemble import gates
-from monju.ui.ternary import triangle
-from monju.ui.words import TEXTS
+from monju.ui.components.ternary import triangle
+from monju.ui.i18n.translator import TEXTS
 
 MOST_LABELS = 6  # rows of a card: beyond, the least likely labels are counted instead
 MOST_TERMS = 4  # experts whose α is written out: beyond, the loudest alone

@@ -25,10 +25,12 @@ from monju.training.estimate import estimate
 from monju.training.job_manager import JobManager
 from monju.data.notes import Note
 from monju.utils.files import digest
-from monju.ui import leftovers, progress, words
-from monju.ui.columns import guessed
+from monju.ui.components import progress
+from monju.ui.i18n import translator
+from monju.ui.server import temp_files
+from monju.ui.components.columns import guessed
 from monju.ui.page import QUIET
-from monju.ui.words import I18N, Said, bare, pathless
+from monju.ui.i18n.translator import I18N, Said, bare, pathless
 from monju import presets
 from monju.runs import registry
 
@@ -88,7 +90,7 @@ def command(config, preset, folder, name):
     start = Path() if ".." in start.parts else start
     if config.data.startswith(UPLOADS):
         config = dataclasses.replace(config, data=str(start / config.data))
-    return shlex.join(["python", "-m", "monju", "train", "--out", str(start / (name or "my-run")), *schema.arguments(config, base)])
+    return shlex.join(["python", "-m", "monju", "train", "--out", str(start / (name or "my-run")), *presets.arguments(config, base)])
 
 
 def loaded(text):
@@ -154,7 +156,7 @@ def guarded(act):
     """A handler whose errors become the page's calm words."""
     @functools.wraps(act)
     def handler(*values, request: gr.Request):
-        say = words.asked(request)
+        say = translator.asked(request)
         try:
             return act(say, *values)
         except MonjuError as error:
@@ -267,7 +269,7 @@ def build(page, tab):
 
     def ticked(before, request: gr.Request):
         """What has changed; the list of runs too where another job, or this one's end, changed it."""
-        say = words.asked(request)
+        say = translator.asked(request)
         drawn = look_at_job(before, say)
         moved = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != json.loads(before or "[0, 0]")[:2]
         return [*drawn, *(list_runs(say) if moved else [gr.skip()] * 3)]
@@ -294,7 +296,7 @@ def build(page, tab):
     page.where.change(lambda where: gr.Timer(active=where == tab.id), page.where, timer, **done)
 
     def opened(before, request: gr.Request):
-        say = words.asked(request)
+        say = translator.asked(request)
         return [tab.id, *look_at_job("", say), *list_runs(say)]
 
     tab.select(opened, seen, [page.where, *job_parts, *list_parts], **QUIET)
@@ -346,7 +348,7 @@ def build(page, tab):
             same = next((key for key, settings in presets.PRESETS.items() if config == Config(**settings)), "custom")
             return [same, *told(config, preset if preset != "custom" else same, name), "", gr.update(visible=False), None]
         except MonjuError as error:
-            return [preset, "", gr.skip(), progress.trouble(error, words.asked(request)), gr.update(visible=False), None]
+            return [preset, "", gr.skip(), progress.trouble(error, translator.asked(request)), gr.update(visible=False), None]
 
     def filled(config, preset, name):
         return [*shown(config), preset, *told(config, preset, name), "", gr.update(visible=False), None]
@@ -357,7 +359,7 @@ def build(page, tab):
         return filled(Config(**presets.PRESETS[preset]), preset, name)
 
     def load_json(text, name, request: gr.Request):
-        say = words.asked(request)
+        say = translator.asked(request)
         try:
             return filled(loaded(text), "custom", name)
         except (ValueError, RecursionError, TypeError) as error:
@@ -398,7 +400,7 @@ def build(page, tab):
 
     @owner.only
     def read(request, edits, *values):
-        say = words.asked(request)
+        say = translator.asked(request)
         try:
             return looked_at(collected(values), edits, say)
         except MonjuError as error:
@@ -406,7 +408,7 @@ def build(page, tab):
 
     @owner.only
     def uploaded(request, file, edits, *values):
-        say = words.asked(request)
+        say = translator.asked(request)
         if file is None:
             return [gr.skip()] * 9
         try:
@@ -420,7 +422,7 @@ def build(page, tab):
 
     @owner.only
     def choose_columns(request, text, label, edits, *values):
-        say = words.asked(request)
+        say = translator.asked(request)
         try:
             if text == label:
                 raise Said("t_same_column")
@@ -435,7 +437,7 @@ def build(page, tab):
 
     @owner.only
     def make_plan(request, name, *values):
-        say = words.asked(request)
+        say = translator.asked(request)
         yield progress.planning(say), gr.update(visible=False), None
         try:
             config = placed(collected(values), jobs.folder)
@@ -478,7 +480,7 @@ def build(page, tab):
     @owner.only
     @guarded
     def pack_run(say, name):
-        return gr.update(value=str(registry.archive(shelf.run(name).path, leftovers.FOLDER.name)), visible=True)
+        return gr.update(value=str(registry.archive(shelf.run(name).path, temp_files.FOLDER.name)), visible=True)
 
     @owner.only
     @guarded

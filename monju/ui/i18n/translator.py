@@ -14,7 +14,7 @@ import gradio as gr
 from monju import config as schema
 from monju.errors import MonjuError
 from monju.data.notes import Note
-from monju.ui.texts import clusters, owner, page, playground, results, training
+from monju.ui.i18n.texts import clusters, owner, page, playground, results, training
 
 # one file of texts a tab; a key belongs to one of them
 TEXTS = {**page.TEXTS, **playground.TEXTS, **clusters.TEXTS, **training.TEXTS, **results.TEXTS, **owner.TEXTS}

@@ -18,9 +18,10 @@ from monju.reporting import figures, report
 from monju.errors import MonjuError
 from monju.runs.run_data import load_run_data
 from monju.utils.files import write
-from monju.ui import cards, comparison, words
+from monju.ui.components import cards, comparison
+from monju.ui.i18n import translator
 from monju.ui.page import QUIET
-from monju.ui.words import I18N
+from monju.ui.i18n.translator import I18N
 from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
@@ -60,7 +61,7 @@ def build(page, tab):
         return show(shelf, name, say)
 
     def read(name, request: gr.Request):
-        return sentences(shelf, name, words.asked(request)) if name else gr.skip()
+        return sentences(shelf, name, translator.asked(request)) if name else gr.skip()
 
     def visit(event: gr.EventData):
         try:
@@ -70,7 +71,7 @@ def build(page, tab):
 
     def take(kind):
         def make(name, request: gr.Request):
-            say = words.asked(request)
+            say = translator.asked(request)
             try:
                 found = report.Results.of(shelf.run(name))
             except MonjuError:
@@ -90,10 +91,10 @@ def build(page, tab):
         try:
             return report.Results.of(shelf.run(run or shelf.start)).metrics
         except MonjuError as error:
-            raise gr.Error(words.Translator().plain(error), print_exception=False) from None
+            raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
     def compare(name, request: gr.Request):
-        say = words.asked(request)
+        say = translator.asked(request)
         yield cards.page(f'<p class="note" role="status"><span class="spinner"></span>{say("compare_go")}…</p>', say)
         yield comparison.drawn(shelf, name, say)
 

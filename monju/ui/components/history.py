@@ -4,9 +4,9 @@ import time
 
 import gradio as gr
 
-from monju.ui import sheet
+from monju.ui.components import csv_export
 from monju.ui.page import QUIET
-from monju.ui.words import I18N
+from monju.ui.i18n.translator import I18N
 
 REST = 2.5  # seconds after which a sentence is no longer taken for one that is being typed
 KEPT, SHOWN = 500, 30  # rows in the file, rows on the page
@@ -22,7 +22,7 @@ def build():
             clear = gr.Button(I18N("clear"), size="sm", scale=0, min_width=100)
         csv, name = gr.Textbox(visible="hidden"), gr.Textbox("monju-sentences.csv", visible="hidden")
     clear.click(lambda: ([], ""), None, [rows, table], **QUIET)
-    save.click(sheet.to_csv, rows, csv, **QUIET).then(None, [csv, name], None, js=sheet.SAVE, api_visibility="private")
+    save.click(csv_export.to_csv, rows, csv, **QUIET).then(None, [csv, name], None, js=csv_export.SAVE, api_visibility="private")
     return rows, table
 
 
@@ -36,4 +36,4 @@ def noted(rows, new):
 
 def drawn(rows, say):
     """The last rows as HTML, the newest first."""
-    return sheet.table(rows[: -SHOWN - 1 : -1], say)
+    return csv_export.table(rows[: -SHOWN - 1 : -1], say)

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 import gradio as gr
 
 from monju.utils.cache import Cache
-from monju.ui import words
+from monju.ui.i18n import translator
 from monju.ui.page import QUIET
-from monju.ui.rate import visitor
-from monju.ui.rate import RateLimit
-from monju.ui.words import I18N
+from monju.ui.server.rate_limit import visitor
+from monju.ui.server.rate_limit import RateLimit
+from monju.ui.i18n.translator import I18N
 
 ROLES = ("admin", "write")  # in the organisation that a Space belongs to
 MOST_SESSIONS = 1000  # in which the secret was given: the oldest must give it again
@@ -66,7 +66,7 @@ class Owner:
         """The handler act(request, *values), for the owner alone: whoever else calls it, past the page too, is told why not."""
         def check(request, profile):
             if refusal := self.refusal(request, profile):
-                raise gr.Error(words.asked(request)(refusal), print_exception=False)
+                raise gr.Error(translator.asked(request)(refusal), print_exception=False)
 
         if inspect.isgeneratorfunction(act):
             def wired(request: gr.Request, profile: gr.OAuthProfile | None, *values):
@@ -110,7 +110,7 @@ class Owner:
                 return shown(self.is_(request, profile))
 
             def try_secret(given, request: gr.Request):
-                say, told = words.asked(request), self.enter(given, request)
+                say, told = translator.asked(request), self.enter(given, request)
                 if told != "o_welcome":
                     raise gr.Error(say(told), print_exception=False)
                 gr.Info(say(told), duration=6)

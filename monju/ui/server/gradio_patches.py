@@ -5,7 +5,7 @@ import gradio as gr
 from gradio.blocks import BlocksConfig
 from starlette.responses import JSONResponse
 
-from monju.ui.rate import REFUSALS
+from monju.ui.server.rate_limit import REFUSALS
 
 
 class Blocks(gr.Blocks):

@@ -4,7 +4,8 @@ from html import escape
 
 from monju.errors import MonjuError
 from monju.reporting.report import interval, percent
-from monju.ui import cards, words
+from monju.ui.components import cards
+from monju.ui.i18n import translator
 
 
 def drawn(shelf, name, say):
@@ -47,4 +48,4 @@ def row(found, one, say):
 def named(name, say):
     """A system's name in the page's language, where it has one there."""
     keys = (name.replace(" ", "_"), f"gate_{name}", f"system_{name}")
-    return next((say(key) for key in keys if key in words.TEXTS), name)
+    return next((say(key) for key in keys if key in translator.TEXTS), name)

@@ -18,9 +18,10 @@ import numpy as np
 from scipy.special import softmax
 
 from monju.errors import MonjuError
-from monju.ui import cards, words
+from monju.ui.components import cards
+from monju.ui.i18n import translator
 from monju.ui.page import MODELS, QUIET, typed
-from monju.ui.words import I18N
+from monju.ui.i18n.translator import I18N
 from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
@@ -79,7 +80,7 @@ def build(page, tab):
                 summary(monju, atlas, say) + library.excuse(name, say), place, [], choice, "")
 
     def answer(sentence, name, kept, request: gr.Request):
-        say = words.asked(request)
+        say = translator.asked(request)
         try:
             monju, atlas = library.open(name)
             place = stand(page.shelf.open(name), atlas, sentence)
@@ -95,7 +96,7 @@ def build(page, tab):
             moved = shift(place, [float(x), float(y)], monju, atlas)
         except (MonjuError, RecursionError, TypeError, ValueError):
             return gr.skip(), gr.skip(), gr.skip()
-        return message(moved, kept, monju, atlas), panel(moved, library, name, monju, atlas, words.asked(request)), moved
+        return message(moved, kept, monju, atlas), panel(moved, library, name, monju, atlas, translator.asked(request)), moved
 
     def point(pointer, name):
         """The sentence under the pointer: [run, place in the sample, time], as JSON, → the same and its text. With the time,
@@ -117,7 +118,7 @@ def build(page, tab):
         return remember(name, None, [])[0], message(place, [], *library.open(name)) if place else gr.skip()
 
     def find(word, name, request: gr.Request):
-        say, word = words.asked(request), (word or "").strip()[:100]
+        say, word = translator.asked(request), (word or "").strip()[:100]
         if not word:
             return "[]", ""
         try:
@@ -139,7 +140,7 @@ def build(page, tab):
             monju, atlas = library.open(name)
             reading = page.shelf.open(name).read(typed(sentence))[1]
         except MonjuError as error:
-            raise gr.Error(words.Translator().plain(error), print_exception=False) from None
+            raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
         return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
                 "nearest": neighbours(reading.vector, library.texts(name), monju, atlas)}
 
