@@ -18,11 +18,11 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
+from monju.config import Config
 from monju.data import sources
 from monju.models import backbones  # noqa: E402
-from monju.config import Config
-from monju.presets import PRESETS  # noqa: E402
 from monju.models.classifier import Expert  # noqa: E402
+from monju.presets import PRESETS  # noqa: E402
 from monju.training.trainer import fit
 
 

@@ -14,15 +14,15 @@ from html import escape
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
+from monju.config import Config
 from monju.data import sources  # noqa: E402
 from monju.evaluation.comparison import compare  # noqa: E402
-from monju.config import Config
-from monju.presets import PRESETS  # noqa: E402
-from monju.training.distill import SIZES, TARGETS, distill  # noqa: E402
 from monju.inference.pipeline import Monju  # noqa: E402
-from monju.runs.run import Run  # noqa: E402
-from monju.training.sweep import place, spread, sweep  # noqa: E402
+from monju.presets import PRESETS  # noqa: E402
 from monju.reporting.console import show  # noqa: E402
+from monju.runs.run import Run  # noqa: E402
+from monju.training.distill import SIZES, TARGETS, distill  # noqa: E402
+from monju.training.sweep import place, spread, sweep  # noqa: E402
 
 HERE = Path(__file__).parent
 VARIANTS = {

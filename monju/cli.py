@@ -14,10 +14,10 @@ from itertools import groupby
 from pathlib import Path
 
 from monju import config as schema
-from monju.errors import MonjuError
-from monju.utils.quiet import quiet
 from monju import presets
+from monju.errors import MonjuError
 from monju.evaluation import cluster_map
+from monju.utils.quiet import quiet
 
 INTERRUPTED = 130
 DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
@@ -188,8 +188,8 @@ def add_device_and_json(command):
 
 
 def run_train(asked):
-    from monju.runs.run import Run, command
     from monju.reporting.console import show
+    from monju.runs.run import Run, command
     from monju.training.pipeline import train
 
     settings = {name: value for name, value in vars(asked).items() if name not in ("command", "out", "resume", "json", "preset")}
@@ -213,10 +213,10 @@ def run_train(asked):
 
 
 def run_sweep(asked):
-    from monju.reporting.figures import sweep_plot
-    from monju.utils.files import write
-    from monju.training.sweep import sweep
     from monju.reporting.console import print_sweep, show
+    from monju.reporting.figures import sweep_plot
+    from monju.training.sweep import sweep
+    from monju.utils.files import write
 
     own = ("command", "out", "over", "seeds", "budget", "preset", "json")
     preset, why = presets.choose_preset(vars(asked).get("preset", "auto"))
@@ -288,8 +288,8 @@ def run_compare(asked):
 def run_report(asked):
     from monju.reporting import report as reports
     from monju.runs.run import Run
-    from monju.utils.files import write
     from monju.ui.i18n.translator import Translator
+    from monju.utils.files import write
 
     out, inside = Path(asked.out), os.path.isdir(asked.out)
     by_ending = {ending: name for name, (ending, _) in reports.FORMATS.items()}
@@ -321,8 +321,8 @@ def run_predict(asked):
 
 
 def run_distill(asked):
-    from monju.training.distill import distill
     from monju.reporting.console import show
+    from monju.training.distill import distill
 
     show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing,
                  asked.device, asked.data))
@@ -370,8 +370,8 @@ def typed():
 
 def run_map(asked):
     from monju.inference.pipeline import Monju
-    from monju.runs.run_data import read_again
     from monju.runs.run import Run
+    from monju.runs.run_data import read_again
 
     with Run.changing(asked.run) as run:
         train = read_again(run, run.manifest["data"]["fingerprint"], asked.data).train

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from monju.config import Config
 from monju.data import sources
 from monju.training import pipeline
-from monju.config import Config
-from monju.utils.quiet import quiet
 from monju.training.pipeline import train
 from monju.ui.run_cache import RunCache
+from monju.utils.quiet import quiet
 
 # a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
 SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,

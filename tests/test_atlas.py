@@ -9,13 +9,13 @@ import pytest
 from sklearn.metrics import silhouette_score
 
 import monju
-from monju.data import sources
-from monju.evaluation import cluster_map
-from monju.runs import run_data
-from monju.evaluation.cluster_map import ClusterMap
 from monju.cli import main
 from monju.config import Config
+from monju.data import sources
 from monju.errors import MonjuError
+from monju.evaluation import cluster_map
+from monju.evaluation.cluster_map import ClusterMap
+from monju.runs import run_data
 from monju.runs.run import Run
 from monju.training.pipeline import train
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
-from monju.models import backbones
 from monju.errors import MonjuError
+from monju.models import backbones
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MINILM = "all-MiniLM-L6-v2"

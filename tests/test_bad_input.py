@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from monju.data import hub
 from monju.cli import main
 from monju.config import Config
+from monju.data import hub
 from monju.runs.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]

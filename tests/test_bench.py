@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from monju.benchmark import speed
-from monju.models import backbones
 from monju.benchmark.speed import Bench, made_up, turn
 from monju.cli import main
 from monju.config import Config
+from monju.models import backbones
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -10,12 +10,12 @@ import pyarrow.parquet
 import pytest
 
 from monju.cli import main
-from monju.errors import MonjuError
 from monju.data.notes import TEXTS
-from monju.runs.run_data import evaluation_data
 from monju.data.rows import read_alike
-from monju.runs.run import Run
 from monju.data.sources import load, load_labelled
+from monju.errors import MonjuError
+from monju.runs.run import Run
+from monju.runs.run_data import evaluation_data
 
 THINGS = [f"{word} {thing}" for word in ("warm", "cold", "dull", "bright", "kind", "slow")
           for thing in ("tea", "soup", "knife", "lamp", "clerk", "coat", "train", "play", "song", "room")]  # 60 texts

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from monju.models import backbones
-from monju.runs.checkpoints import Checkpoints
 from monju.config import Config
 from monju.errors import MonjuError
+from monju.models import backbones
 from monju.models.classifier import Expert
+from monju.runs.checkpoints import Checkpoints
 from monju.training import trainer
 
 CPU = torch.device("cpu")

@@ -8,9 +8,17 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.mixture import GaussianMixture
 
 from monju.clustering import clusterers
-from monju.clustering.clusterers import (BalancedClusterer, GMMClusterer, KMeansClusterer, balanced_assignment, distances, ordering, refuse_empty)
-from monju.ensemble.subsets import cluster_names
 from monju.clustering.cluster_model import Clustering
+from monju.clustering.clusterers import (
+    BalancedClusterer,
+    GMMClusterer,
+    KMeansClusterer,
+    balanced_assignment,
+    distances,
+    ordering,
+    refuse_empty,
+)
+from monju.ensemble.subsets import cluster_names
 from monju.errors import MonjuError
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -7,13 +7,12 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from monju.ensemble import fusion, gates
-from monju.evaluation import combiners
-from monju.evaluation.combiners import FitContext
 from monju.config import Config
+from monju.ensemble import fusion, gates, subsets
 from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
-from monju.ensemble import subsets
+from monju.evaluation import combiners
+from monju.evaluation.combiners import FitContext
 
 POSITIVE, NEGATIVE = [0.0, 2.0], [2.0, 0.0]
 CENTRES = np.eye(3)

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from monju.cli import main
 from monju.data import sources
 from monju.ensemble import gates
-from monju.evaluation import combiners, comparison, metrics, merge_methods
-from monju.runs import run_data
-from monju.cli import main
-from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
+from monju.evaluation import combiners, comparison, merge_methods, metrics
 from monju.evaluation.merge_runner import MergeRunner
+from monju.inference.pipeline import Monju
+from monju.runs import run_data
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
 from monju.ui.components import comparison as comparison_table

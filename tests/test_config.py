@@ -6,11 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from monju import config
+from monju import config, presets
 from monju.config import Config
-from monju.presets import PRESETS
 from monju.errors import MonjuError
-from monju import presets
+from monju.presets import PRESETS
 
 FIELDS = dataclasses.fields(Config)
 BY_NAME = {field.name: field for field in FIELDS}

@@ -8,16 +8,16 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from monju.data import sources
-from monju.evaluation import cluster_map
-from monju.runs import run_data
-from monju.training import distill, pipeline
 from monju.cli import main
-from monju.evaluation.comparison import compare
-from monju.inference.pipeline import Monju
+from monju.data import sources
 from monju.errors import MonjuError
-from monju.runs.run import Run
+from monju.evaluation import cluster_map
+from monju.evaluation.comparison import compare
 from monju.inference import students
+from monju.inference.pipeline import Monju
+from monju.runs import run_data
+from monju.runs.run import Run
+from monju.training import distill, pipeline
 from monju.training import plan as planning
 
 

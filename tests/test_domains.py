@@ -5,11 +5,11 @@ import csv
 import numpy as np
 import pytest
 
-from monju.data import sources
 from monju.clustering.clusterers import DomainClusterer, RandomClusterer
 from monju.config import Config
-from monju.inference.pipeline import Monju
+from monju.data import sources
 from monju.errors import MonjuError
+from monju.inference.pipeline import Monju
 from monju.training.pipeline import train
 
 

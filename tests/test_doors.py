@@ -11,14 +11,13 @@ import pytest
 from gradio.blocks import BlocksConfig
 from gradio.state_holder import SessionState
 from starlette.responses import JSONResponse
+from test_owner import closed  # noqa: F401  # closed is a fixture
 
 from monju.errors import MonjuError
 from monju.ui import OPTIONS, waiting
 from monju.ui.server import temp_files
 from monju.ui.server.gradio_patches import Parts
-from monju.ui.server.rate_limit import LARGEST, LEAST, MIB
-from monju.ui.server.rate_limit import RateLimit, RequestGuard
-from test_owner import closed  # noqa: F401  # closed is a fixture
+from monju.ui.server.rate_limit import LARGEST, LEAST, MIB, RateLimit, RequestGuard
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from monju.models import backbones
-from monju.config import Config
 from monju.clustering.embedders import TABLE, TfidfEmbedder, one_number
+from monju.config import Config
 from monju.errors import MonjuError
+from monju.models import backbones
 
 SENTENCES = ["a quiet triumph", "dull, overlong and painfully unfunny", "the acting is superb .", "no",
              "it 's a charming and often affecting journey through a landscape that nobody in this film seems to notice at all"]

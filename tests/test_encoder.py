@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from test_stack import CPU, TEXTS, ensemble, fresh  # noqa: F401  # ensemble is a fixture
 
 from monju.models import backbones, encoder
 from monju.models.batched import BatchedModels
-from test_stack import CPU, TEXTS, ensemble, fresh  # noqa: F401  # ensemble is a fixture
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])

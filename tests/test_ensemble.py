@@ -13,18 +13,18 @@ import transformers
 from scipy.special import softmax
 
 import monju
-from monju.ensemble import gates
-from monju.evaluation.comparison import compare
-from monju.config import Config
-from monju.inference.students import student_logits
 from monju.clustering.embedders import TfidfEmbedder
-from monju.inference.pipeline import Monju, check_text, near_a_tie
-from monju.ensemble.outputs import Predictions, ModelOutputs
+from monju.config import Config
+from monju.data.notes import Note
+from monju.ensemble import gates
+from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
-from monju.data.notes import Note
-from monju.runs.run import Run
+from monju.evaluation.comparison import compare
 from monju.inference.batcher import DynamicBatcher
+from monju.inference.pipeline import Monju, check_text, near_a_tie
+from monju.inference.students import student_logits
+from monju.runs.run import Run
 
 SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]

@@ -5,10 +5,25 @@ import math
 
 import numpy as np
 import pytest
+from toy import COST, LABELS, logits, toy, verdicts
 
 from monju.errors import MonjuError
-from monju.evaluation.metrics import (POSTER, agreement, calibration, compare_gains, compare_pair, cost_share, gain, interval, majority, mean_agreement, measure, table, trained_on, turned)
-from toy import COST, LABELS, logits, toy, verdicts
+from monju.evaluation.metrics import (
+    POSTER,
+    agreement,
+    calibration,
+    compare_gains,
+    compare_pair,
+    cost_share,
+    gain,
+    interval,
+    majority,
+    mean_agreement,
+    measure,
+    table,
+    trained_on,
+    turned,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -12,22 +12,19 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from monju.data import sources
-from monju.models import backbones
-from monju.training import pipeline
-from monju.config import Config
 from monju.clustering.embedders import BackboneEmbedder
-from monju.inference.pipeline import Monju
+from monju.config import Config
+from monju.data import sources
 from monju.errors import MonjuError
+from monju.inference.pipeline import Monju
+from monju.models import adapters, backbones
+from monju.models.batched import BatchedModels
 from monju.models.classifier import Expert
-from monju.training.trainer import linear_schedule, wants_bf16
-from monju.training.samplers import buckets
-from monju.training.samplers import SamplerContext
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
-from monju.models.batched import BatchedModels
-from monju.training import trainer
-from monju.models import adapters
+from monju.training import pipeline, trainer
+from monju.training.samplers import SamplerContext, buckets
+from monju.training.trainer import linear_schedule, wants_bf16
 
 CPU = torch.device("cpu")
 NAMES = ["negative", "positive"]

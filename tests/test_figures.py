@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy import LABELS, toy, verdicts
 
-from monju.reporting import figures
 from monju.evaluation.metrics import agreement, calibration, table
+from monju.reporting import figures
 from monju.reporting.figures import alpha_distribution, calibration_curve, cluster_accuracy, model_agreement
 from monju.ui.i18n.translator import Translator
-from toy import LABELS, toy, verdicts
 
 SAY = Translator("en")
 STYLE = (Path(__file__).parents[1] / "assets" / "style.css").read_text(encoding="utf-8")

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from monju.ensemble import gates
 from monju.config import Config
-from monju.errors import MonjuError
+from monju.ensemble import gates
 from monju.ensemble.gates import Distance, Membership, Posterior, keep_top
 from monju.ensemble.subsets import expert_subsets
+from monju.errors import MonjuError
 
 pytestmark = pytest.mark.filterwarnings("error")  # an overflow or 0/0 inside a gate is a failure
 

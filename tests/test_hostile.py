@@ -17,18 +17,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from test_owner import call, closed, state, visit  # noqa: F401  # closed is a fixture
 
-from monju.data import sources, readers
-from monju.runs import registry
 from monju.config import Config
-from monju.inference.pipeline import Monju, check_text
+from monju.data import readers, sources
 from monju.errors import MonjuError
-from monju.training.job_manager import JobManager
+from monju.inference.pipeline import Monju, check_text
+from monju.runs import registry
 from monju.runs.run import Run
+from monju.training.job_manager import JobManager
 from monju.ui.components import batch, csv_export
 from monju.ui.page import LONGEST
 from monju.ui.run_cache import RunCache
-from test_owner import call, closed, state, visit  # noqa: F401  # closed is a fixture
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 TRAVERSALS = [part + name for part in ("../", "../../", "..\\", "/", "//", "/tmp/", "~/", "./../", "%2e%2e/", "....//", "C:\\", "\0/", ".\u2215../",

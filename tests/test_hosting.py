@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import httpx
+from test_hub_runs import hub  # noqa: F401  # a fixture
 
 from monju.runs import registry
-from test_hub_runs import hub  # noqa: F401  # a fixture
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))

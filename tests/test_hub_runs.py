@@ -8,10 +8,10 @@ import huggingface_hub
 import pytest
 from hub import Hub
 
-from monju.runs import registry
 from monju.errors import MonjuError
-from monju.training.job_process import sent
+from monju.runs import registry
 from monju.runs.run import Run
+from monju.training.job_process import sent
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.training.job_manager import JobManager
 from monju.runs.run import Run
+from monju.training.job_manager import JobManager
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 300  # seconds, for a busy machine: a trainer stands back behind all others

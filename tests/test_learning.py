@@ -4,9 +4,9 @@ import pytest
 import torch
 import transformers
 
+from monju.config import Config
 from monju.models import train_forward
 from monju.models.adapters import with_adapter
-from monju.config import Config
 
 SIZES = dict(vocab_size=50, hidden_size=24, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40,
              num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from monju.evaluation import merge_runner, merge_methods
+from monju.evaluation import merge_methods, merge_runner
 
 START = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([[0.0]])}
 ONE = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([[3.0]])}

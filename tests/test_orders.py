@@ -5,13 +5,12 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from monju.data import sources
-from monju.models import backbones
-from monju.training import samplers
 from monju.config import Config
-from monju.models.classifier import Expert
+from monju.data import sources
 from monju.errors import MonjuError
-from monju.training import trainer
+from monju.models import backbones
+from monju.models.classifier import Expert
+from monju.training import samplers, trainer
 
 LENGTHS = np.array([9, 3, 7, 5, 4, 8, 6, 2])
 CLUSTERS = np.array([0, 0, 1, 1, 0, 0, 1, 1])

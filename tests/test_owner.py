@@ -16,10 +16,9 @@ from conftest import serving
 
 from monju.training.job_manager import JobManager
 from monju.ui import build, gr
-from monju.ui.server.auth import Owner, foreign, is_public, wrote
-from monju.ui.server.rate_limit import visitor
-from monju.ui.server.rate_limit import RateLimit
 from monju.ui.run_cache import RunCache
+from monju.ui.server.auth import Owner, foreign, is_public, wrote
+from monju.ui.server.rate_limit import RateLimit, visitor
 
 SPACE = {"SYSTEM": "spaces", "SPACE_ID": "kana/monju", "SPACE_AUTHOR_NAME": "kana"}
 SIGN_IN = {**SPACE, "OAUTH_CLIENT_ID": "x"}

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from monju.config import Config
 from monju.data import sources
 from monju.ensemble import gates
-from monju.evaluation import metrics
-from monju.config import Config
 from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
+from monju.evaluation import metrics
 from monju.runs.prediction_store import load_predictions, save_predictions
 from monju.runs.run import Run
 

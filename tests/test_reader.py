@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 import monju
-from monju.inference import worker as reader_module
 from monju.errors import MonjuError
+from monju.inference import worker as reader_module
 from monju.inference.worker import InferenceWorker
 
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "雪 is snow", "not for me"] * 3

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from monju.runs import run_data as memory
 from monju.data import sources
 from monju.errors import MonjuError
-from monju.runs.run_data import load_run_data
+from monju.runs import run_data as memory
 from monju.runs.run import Run
+from monju.runs.run_data import load_run_data
 
 
 @pytest.fixture(autouse=True)

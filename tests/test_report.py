@@ -9,16 +9,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from toy import COST, LABELS, logits, toy
 
-from monju.reporting import report
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.evaluation.metrics import table
+from monju.reporting import report
 from monju.reporting.report import Results
 from monju.runs.run import Run
 from monju.ui.i18n.translator import Translator
-from toy import COST, LABELS, logits, toy
 
 SAY = Translator("en")
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from monju.reporting import figures
-from monju.training import btm, pipeline
 from monju.cli import main
 from monju.config import Config
-from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
+from monju.inference.pipeline import Monju
 from monju.models.classifier import Expert
-from monju.runs.run import Run
+from monju.reporting import figures
 from monju.reporting.console import rounds_table
+from monju.runs.run import Run
+from monju.training import btm, pipeline
 from monju.training.pipeline import train
 from monju.training.plan import plan
 from monju.ui.i18n.translator import Translator

@@ -5,10 +5,10 @@ import zipfile
 
 import pytest
 
-from monju.runs import registry
-from monju.utils import locks
 from monju.errors import MonjuError
+from monju.runs import registry
 from monju.runs.run import Run
+from monju.utils import locks
 
 
 @pytest.fixture

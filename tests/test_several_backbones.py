@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from transformers import DistilBertConfig, DistilBertModel
 
-from monju.data import sources
-from monju.models import backbones
-from monju.evaluation.comparison import compare
 from monju.config import Config
-from monju.inference.pipeline import Monju
+from monju.data import sources
 from monju.errors import MonjuError
+from monju.evaluation.comparison import compare
+from monju.inference.pipeline import Monju
+from monju.models import backbones
 from monju.models.classifier import Expert
 from monju.training.pipeline import train
 

@@ -15,15 +15,14 @@ import torch
 
 from monju import ui
 from monju.data import sources
-from monju.runs import run_data as memory
 from monju.inference.pipeline import Monju
-from monju.runs.run_data import load_run_data
+from monju.runs import run_data as memory
 from monju.runs.run import Run
-from monju.ui.tabs import clusters, playground
+from monju.runs.run_data import load_run_data
 from monju.ui import run_cache as shelf_module
-from monju.ui.run_cache import KEPT
-from monju.ui.run_cache import RunCache
 from monju.ui.i18n.translator import Translator
+from monju.ui.run_cache import KEPT, RunCache
+from monju.ui.tabs import clusters, playground
 
 OWN = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
 

@@ -15,8 +15,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from monju.errors import MonjuError
 from monju.data.sources import load, load_labelled, split, stratified
+from monju.errors import MonjuError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"

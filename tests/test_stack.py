@@ -9,12 +9,12 @@ import torch
 import transformers
 
 import monju
-from monju.models import backbones, batched
 from monju.config import Config
-from monju.models.encoder import Encoder, is_known
-from monju.models.classifier import Expert
+from monju.models import backbones, batched
 from monju.models.adapters import factors
 from monju.models.batched import BatchedModels
+from monju.models.classifier import Expert
+from monju.models.encoder import Encoder, is_known
 
 TEXTS = ["a quiet triumph", "dull , loud and far too long for what little it has to say", "see it twice !"]
 CPU = torch.device("cpu")

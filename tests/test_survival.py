@@ -15,13 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from test_jobs import config, jobs, processes, stepping, until  # noqa: F401  # jobs is a fixture
 
-from monju.runs.checkpoints import Checkpoints
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.training.job_manager import JobManager
+from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
-from test_jobs import config, jobs, processes, stepping, until  # noqa: F401  # jobs is a fixture
+from monju.training.job_manager import JobManager
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "finetuning": "lora", "epochs": 4, "batch_size": 4, "learning_rate": 1e-3,
             "max_tokens": 8, "frozen_layers": 5, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8, "embedder": "tfidf"}

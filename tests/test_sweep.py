@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from monju.training import sweep
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.runs.run import Run
+from monju.training import sweep
 from monju.utils.files import digest
 
 SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 12, "frozen_layers": 4, "precision": "fp32", "device": "cpu", "workers": 1,

@@ -4,15 +4,15 @@ import time
 
 import numpy as np
 import pytest
+from toy import COST, LABELS, logits, toy, verdicts
 
+from monju.data.notes import Note
+from monju.ensemble.gates import Membership
 from monju.ensemble.outputs import Reading, Verdict
 from monju.evaluation.metrics import table
-from monju.training.trainer import Step
-from monju.ensemble.gates import Membership
-from monju.data.notes import Note
 from monju.reporting.console import print_comparison, print_sweep, show, tables, tell
 from monju.training.pipeline import Phase, Progress
-from toy import COST, LABELS, logits, toy, verdicts
+from monju.training.trainer import Step
 
 
 def shown(metrics: dict) -> str:

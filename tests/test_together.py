@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import monju
-from monju.inference import batcher as together_module
 from monju.errors import MonjuError
+from monju.inference import batcher as together_module
 from monju.inference.batcher import DynamicBatcher
 
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow", "not for me"]

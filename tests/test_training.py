@@ -18,25 +18,25 @@ import torch
 from conftest import SHORT
 from safetensors.torch import load_file
 
-from monju.data import sources
-from monju.evaluation import merge_runner
-from monju.models import backbones
-from monju.training import distill, pipeline, local_engine
 from monju.cli import main
 from monju.clustering.cluster_model import Clustering
 from monju.config import Config
-from monju.presets import PRESETS
-from monju.inference.pipeline import Monju
+from monju.data import sources
+from monju.ensemble import subsets
 from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
+from monju.evaluation import merge_runner
+from monju.inference.pipeline import Monju
+from monju.models import backbones
 from monju.models.classifier import Expert
+from monju.presets import PRESETS
 from monju.runs.prediction_store import load_predictions
-from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
-from monju.utils.files import digest
+from monju.runs.run_data import load_run_data
+from monju.training import distill, local_engine, pipeline
 from monju.training.pipeline import MAP_SECONDS, Phase, Progress, Stage, Work, train
 from monju.training.plan import plan, refuse_one_sided
-from monju.ensemble import subsets
+from monju.utils.files import digest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared

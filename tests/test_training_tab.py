@@ -8,20 +8,19 @@ import shlex
 import pytest
 
 from monju import config as schema
-from monju.data import sources
+from monju import presets
 from monju.cli import parser
 from monju.config import Config
+from monju.data import sources
+from monju.data.notes import Note, refusal
 from monju.errors import MonjuError
 from monju.training.job_manager import JobManager
-from monju.data.notes import Note, refusal
 from monju.ui import gr
 from monju.ui.components import progress
-from monju.ui.tabs import training
 from monju.ui.components.columns import guessed
 from monju.ui.i18n.texts.training import SETTINGS
-from monju.ui.i18n.translator import TEXTS
-from monju.ui.i18n.translator import Translator
-from monju import presets
+from monju.ui.i18n.translator import TEXTS, Translator
+from monju.ui.tabs import training
 
 OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "domain_column": "c", "backbones": "one,two", "orders": "shuffled,by-cluster", "rounds": 2,
          "label_names": ["no", "yes, it is"][:1] + ["yes"],

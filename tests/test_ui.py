@@ -18,22 +18,21 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from monju.ensemble import fusion, gates
-from monju.models import backbones
 from monju.config import Config
-from monju.inference.pipeline import Monju
+from monju.data.notes import Note
+from monju.ensemble import fusion, gates
 from monju.ensemble.outputs import Reading
 from monju.errors import MonjuError
-from monju.data.notes import Note
+from monju.inference.pipeline import Monju
+from monju.models import backbones
 from monju.runs.run import Run
 from monju.ui import OPTIONS, ROOT, build, gr, launch
-from monju.ui.components import batch, cards, history, csv_export
-from monju.ui.i18n import translator
-from monju.ui.tabs import playground
-from monju.ui.run_cache import LoadedRun, RunCache
+from monju.ui.components import batch, cards, csv_export, history
 from monju.ui.components.ternary import triangle
-from monju.ui.i18n.translator import LANGUAGES, TEXTS
-from monju.ui.i18n.translator import Translator
+from monju.ui.i18n import translator
+from monju.ui.i18n.translator import LANGUAGES, TEXTS, Translator
+from monju.ui.run_cache import LoadedRun, RunCache
+from monju.ui.tabs import playground
 
 SAY = Translator("en")
 NASTY = "<script>alert(1)</script> & 'so' on 🎭 مرحبا"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from monju.clustering import embedding_cache
-from monju.config import Config
 from monju.clustering.embedders import TABLE
+from monju.config import Config
 
 TEXTS = [f"the {adjective} {noun} was seen twice" for adjective in ("quiet", "loud", "long", "short") for noun in ("film", "scene", "story")]
 

@@ -8,20 +8,19 @@ from string import Formatter
 
 import pytest
 
-from monju.data import notes, sources
 from monju.config import Config
-from monju.inference.pipeline import Monju
+from monju.data import notes, sources
+from monju.data.notes import Note
 from monju.errors import MonjuError
 from monju.evaluation.merge_runner import MergeRunner
-from monju.data.notes import Note
+from monju.inference.pipeline import Monju
 from monju.runs.run import Run
 from monju.ui import ROOT, build
 from monju.ui.components import batch, merged_models
-from monju.ui.tabs.clusters import PLOTLY
-from monju.ui.server.auth import Owner
+from monju.ui.i18n.translator import LANGUAGES, TEXTS, Said, Translator, bare
 from monju.ui.run_cache import RunCache
-from monju.ui.i18n.translator import LANGUAGES, TEXTS, Said, bare
-from monju.ui.i18n.translator import Translator
+from monju.ui.server.auth import Owner
+from monju.ui.tabs.clusters import PLOTLY
 
 HOUSE = Path(__file__).parents[1] / "monju"
 SERVER = "/srv/My app/trained/.uploads/3f2a9c/レビュー 1.csv"  # where a file may stand on the server

@@ -22,22 +22,19 @@ import torch
 import transformers
 
 from monju.data import sources
-from monju.models import backbones, train_forward
-from monju.training import local_engine
-from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
+from monju.inference.pipeline import Monju
+from monju.models import backbones, train_forward
 from monju.models.classifier import Expert
-from monju.training.trainer import FEW_SHAPES, wants_bf16
-from monju.training.samplers import buckets
-from monju.training.samplers import SamplerContext
-from monju.training.local_engine import in_a_process
-from monju.training import trainer
 from monju.runs.registry import SHIPPED
+from monju.training import local_engine, trainer
+from monju.training.local_engine import in_a_process
+from monju.training.samplers import SamplerContext, buckets
+from monju.training.trainer import FEW_SHAPES, wants_bf16
 
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
 BATCH = 32  # of the peers: what the pipelines were fastest with
-WORDS = ("film story the a of and is it with heart slow dull bright cast scene never quite funny sad long plot "
-         "director music charm waste time").split()
+WORDS = ["film", "story", "the", "a", "of", "and", "is", "it", "with", "heart", "slow", "dull", "bright", "cast", "scene", "never", "quite", "funny", "sad", "long", "plot", "director", "music", "charm", "waste", "time"]
 
 
 # ---- predict ----------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Sentence → vector → clusters and distances: embedders, clusterers, the fitted cluster model, projections."""

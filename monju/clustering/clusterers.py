@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
-from monju.errors import MonjuError
 from monju.ensemble.subsets import cluster_names
+from monju.errors import MonjuError
 
 
 def distances(vectors, centres):

@@ -18,8 +18,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from monju.errors import MonjuError
 from monju.data.inputs import sentences
+from monju.errors import MonjuError
 
 
 class TfidfEmbedder:
@@ -88,6 +88,7 @@ class BackboneEmbedder:
     def transform(self, texts):
         """texts [n] → float32 [n, hidden], the mean over a sentence's tokens, divided by its length."""
         import torch
+
         from monju.models import backbones
 
         tokenizer, model, encoder, device = self._loaded()
@@ -125,6 +126,7 @@ class BackboneEmbedder:
 
     def _loaded(self):
         import transformers
+
         from monju.models import backbones, encoder
 
         if not hasattr(self, "model"):

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from monju.errors import MonjuError
 from monju.data.notes import Note, refusal
+from monju.errors import MonjuError
 
 MOST_ROWS, MOST_BYTES = 10_000_000, 4 << 30  # of a Parquet file, unpacked: a small one may hold any number
 SEPARATORS = {",": ",", ";": ";", "\t": "tab", "|": "|"}  # in the order in which they are tried → their names for people

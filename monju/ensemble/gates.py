@@ -10,8 +10,8 @@ from math import comb
 import numpy as np
 from scipy.special import softmax
 
-from monju.errors import MonjuError
 from monju.ensemble.subsets import membership
+from monju.errors import MonjuError
 
 
 @dataclass(frozen=True)

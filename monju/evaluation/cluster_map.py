@@ -16,11 +16,11 @@ from sklearn.metrics import silhouette_score
 
 from monju.clustering import clusterers, projections
 from monju.data import sources
-from monju.inference.pipeline import Monju
+from monju.ensemble import subsets
 from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
+from monju.inference.pipeline import Monju
 from monju.runs.prediction_store import load_predictions
-from monju.ensemble import subsets
 
 MOST = 10_000  # sentences on a map, whatever the data's size
 MOST_FOR_SILHOUETTE = 4_000  # every pair of them is measured

@@ -5,18 +5,17 @@ texts or files. A new way is one function here and one line in TABLE; every gate
 and the page's choices draw them from here, with the first line of the docstring.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from monju.ensemble import fusion, gates
+from monju.ensemble import fusion, gates, subsets
 from monju.errors import MonjuError
 from monju.runs.prediction_store import load_predictions
-from monju.ensemble import subsets
 
 NEIGHBOURS = 7  # of the dynamic selections (Ko, Sabourin & Britto 2008)
 LACKS = {  # what a way may need → what to do where a run lacks it

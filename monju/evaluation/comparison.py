@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monju.ensemble import gates
-from monju.evaluation import combiners, metrics, merge_methods
-from monju.errors import MonjuError
 from monju.data.inputs import sentences
+from monju.ensemble import gates
+from monju.errors import MonjuError
+from monju.evaluation import combiners, merge_methods, metrics
 from monju.evaluation.merge_runner import MergeRunner
 from monju.inference import students
 

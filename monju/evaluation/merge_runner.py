@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from monju.data import sources
+from monju.errors import MonjuError
 from monju.evaluation import merge_methods
 from monju.models import backbones
-from monju.errors import MonjuError
+from monju.models.batched import BatchedModels
 from monju.models.classifier import Expert
 from monju.runs.prediction_store import load_predictions
-from monju.runs.run_data import read_again
-from monju.runs.run_data import load_run_data
-from monju.models.batched import BatchedModels
+from monju.runs.run_data import load_run_data, read_again
 
 SCORED = 300  # sentences at most, drawn from those kept aside, on which a soup is scored
 INFORMANTS = 24  # sentences at most from which an expert's Fisher information is estimated

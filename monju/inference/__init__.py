@@ -1,1 +1,1 @@
-"""TODO"""
+"""A finished run, loaded: sentences in, readings out."""

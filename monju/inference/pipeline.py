@@ -11,19 +11,19 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import softmax
 
-from monju.models import backbones
-from monju.utils.cache import once
 from monju.clustering.cluster_model import Clustering
-from monju.errors import MonjuError
-from monju.models.classifier import Expert
 from monju.data.inputs import sentences
 from monju.data.notes import Note
-from monju.runs.run import Run
 from monju.data.rows import UNPRINTABLE
-from monju.models.batched import BatchedModels
 from monju.ensemble import subsets
+from monju.ensemble.outputs import ModelOutputs, Reading, Verdict
 from monju.ensemble.subsets import expert_names, model_key
-from monju.ensemble.outputs import Verdict, Reading, ModelOutputs
+from monju.errors import MonjuError
+from monju.models import backbones
+from monju.models.batched import BatchedModels
+from monju.models.classifier import Expert
+from monju.runs.run import Run
+from monju.utils.cache import once
 
 TIE = 0.2  # more than bf16 moves one logit against another: 0.13 at most in the 29,232 answers measured (docs/performance.md)
 

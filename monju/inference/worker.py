@@ -71,8 +71,8 @@ class InferenceWorker:
 def _read(path, line):
     """The process's life: load, say so, and answer until the line is cut."""
     from monju.inference.pipeline import Monju  # here: whoever only starts a reader need not have torch
-    from monju.utils.quiet import quiet
     from monju.utils.process import end_with_parent
+    from monju.utils.quiet import quiet
 
     quiet()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer

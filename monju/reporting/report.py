@@ -14,13 +14,25 @@ from pathlib import Path
 
 import numpy as np
 
-from monju.reporting import figures
 from monju.config import Config
+from monju.data.readers import no_formula
 from monju.ensemble.outputs import Predictions
-from monju.evaluation.metrics import (POSTER, TITLES, agreement, calibration, compare_gains, cost_share, ensembles, majority, mean_agreement, trained_on, turned)
+from monju.evaluation.metrics import (
+    POSTER,
+    TITLES,
+    agreement,
+    calibration,
+    compare_gains,
+    cost_share,
+    ensembles,
+    majority,
+    mean_agreement,
+    trained_on,
+    turned,
+)
+from monju.reporting import figures
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run, damaged
-from monju.data.readers import no_formula
 
 SIGNIFICANT = 0.05
 QUALITY = ("macro_f1", "nll", "brier", "ece")

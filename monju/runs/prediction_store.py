@@ -9,10 +9,10 @@ import io
 import numpy as np
 import pandas as pd
 
+from monju.ensemble import subsets
 from monju.ensemble.outputs import ModelOutputs
 from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
-from monju.ensemble import subsets
 
 MOST_NUMBERS = 4_000_000  # in the vectors of the held-out sentences: 8 MB
 

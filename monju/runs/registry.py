@@ -10,9 +10,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from monju.utils import locks
 from monju.errors import MonjuError
 from monju.runs.run import Run
+from monju.utils import locks
 from monju.utils.files import ROOT
 
 SHIPPED = ROOT / "trained" / "sst2-minilm"

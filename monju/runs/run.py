@@ -13,10 +13,10 @@ import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from monju.utils import locks
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.utils.files import write, digest
+from monju.utils import locks
+from monju.utils.files import digest, write
 
 FORMAT = 1
 

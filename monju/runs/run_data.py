@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from monju.data import sources
-from monju.models import backbones
-from monju.utils.cache import Cache
-from monju.errors import MonjuError
 from monju.data.notes import Note, refusal
 from monju.data.rows import Split, read_alike, twins
+from monju.errors import MonjuError
+from monju.models import backbones
+from monju.utils.cache import Cache
 
 _read = Cache(2)  # fingerprint → Data, of the runs whose sentences stay in memory
 

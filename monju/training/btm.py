@@ -12,13 +12,12 @@ import shutil
 import numpy as np
 import torch
 
-from monju.ensemble import fusion, gates
-from monju.evaluation import metrics
 from monju.clustering import embedding_cache as vectors_of
+from monju.ensemble import fusion, gates, subsets
 from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
+from monju.evaluation import metrics
 from monju.models.classifier import Expert
-from monju.ensemble import subsets
 
 
 def folder(number, rounds):

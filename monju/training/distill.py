@@ -13,19 +13,17 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from monju.data import sources
-from monju.ensemble import fusion
-from monju.models import backbones
 from monju.config import Config
-from monju.inference.pipeline import Monju
+from monju.data import sources
+from monju.ensemble import fusion, subsets
 from monju.errors import MonjuError
+from monju.inference.pipeline import Monju
+from monju.models import backbones
 from monju.models.classifier import Expert
-from monju.runs.run_data import read_again
-from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
-from monju.training.pipeline import Progress, Stage
-from monju.ensemble import subsets
+from monju.runs.run_data import load_run_data, read_again
 from monju.training import trainer
+from monju.training.pipeline import Progress, Stage
 
 TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # of which the best pair is chosen on sentences kept aside
 TRIED_ON = 1000  # training sentences at most, drawn, read once for each try

@@ -12,13 +12,12 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from monju.errors import MonjuError
 from monju.data.notes import error_of
-from monju.utils.quiet import quiet
 from monju.ensemble import subsets
-from monju.training import plan
-from monju.training import trainer
+from monju.errors import MonjuError
+from monju.training import plan, trainer
 from monju.utils.process import child_environment, when_stdin_ends
+from monju.utils.quiet import quiet
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
 STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not counted, and the time they may take
@@ -64,10 +63,10 @@ def measure(config):
     """
     import numpy as np
 
+    from monju.clustering.cluster_model import Clustering
     from monju.data import sources
     from monju.models import backbones
-    from monju.training import pipeline, local_engine
-    from monju.clustering.cluster_model import Clustering
+    from monju.training import local_engine, pipeline
 
     data = sources.load_for(config)
     device = backbones.pick_device(config.device)

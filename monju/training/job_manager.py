@@ -21,10 +21,10 @@ import threading
 import time
 from pathlib import Path
 
-from monju.runs import registry
-from monju.utils import locks
 from monju.errors import MonjuError
+from monju.runs import registry
 from monju.runs.run import Run
+from monju.utils import locks
 from monju.utils.files import write
 from monju.utils.process import child_environment
 

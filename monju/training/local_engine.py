@@ -15,8 +15,8 @@ from multiprocessing import connection, resource_tracker
 import torch
 
 from monju.errors import MonjuError
-from monju.utils.quiet import quiet
 from monju.utils.process import end_with_parent
+from monju.utils.quiet import quiet
 
 
 def places(device, jobs, most=None):

@@ -16,25 +16,23 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from monju.data import sources
-from monju.ensemble import gates
-from monju.evaluation import cluster_map, metrics
-from monju.models import backbones
-from monju.training import btm, local_engine
-from monju.utils import locks
-from monju.runs.checkpoints import Checkpoints
 from monju.clustering.cluster_model import Clustering
 from monju.config import Config
-from monju.inference.pipeline import Monju
+from monju.data import sources
+from monju.ensemble import gates, subsets
 from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
+from monju.evaluation import cluster_map, metrics
+from monju.inference.pipeline import Monju
+from monju.models import backbones
 from monju.models.classifier import Expert
-from monju.training.trainer import REPORTS, Step
+from monju.runs.checkpoints import Checkpoints
 from monju.runs.prediction_store import save_predictions
 from monju.runs.run import Run, command, refuse_taken
-from monju.ensemble import subsets
-from monju.training.plan import Encoded, plan, cost_summary, refuse_one_sided
-from monju.training import trainer
+from monju.training import btm, local_engine, trainer
+from monju.training.plan import Encoded, cost_summary, plan, refuse_one_sided
+from monju.training.trainer import REPORTS, Step
+from monju.utils import locks
 
 MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process
 HELD_OUT_CHECKS = 10  # points on a model's held-out curve

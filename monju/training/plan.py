@@ -12,7 +12,6 @@ from monju.errors import MonjuError
 from monju.models import backbones
 from monju.training import btm
 
-
 RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision",
           "compile", "seed", "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
 

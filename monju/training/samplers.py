@@ -5,8 +5,8 @@ An order is an endless generator of batches of row numbers; it sees lengths, clu
 A new order is one function here and one line in TABLE.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 

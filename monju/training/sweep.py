@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from monju.training import estimate
-from monju.evaluation.comparison import compare
 from monju.config import Config
-from monju.inference.pipeline import Monju
 from monju.errors import MonjuError
+from monju.evaluation.comparison import compare
+from monju.inference.pipeline import Monju
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
-from monju.utils.files import write
+from monju.training import estimate
 from monju.training.pipeline import Stage, train
+from monju.utils.files import write
 
 GATED = [field.name for field in dataclasses.fields(Config) if field.metadata["group"] == "fusion"]  # need no training
 ASIDE = [*GATED, "workers", "device", "map_size"]  # change no weight

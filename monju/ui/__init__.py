@@ -11,26 +11,26 @@ os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "4")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
-from monju.ui.server import temp_files  # noqa: E402
-
 import gradio as gr  # noqa: E402
 from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.route_utils import FnIndexInferError  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
-from monju.runs import registry  # noqa: E402
 from monju.errors import MonjuError  # noqa: E402
 from monju.inference.batcher import MAX_BATCH  # noqa: E402
-from monju.ui.server import gradio_patches
-from monju.ui.tabs import clusters, playground, results, training  # noqa: E402
-from monju.ui.server.auth import Owner, is_public  # noqa: E402
-from monju.ui.page import Page  # noqa: E402
-from monju.ui.server.rate_limit import MIB
-from monju.ui.server.rate_limit import RateLimit, RequestGuard  # noqa: E402
-from monju.ui.run_cache import RunCache  # noqa: E402
-from monju.ui.i18n.translator import I18N, spoken  # noqa: E402
-from monju.utils.files import ROOT
+from monju.runs import registry  # noqa: E402
 from monju.runs.registry import SHIPPED
+from monju.ui.i18n.translator import I18N, spoken  # noqa: E402
+from monju.ui.page import Page  # noqa: E402
+from monju.ui.run_cache import RunCache  # noqa: E402
+from monju.ui.server import (
+    gradio_patches,
+    temp_files,  # noqa: E402
+)
+from monju.ui.server.auth import Owner, is_public  # noqa: E402
+from monju.ui.server.rate_limit import MIB, RateLimit, RequestGuard  # noqa: E402
+from monju.ui.tabs import clusters, playground, results, training  # noqa: E402
+from monju.utils.files import ROOT
 
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")
 MONO = ("ui-monospace", "monospace")

@@ -10,15 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from monju.ensemble import fusion, gates
-from monju.utils.cache import Cache, once
 from monju.errors import MonjuError
-from monju.inference.worker import InferenceWorker
-from monju.runs.run_data import load_run_data
-from monju.runs.run import Run
-from monju.inference.batcher import DynamicBatcher
-from monju.inference import zerogpu
-from monju.inference import students
 from monju.evaluation import combiners
+from monju.inference import students, zerogpu
+from monju.inference.batcher import DynamicBatcher
+from monju.inference.worker import InferenceWorker
+from monju.runs.run import Run
+from monju.runs.run_data import load_run_data
+from monju.utils.cache import Cache, once
 
 KEPT = 3  # opened runs that stay in memory, the last used
 REMEMBERED = 256  # sentences of a run whose votes are kept: turning the gate asks no model again

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Locks, files, processes and caches; knows nothing of sentences or models."""

@@ -10,8 +10,8 @@ from conftest import serving
 
 import monju
 from monju.evaluation.cluster_map import ClusterMap
-from monju.runs.run_data import load_run_data
 from monju.runs.run import Run
+from monju.runs.run_data import load_run_data
 
 
 @pytest.fixture

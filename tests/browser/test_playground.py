@@ -344,8 +344,8 @@ def test_a_broken_run_is_a_calm_page(open_page, tmp_path, locale, said):
 
 def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, tiny_run):
     from monju.evaluation import merge_methods
-    from monju.inference.pipeline import Monju
     from monju.evaluation.merge_runner import MergeRunner
+    from monju.inference.pipeline import Monju
 
     sentence = "a quiet triumph"
     page = open_page(served)

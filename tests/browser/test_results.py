@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from monju.runs import run_data as memory
 from monju.data import sources
-from monju.reporting import report
 from monju.evaluation.comparison import compare
 from monju.inference.pipeline import Monju
-from monju.runs.prediction_store import load_predictions
+from monju.reporting import report
 from monju.reporting.report import Results
+from monju.runs import run_data as memory
+from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
 from monju.ui.i18n.texts.results import TEXTS
 from monju.ui.i18n.translator import Translator

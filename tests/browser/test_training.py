@@ -9,8 +9,8 @@ import gradio_client
 import pytest
 from conftest import serving
 
-from monju.training.job_manager import JobManager
 from monju.runs.run import Run
+from monju.training.job_manager import JobManager
 
 SLOW = 180_000  # milliseconds for what trains, on a busy machine
 SETTINGS = {"label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora", "epochs": 30, "batch_size": 4,

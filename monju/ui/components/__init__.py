@@ -1,1 +1,1 @@
-"""TODO"""
+"""Parts of the page that draw plain values as HTML, and small widgets."""

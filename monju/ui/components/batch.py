@@ -7,14 +7,14 @@ from pathlib import Path
 import gradio as gr
 
 from monju.data import readers
-from monju.errors import MonjuError
 from monju.data.notes import Note
 from monju.data.rows import TEXT_COLUMNS, UNPRINTABLE
+from monju.errors import MonjuError
 from monju.ui.components import csv_export
-from monju.ui.i18n import translator
 from monju.ui.components.columns import guessed
-from monju.ui.page import QUIET, named
+from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Said
+from monju.ui.page import QUIET, named
 
 MOST, MOST_BYTES = 2000, 8 << 20  # rows (the page's label says so, too), and of the file that brings them: read whole, it takes many times as much memory
 CHUNK = 32  # sentences between two moves of the bar: those who type meanwhile are answered in between

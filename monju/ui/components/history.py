@@ -5,8 +5,8 @@ import time
 import gradio as gr
 
 from monju.ui.components import csv_export
-from monju.ui.page import QUIET
 from monju.ui.i18n.translator import I18N
+from monju.ui.page import QUIET
 
 REST = 2.5  # seconds after which a sentence is no longer taken for one that is being typed
 KEPT, SHOWN = 500, 30  # rows in the file, rows on the page

@@ -8,8 +8,8 @@ from scipy.special import softmax
 from monju.errors import MonjuError
 from monju.ui.components import cards
 from monju.ui.i18n import translator
-from monju.ui.page import MODELS, QUIET, typed
 from monju.ui.i18n.translator import I18N
+from monju.ui.page import MODELS, QUIET, typed
 
 
 def build(shelf, chosen, sentence):

@@ -7,9 +7,9 @@ their colours from the style sheet, light or dark. Knows nothing of gradio.
 import time
 from html import escape
 
-from monju.ensemble.subsets import model_key
 from monju.data.notes import Note, error_of
 from monju.data.sources import stratified
+from monju.ensemble.subsets import model_key
 
 DASHES = {"experts": "", "baseline": "7 4", "equal-cost": "2 3"}
 COLOURS = 7

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Every text of the page in English and Japanese, and how it is worded."""

@@ -12,8 +12,8 @@ from html import escape, unescape
 import gradio as gr
 
 from monju import config as schema
-from monju.errors import MonjuError
 from monju.data.notes import Note
+from monju.errors import MonjuError
 from monju.ui.i18n.texts import clusters, owner, page, playground, results, training
 
 # one file of texts a tab; a key belongs to one of them

@@ -18,12 +18,11 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
-from monju.utils.cache import Cache
 from monju.ui.i18n import translator
-from monju.ui.page import QUIET
-from monju.ui.server.rate_limit import visitor
-from monju.ui.server.rate_limit import RateLimit
 from monju.ui.i18n.translator import I18N
+from monju.ui.page import QUIET
+from monju.ui.server.rate_limit import RateLimit, visitor
+from monju.utils.cache import Cache
 
 ROLES = ("admin", "write")  # in the organisation that a Space belongs to
 MOST_SESSIONS = 1000  # in which the secret was given: the oldest must give it again

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The tabs of the page, one file each."""

@@ -20,8 +20,8 @@ from scipy.special import softmax
 from monju.errors import MonjuError
 from monju.ui.components import cards
 from monju.ui.i18n import translator
-from monju.ui.page import MODELS, QUIET, typed
 from monju.ui.i18n.translator import I18N
+from monju.ui.page import MODELS, QUIET, typed
 from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
@@ -241,8 +241,8 @@ def message(place, kept, monju, atlas):
 
 def shade(off, monju, atlas):
     """The largest α over the plane, for sentences that stand as far off it as the marker."""
-    from monju.ensemble import gates
     from monju.clustering.projections import distances_of
+    from monju.ensemble import gates
 
     flat, plane = atlas.coordinates["plane"], atlas.projections["plane"]
     reach = 2.5 * float(np.abs(flat).max())
@@ -276,8 +276,8 @@ def stand(opened, atlas, sentence):
 
 def shift(place, point, monju, atlas):
     """The same sentence at another point of the plane: its height and the experts' logits are held."""
-    from monju.ensemble import fusion, gates
     from monju.clustering.projections import distances_of
+    from monju.ensemble import fusion, gates
 
     if place is None or place["off"] is None or monju.config.gate == "posterior" or not np.isfinite(point).all():
         raise MonjuError("there is nothing to move on this map: type a sentence first")

@@ -12,10 +12,10 @@ import gradio as gr
 from monju.ensemble import fusion
 from monju.errors import MonjuError
 from monju.inference import zerogpu
-from monju.ui.components import batch, cards, history, csv_export, merged_models
+from monju.ui.components import batch, cards, csv_export, history, merged_models
 from monju.ui.i18n import translator
-from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
 from monju.ui.i18n.translator import I18N
+from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
 from monju.utils.files import ROOT
 
 USUAL = {"sharpness": (0, 32, 0.5), "temperature": (0.01, 1, 0.01)}  # the sliders' bounds and steps for most runs

@@ -14,15 +14,14 @@ import gradio as gr
 import plotly
 from scipy.special import softmax
 
-from monju.reporting import figures, report
 from monju.errors import MonjuError
+from monju.reporting import figures, report
 from monju.runs.run_data import load_run_data
-from monju.utils.files import write
 from monju.ui.components import cards, comparison
 from monju.ui.i18n import translator
-from monju.ui.page import QUIET
 from monju.ui.i18n.translator import I18N
-from monju.utils.files import ROOT
+from monju.ui.page import QUIET
+from monju.utils.files import ROOT, write
 
 ASSETS = ROOT / "assets"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"  # the script that this plotly writes for

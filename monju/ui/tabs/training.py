@@ -18,21 +18,21 @@ from typing import Any
 import gradio as gr
 
 from monju import config as schema
-from monju.runs import registry as shelved
+from monju import presets
 from monju.config import Config
+from monju.data.notes import Note
 from monju.errors import MonjuError
+from monju.runs import registry
+from monju.runs import registry as shelved
 from monju.training.estimate import estimate
 from monju.training.job_manager import JobManager
-from monju.data.notes import Note
-from monju.utils.files import digest
 from monju.ui.components import progress
-from monju.ui.i18n import translator
-from monju.ui.server import temp_files
 from monju.ui.components.columns import guessed
-from monju.ui.page import QUIET
+from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Said, bare, pathless
-from monju import presets
-from monju.runs import registry
+from monju.ui.page import QUIET
+from monju.ui.server import temp_files
+from monju.utils.files import digest
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 SHOWN = ("data", "backbone", "embedder", "clusterer", "k", "subset_size", "finetuning", "epochs", "batch_size", "learning_rate",
