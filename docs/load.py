@@ -32,7 +32,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the package beside this folder, installed or not
-from monju.config import Config
+from monju.config import Config  # noqa: E402
 from monju.presets import PRESETS  # noqa: E402
 from monju.training.job_manager import JobManager  # noqa: E402
 

@@ -165,8 +165,9 @@ def add_evaluation_data(command):
 
 def add_settings(command, without=(), only=None):
     """One flag per setting of the schema (or of those in `only`), grouped as the schema groups them."""
-    fields = [field for field in dataclasses.fields(schema.Config) if field.name not in without and (only is None or field.name in only)]
-    for title, fields in groupby(fields, key=lambda field: field.metadata["group"]):
+    asked = [field for field in dataclasses.fields(schema.Config)
+             if field.name not in without and (only is None or field.name in only)]
+    for title, fields in groupby(asked, key=lambda field: field.metadata["group"]):
         group = command.add_argument_group(title)
         for field in fields:
             kind, text = str(field.type), field.metadata["help"]

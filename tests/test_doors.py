@@ -31,7 +31,7 @@ def visitor(closed, request):  # noqa: F811
 
 @pytest.mark.parametrize("path", ["monitoring", "monitoring/summary", "gradio_api/runs", "gradio_api/file=/etc/passwd",
                                   "gradio_api/file=README.md", "gradio_api/file=app.py"])
-def test_gradios_own_doors_are_closed(closed, path):
+def test_gradios_own_doors_are_closed(closed, path):  # noqa: F811
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(closed[0] + path, timeout=30)
     assert refused.value.code in (401, 403, 404)

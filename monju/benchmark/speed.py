@@ -89,7 +89,7 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     ours = report.pop("ours") | {"load_s": loaded, "models": len(experts), "forward_passes_per_sentence": len(monju.stack.groups)}
     rough = {"ours_bf16": report.pop("ours_bf16")} if "ours_bf16" in report else {}
     ratios = {}
-    for suffix, we in {"": ours, **{"_bf16": each for each in rough.values()}}.items():
+    for suffix, we in ({"": ours} | ({"_bf16": rough["ours_bf16"]} if rough else {})).items():
         ratios["ratio" + suffix] = {name: found["median_ms"] / we["median_ms"] for name, found in report.items()}
         ratios["ratio_batch" + suffix] = {name: we["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()}
     peers = report | {name: {"left_out": why} for name, why in left_out.items() if name != "ours_bf16"}

@@ -192,7 +192,7 @@ def spelled(name) -> str:
 def one_spelling(found: Counter, notes: list[Note]) -> dict[str, str]:
     """{each label as it is spelled: its commonest spelling}; what is merged is noted."""
     groups = {}
-    for label, n in found.most_common():
+    for label, _ in found.most_common():
         groups.setdefault(spelled(label), []).append(label)
     if merged := [group for group in groups.values() if len(group) > 1]:
         notes.append(Note("spellings", {"groups": "; ".join(" = ".join(group) for group in merged[:5])}))

@@ -21,7 +21,19 @@ import numpy as np
 from monju.data import hub
 from monju.data.notes import Note, refusal
 from monju.data.readers import READERS, Table, first_line, read_table
-from monju.data.rows import Reading, Rows, Split, agreed, conflicting, counts, listed, matched, read_alike, read_rows, twins
+from monju.data.rows import (
+    Reading,
+    Rows,
+    Split,
+    agreed,
+    conflicting,
+    counts,
+    listed,
+    matched,
+    read_alike,
+    read_rows,
+    twins,
+)
 
 VALIDATION_STEMS = ("validation", "val", "valid", "dev", "eval", "test")
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")  # the hub's own names: train-00000-of-00001.parquet

@@ -124,7 +124,8 @@ class MergeRunner:
         tokens = self.tokens(self.aside.texts)
         return abreast(self.fisher, self.models[1:], [[tokens[row] for row in rows] for rows in self.informants])
 
-    def fisher(self, model, sentences, over=Event()):
+    def fisher(self, model, sentences, over=None):
+        over = over or Event()
         weights = {name: weight.requires_grad_(name in self.learned) for name, weight in model.named_parameters()}
         found = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         asked = [weights[name] for name in self.learned]

@@ -144,9 +144,9 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     labels = np.asarray(labels)
     check(predictions, labels)
     logits, clusters = predictions.by_model(), predictions.clusters
-    nearest = predictions.distances.argmin(axis=1)
+    nearest, everywhere = predictions.distances.argmin(axis=1), range(len(clusters))
 
-    def alone(scores, subset=range(len(clusters))):
+    def alone(scores, subset=everywhere):
         hits = scores.argmax(axis=1) == labels
         cells = {name: _cell(hits[nearest == c], seen=c in subset) for c, name in enumerate(clusters)}
         return measure(scores, labels) | {"clusters": cells}

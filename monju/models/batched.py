@@ -138,7 +138,7 @@ def shared_depth(encoders):
     if not same(lambda encoder: encoder.embeddings):
         return 0
     last = min(len(encoder.encoder.layer) for encoder in encoders) - 1
-    return next((i for i in range(last) if not same(lambda encoder: encoder.encoder.layer[i])), last)
+    return next((i for i in range(last) if not same(lambda encoder, i=i: encoder.encoder.layer[i])), last)
 
 
 def on_one_backbone(members, depth=0):
