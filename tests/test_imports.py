@@ -107,3 +107,10 @@ def test_importing_monju_is_light():
     code = f"import sys, monju; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_public_names_come_when_they_are_asked_for():
+    code = ("import sys, monju; assert 'torch' not in sys.modules; monju.Config, monju.MonjuError; assert 'torch' not in sys.modules\n"
+            "found = {name: getattr(monju, name) for name in monju.__all__}; print(*(getattr(found[n], '__name__') for n in sorted(found)))")
+    out = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["Config", "Monju", "MonjuError", "Reading", "load", "train"]
