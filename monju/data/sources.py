@@ -42,7 +42,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _offline = threading.Lock()  # whether the hub is asked is one setting of `datasets` for the whole process
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Data:
     """What a run trains on and is checked with."""
 

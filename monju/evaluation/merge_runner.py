@@ -5,7 +5,6 @@ Adapters are merged as what they add to their backbone, exactly.
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
 from itertools import repeat, takewhile
 from threading import Event
 
@@ -20,6 +19,7 @@ from monju.models.batched import BatchedModels
 from monju.models.classifier import Expert
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run_data import load_run_data, read_again
+from monju.utils.cache import once
 
 SCORED = 300  # sentences at most, drawn from those kept aside, on which a soup is scored
 INFORMANTS = 24  # sentences at most from which an expert's Fisher information is estimated
@@ -32,7 +32,7 @@ class MergeRunner:
     def __init__(self, monju, source=None):
         self.monju, self.source, self.padding, self.device = monju, source, monju.tokenizer.pad_token_id, torch.device("cpu")
 
-    @cached_property
+    @once
     def models(self):
         """What every expert was before fine-tuning, and each expert after: plain classifiers."""
         if len(self.monju.config.all_backbones) > 1:
@@ -43,7 +43,7 @@ class MergeRunner:
                    for name in self.monju.experts]
         return [start.merge_and_unload() if config.finetuning == "lora" else start, *experts]
 
-    @cached_property
+    @once
     def weights(self):
         """(before fine-tuning, each expert after) as dictionaries of tensors; integers are left alone."""
         found = [{name: weight.detach().float().clone() for name, weight in model.named_parameters()} for model in self.models]
@@ -51,7 +51,7 @@ class MergeRunner:
             raise MonjuError("the experts are not of one architecture, and only such models can be merged")
         return found[0], found[1:]
 
-    @cached_property
+    @once
     def learned(self):
         """Names of the weights in which the experts differ: a frozen backbone needs no merging."""
         experts = self.weights[1]
@@ -85,7 +85,7 @@ class MergeRunner:
 
     # what some merges ask of the sentences that were kept aside from training
 
-    @cached_property
+    @once
     def aside(self):
         """Those sentences, as `sources.Split`."""
         run = self.monju.run
@@ -99,7 +99,7 @@ class MergeRunner:
                     return read_again(run, run.manifest["data"]["fingerprint"], self.source).tuning
             raise error from None
 
-    @cached_property
+    @once
     def scored(self):
         """(texts, labels) of those, every class in its proportion, on which soups are scored."""
         rows = sources.stratified(self.aside.labels, SCORED, self.monju.config.seed)
@@ -110,14 +110,14 @@ class MergeRunner:
         texts, labels = self.scored
         return float((self.logits(weights, texts).argmax(axis=1) == labels).mean())
 
-    @cached_property
+    @once
     def informants(self):
         """For each expert, the rows of sentences kept aside that lie in its own clusters, every class in its proportion."""
         nearest, seed = load_predictions(self.monju.run, "tuning")[0].distances.argmin(axis=1), self.monju.config.seed
         own = [np.flatnonzero(np.isin(nearest, subset)) for subset in self.monju.subsets]
         return [rows[sources.stratified(self.aside.labels[rows], INFORMANTS, seed)] for rows in own]
 
-    @cached_property
+    @once
     def fishers(self):
         """Each expert's Fisher information, the diagonal, over sentences kept aside that lie in its own clusters: the mean of
         Σ_y p(y|x) (∂ log p(y|x) / ∂θ)² (Matena & Raffel 2022, eq. 2). Weights which all experts share have none."""
