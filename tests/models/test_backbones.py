@@ -14,7 +14,7 @@ import transformers
 from monju.errors import MonjuError
 from monju.models import backbones
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 MINILM = "all-MiniLM-L6-v2"
 
 

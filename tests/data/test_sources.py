@@ -18,7 +18,7 @@ import pytest
 from monju.data.sources import load, load_labelled, split, stratified
 from monju.errors import MonjuError
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = REPOSITORY.parent / "shared" / "data"
 SIX = [("a warm tea", 1), ("cold soup", 0), ("dull knife", 0), ("bright lamp", 1), ("kind clerk", 1), ("torn coat", 0)]
 

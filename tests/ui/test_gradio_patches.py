@@ -11,7 +11,7 @@ import pytest
 from gradio.blocks import BlocksConfig
 from gradio.state_holder import SessionState
 from starlette.responses import JSONResponse
-from test_owner import closed  # noqa: F401  # closed is a fixture
+from test_auth import closed  # noqa: F401  # closed is a fixture
 
 from monju.errors import MonjuError
 from monju.ui import OPTIONS, waiting

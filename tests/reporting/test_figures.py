@@ -14,7 +14,7 @@ from monju.reporting.figures import alpha_distribution, calibration_curve, clust
 from monju.ui.i18n.translator import Translator
 
 SAY = Translator("en")
-STYLE = (Path(__file__).parents[1] / "assets" / "style.css").read_text(encoding="utf-8")
+STYLE = (Path(__file__).parents[2] / "assets" / "style.css").read_text(encoding="utf-8")
 
 
 def every_figure(say=SAY, predictions=None, labels=LABELS):

@@ -13,7 +13,7 @@ from test_hub_runs import hub  # noqa: F401  # a fixture
 
 from monju.runs import registry
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 import load  # noqa: E402
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SPACES = '''
 import multiprocessing, os, sys
 assert "torch" not in sys.modules, "spaces must come before torch"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_stack import CPU, TEXTS, ensemble, fresh  # noqa: F401  # ensemble is a fixture
+from test_batched import CPU, TEXTS, ensemble, fresh  # noqa: F401  # ensemble is a fixture
 
 from monju.models import backbones, encoder
 from monju.models.batched import BatchedModels

@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_owner import call, closed, state, visit  # noqa: F401  # closed is a fixture
+from test_auth import call, closed, state, visit  # noqa: F401  # closed is a fixture
 
 from monju.config import Config
 from monju.data import readers, sources

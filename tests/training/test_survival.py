@@ -106,7 +106,7 @@ def test_of_many_parallel_starts_one_trains_and_the_rest_are_refused_politely(mo
             "except MonjuError as error:\n    print(error)")
     wanted = json.dumps(config(movies, epochs=40).to_json())
     others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), wanted, f"run{i}"], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) for i in range(starts // 2)]
+                               stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) for i in range(starts // 2)]
     mine, told = JobManager(tmp_path), []
 
     def start(i):

@@ -16,7 +16,7 @@ from monju.errors import MonjuError
 from monju.runs.run import Run
 from monju.training.job_manager import JobManager
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 300  # seconds, for a busy machine: a trainer stands back behind all others
 
 

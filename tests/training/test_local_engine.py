@@ -87,7 +87,7 @@ def parent(tmp_path):
 
     def begin(end):
         begun.append(subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), end], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                      env={"PYTHONPATH": str(Path(__file__).resolve().parents[1])}))
+                                      env={"PYTHONPATH": str(Path(__file__).resolve().parents[2])}))
         return begun[-1]
 
     yield begin

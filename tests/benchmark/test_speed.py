@@ -15,7 +15,7 @@ from monju.cli import main
 from monju.config import Config
 from monju.models import backbones
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments):

@@ -38,7 +38,7 @@ from monju.training.pipeline import MAP_SECONDS, Phase, Progress, Stage, Work, t
 from monju.training.plan import plan, refuse_one_sided
 from monju.utils.files import digest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared
 
 

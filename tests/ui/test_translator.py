@@ -22,7 +22,7 @@ from monju.ui.run_cache import RunCache
 from monju.ui.server.auth import Owner
 from monju.ui.tabs.clusters import PLOTLY
 
-HOUSE = Path(__file__).parents[1] / "monju"
+HOUSE = Path(__file__).parents[2] / "monju"
 SERVER = "/srv/My app/trained/.uploads/3f2a9c/レビュー 1.csv"  # where a file may stand on the server
 FLAG, COMMAND = re.compile(r"(?<!\w)--[a-z]"), re.compile(r"<code>python -m monju [^<]*</code>")
 

@@ -12,7 +12,7 @@ from monju.errors import MonjuError
 from monju.training.estimate import estimate
 from monju.training.pipeline import MAP_SECONDS
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_what_would_be_trained_and_what_it_takes(movies):
