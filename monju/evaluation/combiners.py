@@ -66,16 +66,16 @@ class Combiner:
 
     def lack(self, votes, known):
         """Why a run cannot be asked this way, or None."""
-        there = {"tuning": fit_context.tuning, "mixture": votes.posterior, "vectors": votes.vectors, "labels": fit_context.labels,
-                 "singles": True if fit_context.config.subset_size == 1 else None}
+        there = {"tuning": known.tuning, "mixture": votes.posterior, "vectors": votes.vectors, "labels": known.labels,
+                 "singles": True if known.config.subset_size == 1 else None}
         return next((LACKS[need] for need in self.needs if there[need] is None), None)
 
     def decide(self, votes, known):
         """Predictions of the sentences. Raises MonjuError where the run lacks what the way needs."""
-        if why := self.lack(votes, fit_context):
+        if why := self.lack(votes, known):
             raise MonjuError(f"this way to decide {why}")
-        alpha = self.alpha(votes, fit_context)
-        return votes.decide(lambda *_: alpha, self.mix or fusion.TABLE[fit_context.config.fusion])
+        alpha = self.alpha(votes, known)
+        return votes.decide(lambda *_: alpha, self.mix or fusion.TABLE[known.config.fusion])
 
 
 def right(votes, labels):
@@ -88,7 +88,7 @@ def right(votes, labels):
 
 def gated(votes, known, gate=gates.make):
     """α of a gate, config → gate: the run's own unless another is given."""
-    return gate(fit_context.config)(votes.distances, votes.subsets, votes.posterior)
+    return gate(known.config)(votes.distances, votes.subsets, votes.posterior)
 
 
 def named(name, **settings):
@@ -117,7 +117,7 @@ def running_prior(votes, known):
 
 def parent(votes, known, hidden=0):
     """A mixture of experts' parent gate (Jacobs et al. 1991), linear, from c-BTM's weights; experts frozen."""
-    q = fit_context.once(("parent", hidden, fit_context.config.temperature), lambda: fit_parent(*fit_context.tuning, fit_context, hidden))
+    q = known.once(("parent", hidden, known.config.temperature), lambda: fit_parent(*known.tuning, known, hidden))
     return gates.share(q(votes.vectors), votes.subsets)
 
 
@@ -130,8 +130,8 @@ def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
     import torch
 
     random = torch.Generator().manual_seed(0)  # its own: several gates may be learned at the same moment
-    centres = torch.tensor(fit_context.centres, dtype=torch.float64)
-    start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / fit_context.config.temperature  # (d + 1, k)
+    centres = torch.tensor(known.centres, dtype=torch.float64)
+    start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / known.config.temperature  # (d + 1, k)
     change = torch.zeros_like(start, requires_grad=True)
     parts = [change]
     if hidden:
@@ -169,8 +169,8 @@ def uniform(votes, known):
 
 def stacked(votes, known):
     """One weight for each expert, on the simplex, fitted to the sentences kept aside (stacking, Wolpert 1992)."""
-    name = fit_context.config.fusion
-    weights = fit_context.once(("stacked", name), lambda: fit_weights(*fit_context.tuning, fusion.TABLE[name]))
+    name = known.config.fusion
+    weights = known.once(("stacked", name), lambda: fit_weights(*known.tuning, fusion.TABLE[name]))
     return np.broadcast_to(weights, (len(votes.logits), len(weights)))
 
 
@@ -187,18 +187,18 @@ def fit_weights(tuning, labels, mix):
 
 def best_single(votes, known):
     """The expert that is right most often on the sentences kept aside, alone."""
-    best = right(*fit_context.tuning).mean(axis=0).argmax()
+    best = right(*known.tuning).mean(axis=0).argmax()
     return np.broadcast_to(np.eye(len(votes.experts))[best], (len(votes.logits), len(votes.experts)))
 
 
 def knora_u(votes, known):
     """KNORA-U (Ko et al. 2008): an expert weighs as many as it gets right of the 7 nearest sentences kept aside."""
-    return shares(local(votes, fit_context))
+    return shares(local(votes, known))
 
 
 def ola(votes, known):
     """Overall local accuracy (Woods et al. 1997): the experts best on the 7 nearest sentences kept aside, alone."""
-    found = local(votes, fit_context)
+    found = local(votes, known)
     return shares((found == found.max(axis=1, keepdims=True)).astype(float))
 
 
@@ -206,7 +206,7 @@ def local(votes, known):
     """How many of its nearest sentences kept aside each expert gets right: [n, experts]."""
     from sklearn.neighbors import NearestNeighbors
 
-    tuning, labels = fit_context.tuning
+    tuning, labels = known.tuning
     near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labels))).fit(tuning.vectors).kneighbors(votes.vectors)[1]
     return right(tuning, labels)[near].sum(axis=1).astype(float)
 
@@ -222,12 +222,12 @@ def shares(counts):
 
 def permuted(votes, known, seed=0):
     """α of another sentence: what remains of the gate once it no longer knows where a sentence lies."""
-    return np.random.default_rng(seed).permutation(gated(votes, fit_context))
+    return np.random.default_rng(seed).permutation(gated(votes, known))
 
 
 def oracle(votes, known):
     """The ceiling of every gate: the experts that are right, where there are any; it looks at the answer."""
-    return shares(right(votes, fit_context.labels).astype(float))
+    return shares(right(votes, known.labels).astype(float))
 
 
 LEARNED = ("tuning", "vectors")

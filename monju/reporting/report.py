@@ -33,6 +33,7 @@ from monju.evaluation.metrics import (
 from monju.reporting import figures
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run, damaged
+from monju.data.notes import Note
 
 SIGNIFICANT = 0.05
 QUALITY = ("macro_f1", "nll", "brier", "ece")
@@ -314,7 +315,7 @@ def html(results, say):
         figures_html += f'<figure><h2>{title}</h2><div id="{name}" role="img" aria-label="{title}"></div><figcaption>{note}</figcaption></figure>'
         # "<" as \u003c: no name in the data can end the script
         scripts += f'draw("{name}", {figure.to_json()});\n'.replace("<", "\\u003c")
-    facts = [(say("facts_data"), data_facts(results)), (say("facts_settings"), results.config.to_json()),
+    facts = [(say("facts_data"), data_facts(results, say)), (say("facts_settings"), results.config.to_json()),
              (say("facts_machine"), {**manifest.get("machine", {}), **manifest.get("versions", {})})]
     facts[1][1]["data"], facts[1][1]["backbone"] = Path(results.config.data).name, Path(results.config.backbone).name
     lists = "".join(f"<section><h2>{title}</h2>{listing(values)}</section>" for title, values in facts)
@@ -325,13 +326,14 @@ def html(results, say):
                          figures=figures_html, facts=lists, plotly=get_plotlyjs(), scripts=scripts)
 
 
-def data_facts(results):
-    """What the manifest says of the data: names and numbers."""
+def data_facts(results, say):
+    """What the manifest says of the data: names, numbers and notes; an older run's notes are plain sentences."""
     data, place = results.data, results.config.data
     return {"data": Path(place).name, "train": data["train"], "validation": data["validation"],
             "labels": ", ".join(map(str, data["label_names"])), "overlap": data["overlap"], "fingerprint": data["fingerprint"],
             **{f"cluster {name}": size for name, size in results.run.manifest.get("clusters", {}).items()},
-            "notes": " ".join(data.get("notes", [])).replace(place, Path(place).name)}
+            "notes": " ".join(told if isinstance(told, str) else Note.of(told).text(say.language)
+                              for told in data.get("notes", [])).replace(place, Path(place).name)}
 
 
 def listing(values):

@@ -321,7 +321,7 @@ def test_sst2_as_glue_has_it():
 
 HUB_CACHE = """
 import os, sys, datasets
-from monju.sources import load, load_labelled
+from monju.data.sources import load, load_labelled
 features = datasets.Features(sentence=datasets.Value("string"), label=datasets.ClassLabel(names=["bad", "good"]))
 kept = sys.argv[1] + "/datasets/some___thing/default/0.0.0/0123"  # where `datasets` keeps the hub's some/thing
 os.makedirs(kept)
@@ -351,7 +351,7 @@ def offline(home: Path, code: str, **environment) -> str:
 
 ASK = """
 import time, datasets
-from monju import sources
+from monju.data import sources
 from monju.errors import MonjuError
 time.sleep = lambda _: print("it is tried again")  # as the hub's library does by itself, for half a minute
 for name in ("sst2", "some/thing"):

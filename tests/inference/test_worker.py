@@ -78,9 +78,9 @@ def test_it_is_started_once_however_often_it_is_asked_to(tiny_run, monkeypatch):
 
 @pytest.mark.parametrize("loaded", [False, True])
 def test_it_ends_with_a_process_that_is_killed(tiny_run, loaded):
-    script = ("import sys, time; from monju.reader import Reader\n"
+    script = ("import sys, time; from monju.inference.worker import InferenceWorker\n"
               "if __name__ == '__main__':\n"
-              "    reader = Reader(sys.argv[1]); reader.start()\n"
+              "    reader = InferenceWorker(sys.argv[1]); reader.start()\n"
               "    while sys.argv[2] == 'True' and reader.votes(['a']) is None: time.sleep(0.05)\n"
               "    print(reader._process.pid, flush=True); time.sleep(100)\n")
     parent = subprocess.Popen([sys.executable, "-c", script, str(tiny_run), str(loaded)], stdout=subprocess.PIPE, text=True)

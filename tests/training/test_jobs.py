@@ -179,5 +179,5 @@ def test_lines_are_read_as_they_grow_and_anew_when_replaced(jobs, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has idle processes")
 def test_a_trainer_gives_its_core_up_to_the_page():
-    code = "import os; from monju import jobs; jobs._stand_back(); print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    code = "import os; from monju.training import job_process; job_process._stand_back(); print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True).stdout.split() == ["19", "True"]
