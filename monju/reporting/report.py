@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from monju.config import Config
+from monju.data.notes import Note
 from monju.data.readers import no_formula
 from monju.ensemble.outputs import Predictions
 from monju.evaluation.metrics import (
@@ -33,7 +34,6 @@ from monju.evaluation.metrics import (
 from monju.reporting import figures
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run, damaged
-from monju.data.notes import Note
 
 SIGNIFICANT = 0.05
 QUALITY = ("macro_f1", "nll", "brier", "ece")
