@@ -1,4 +1,4 @@
-"""Bench: Monju's speed beside what one would otherwise use, in turn, in one process tree.
+"""Benchmarks: Monju's speed beside what one would otherwise use, in turn, in one process tree.
 
 `predict`: six transformers pipelines one after another, and six ONNX Runtime sessions.
 `train`: transformers' Trainer with its ordinary recipe, and tuned. Timings are ratios within one
@@ -286,7 +286,7 @@ class Bench:
                 "flops": self.flops(padded)}
 
     def fit(self, job, device):
-        """One expert, for `workers`: (Step, peak memory in bytes)."""
+        """One expert, for `local_engine`: (Step, peak memory in bytes)."""
         expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, device)
         for step in trainer.fit(expert, self.config, self.tokens, self.labels, 0, self.steps, report_every=max(1, self.steps // 4)):
             yield step, peak_memory(self.device)

@@ -1,4 +1,4 @@
-"""Vectors kept from one run to the next: the same sentences and the same embedder are embedded once.
+"""On-disk embedding cache: the same sentences and the same embedder are embedded once.
 
 A small cache in $MONJU_CACHE, else $XDG_CACHE_HOME/monju, else ~/.cache/monju: a folder for each pair of
 sentences and embedder, named by their content, written atomically; the oldest go when there are

@@ -1,4 +1,4 @@
-"""Tables: a file of rows → its columns, whatever its kind; what is odd about it is noted, what is wrong with it refused.
+"""Readers: a file of rows → its columns, whatever its kind; what is odd about it is noted, what is wrong with it refused.
 
 Knows nothing of sentences or labels. A new kind of file is one reader and one line in READERS.
 """

@@ -1,8 +1,8 @@
-"""The atlas: the map of a run, in its folder map/.
+"""The map of a run's sentences, in its folder map/.
 
 A fixed sample of the training sentences with their places in every projection, what every model says of them,
 and figures on the clusters. Rows are kept by number: no sentence is stored, only single words that
-are frequent in a cluster; `recall` reads them again from the run's own source.
+are frequent in a cluster; `load_run_data` reads them again from the run's own source.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A run's experts as one model: takes their weights, merges them in one of `merging`'s ways, and answers with what comes of it.
+"""A run's experts as one model: takes their weights, merges them in one of `merge_methods`'s ways, and answers with what comes of it.
 
 Adapters are merged as what they add to their backbone, exactly.
 """

@@ -1,6 +1,6 @@
 """Tables over a run: how often each model is right, what each ensemble gains, and how sure one can be of it.
 
-`table` turns arrays into a dictionary that JSON can hold: `terminal`, `report` and the page draw it.
+`table` turns arrays into a dictionary that JSON can hold: `reporting.console`, `reporting.report` and the page draw it.
 Knows nothing of texts, files or training. Every interval and p-value speaks of these models on other sentences,
 not of models trained anew with other seeds.
 """

@@ -1,4 +1,4 @@
-"""Together: visitors who ask at the same moment share one forward pass.
+"""Dynamic batches: callers who ask at the same moment share one forward pass.
 
 A caller waits for its own answer only. While one batch is being read the next gathers, so that a
 lone visitor is never made to wait for company and a crowd costs little more than one. A crowd may

@@ -211,7 +211,7 @@ class Monju:
 
     def under(self, way=None, **settings):
         """The same models under another gate or fusion (gate, sharpness, temperature, power, top_k, fusion), or deciding in
-        another `way`: its name and a function Votes → Predictions (see `combine`).
+        another `way`: its name and a function Votes → Predictions (see `combiners`).
 
         Raises MonjuError for a setting that cannot be, such as a gate that the run does not feed.
         """

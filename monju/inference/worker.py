@@ -1,4 +1,4 @@
-"""Reader: a run's models in a process of their own, in bf16, for a crowd.
+"""Inference worker: a run's models in a process of their own, in bf16, for many concurrent users.
 
 Requests and drawing hold the interpreter of the page's process, and threads that read there wait for it between any two
 operations: a third of a crowd's time. Knows nothing of pages or requests.

@@ -1,4 +1,4 @@
-"""Stack: several classifiers on one backbone, answering together.
+"""Batched models: several classifiers on one backbone as one forward pass.
 
 What they share is worked out once. Below the layers that were trained all are the same (`frozen_layers`): one trunk carries
 the sentence that far for every member. Above it adapters differ from their backbone by products of low rank: the backbone's

@@ -1,4 +1,4 @@
-"""Encoder: forward passes of BERT-like encoders, of one classifier or of several at once, on as few products as can be.
+"""Encoder: forward passes of BERT-like encoders, of one classifier or of several at once, with as few matmuls as possible.
 
 Below the layers that were trained a `Trunk` carries a sentence for all; above it a `Tail` works out several adapters on one backbone with
 one product each and small ones of low rank. Known architectures alone; others answer by their own forward. Knows nothing of batches,

@@ -1,4 +1,4 @@
-"""Learning: a classifier's forward pass as training needs it, without what its loss never sees.
+"""A classifier's forward pass as training needs it, without what its loss never sees.
 
 The head reads the first token alone, so that the last layer is worked out for that token only: the same
 loss and the same gradients as the whole model's, with a seventh less arithmetic in an encoder of six layers.

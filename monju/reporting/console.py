@@ -159,7 +159,7 @@ def spread(found, form=".2f"):
 
 
 def tables(metrics):
-    """What `evaluate.table` found: the poster's table, then what stands behind it. Fits 80 columns."""
+    """What `metrics.table` found: the poster's table, then what stands behind it. Fits 80 columns."""
     costs = [cost_table(metrics), ""] if "cost" in metrics else []
     commonest = [f"Always the commonest label: {percent(metrics['majority']['accuracy'])} %.\n"] if "majority" in metrics else []
     parts = [accuracy_table(metrics), "", *commonest, *verdicts(metrics), quality_table(metrics), ""]

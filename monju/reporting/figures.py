@@ -67,7 +67,7 @@ def heat(shares, written, told, across, down, **layout):
 def calibration_curve(curves, labels, say):
     """How often verdicts of a like certainty are right, over how sure they are; how many there are of each below.
 
-    `curves`: the ensemble's key ("monju", "baseline") → the bins of `evaluate.calibration`. A point's area goes with
+    `curves`: the ensemble's key ("monju", "baseline") → the bins of `metrics.calibration`. A point's area goes with
     its sentences: a small one is mostly luck.
     """
     looks = {"monju": ("blue", "circle", "solid"), "baseline": ("vermilion", "square", "dash")}

@@ -25,7 +25,7 @@ def load_run_data(run):
 
 
 def read_again(run, fingerprint, given=None):
-    """`recall` without its memory: the run's source (or the one that is given), else the named source of the same name
+    """`load_run_data` without its memory: the run's source (or the one that is given), else the named source of the same name
     where the path is gone."""
     config, errors = run.config, []
     for source in [given] if given else dict.fromkeys((config.data, Path(config.data).name)):

@@ -25,7 +25,7 @@ STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not 
 
 @dataclass(frozen=True)
 class ThroughputProbe:
-    """A few steps of each job, nothing written: what `workers.run_all` runs in place of a Workshop."""
+    """A few steps of each job, nothing written: what `local_engine.run_all` runs in place of a Workshop."""
 
     config: object
     encoded: dict  # backbone → Encoded

@@ -1,4 +1,4 @@
-"""Jobs: a training in a process of its own, outside the page's, told to whoever looks.
+"""Job manager: runs a training job in a subprocess and exposes its state on disk.
 
 One trains at a time in a folder of runs: the trainer holds a lock that dies with it. All that is known of a job
 stands on disk, in the hidden folder .jobs beside the runs, so that a page which was closed, or whose process was

@@ -1,4 +1,4 @@
-"""Workers: several models trained at the same time, one process each.
+"""Local engine: several models trained at the same time, one process each.
 
 A small encoder cannot keep two cores busy with one sentence batch (its threads mostly wait for
 each other), but as many models as cores can; several GPUs take a model each in the same way.

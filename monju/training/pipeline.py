@@ -310,7 +310,7 @@ def fit_all(shop, jobs, complete, work):
 
 
 def in_rounds(shop, jobs, complete):
-    """`workers.run_all` on the jobs that are not complete, those that others start from first: yields (job, report)."""
+    """`local_engine.run_all` on the jobs that are not complete, those that others start from first: yields (job, report)."""
     for start in dict.fromkeys(job.start for job in jobs):
         group = [job for job in jobs if job.start == start]
         places = local_engine.places(backbones.pick_device(shop.config.device), len(group), shop.config.workers)

@@ -1,4 +1,4 @@
-"""Orders: in what order a model meets its sentences, batch by batch, pass after pass: every pass has ⌈n / size⌉ batches and
+"""Samplers: in what order a model reads its sentences, batch by batch, pass after pass: every pass has ⌈n / size⌉ batches and
 each sentence once.
 
 An order is an endless generator of batches of row numbers; it sees lengths, clusters and losses, never a sentence.

@@ -42,7 +42,7 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
     """Fine-tune on tokens (n lists of ids) and labels [n]; a generator of `Step`s that trains as it is read.
 
     The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches in an `order` of
-    `orders.TABLE`, which may look at the sentences' clusters [n]. `steps` overrides the number that
+    `samplers.TABLE`, which may look at the sentences' clusters [n]. `steps` overrides the number that
     `config.epochs` asks for; `loss_of` (logits [batch, labels], row numbers) → a loss in place of cross-entropy.
     With `checkpoints` it goes on after the last one's step, and keeps one after every epoch.
     """

@@ -70,7 +70,7 @@ OPTIONS = {
 
 
 def build(shelf, owner=None):
-    """The whole page on the runs of a shelf: a gr.Blocks, not yet launched. `owner` says who may train (as the environment)."""
+    """The whole page on the runs of a shelf: a gr.Blocks, not yet launched. `server.auth` says who may train (as the environment)."""
     with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
@@ -110,7 +110,7 @@ def fetch(folder, repository):
 
 def launch(run=None, open_to_all=False, **options):
     """Serve the page on a run (the one that ships) until interrupted; host, port and root path are Gradio's environment
-    variables. On a public page with `open_to_all` whoever comes may train: see `owner` for who may otherwise.
+    variables. On a public page with `open_to_all` whoever comes may train: see `server.auth` for who may otherwise.
 
     Raises MonjuError where the port is taken. `options` are passed on to gradio's launch.
     """

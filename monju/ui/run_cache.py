@@ -53,7 +53,7 @@ class LoadedRun:
             self.reader.close()
 
     def view(self, gate=None, **settings):
-        """The run under these settings; `gate` may also be a way of `combine`. Raises MonjuError for what cannot be."""
+        """The run under these settings; `gate` may also be a way of `combiners`. Raises MonjuError for what cannot be."""
 
         if not isinstance(gate, str) or gate in gates.TABLE or gate not in combiners.TABLE:
             return self.monju.under(**settings, **({} if gate is None else {"gate": gate}))

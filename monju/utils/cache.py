@@ -1,4 +1,4 @@
-"""What threads share: values that one of them makes, while those who ask for the same wait and those who ask for others do not.
+"""A cache for threads: one makes a value, those who ask for the same wait, those who ask for others do not.
 
 Knows nothing of what the values are.
 """

@@ -34,7 +34,7 @@ APART = r"'\"`,;:()<>|"
 PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\]"
                   rf"(?:[^\s{APART}]| (?=[^{APART}/\\]*[^\s{APART}/\\][/\\]))*")  # with the blanks in its folders' names
 FILE = re.compile(r".*\.(csv|tsv|jsonl?|parquet|npz|txt|safetensors)")
-GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)  # what `recall` says of a run without sentences
+GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)  # what `load_run_data` says of a run without sentences
 
 
 class Html(str):

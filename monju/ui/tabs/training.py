@@ -1,6 +1,6 @@
 """The training tab: a form drawn from the schema, the job that trains outside the page, the list of runs.
 
-Layout and wiring only: what is drawn is `progress`, what is done are `jobs`, `estimate` and `runs`. Every handler
+Layout and wiring only: what is drawn is `progress`, what is done are `job_manager`, `estimate` and `registry`. Every handler
 that changes something, computes at length or reads a named file goes through `owner.only`.
 """
 
