@@ -86,7 +86,7 @@ def test_an_unknown_hub_name_is_refused_at_once_without_a_network(tmp_path):
     names = ["no-such-model", "nobody/no-such-model"]
     code = f"""
 import time
-from monju import backbones
+from monju.models import backbones
 from monju.errors import MonjuError
 time.sleep = lambda _: print("it is tried again")  # as the hub's library does by itself, for half a minute
 for name in {names}:
