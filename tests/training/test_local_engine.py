@@ -50,7 +50,7 @@ def test_jobs_share_the_cores(cores):
 PARENT = """
 import os, sys, time
 import numpy as np, torch
-from monju import workers
+from monju.training import local_engine as workers
 from monju.errors import MonjuError
 
 class Shop:
