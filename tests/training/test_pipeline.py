@@ -183,7 +183,7 @@ def sorted_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "HELD_OUT_SENTENCES", 100)
         finish(config, out)
-        yield out, pipeline.curve_rows(load_predictions(Run.open(out))[1])
+        return out, pipeline.curve_rows(load_predictions(Run.open(out))[1])
 
 
 def test_the_curve_is_read_from_all_classes_of_a_sorted_source(sorted_run):
@@ -544,7 +544,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
     run.update(status="training", files=run.listed("clustering"))
     kept = []
 
-    def look(shop, jobs, complete):
+    def look(shop, jobs, complete, work):
         kept.extend(complete)
         raise MonjuError("seen enough")
 
