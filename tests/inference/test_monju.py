@@ -107,7 +107,7 @@ def test_readings_compare_hash_and_print(ensemble):
 def test_votes_and_predictions_are_equal_to_themselves_alone(ensemble):
     votes, found = ensemble.votes(TEXTS), ensemble.predict(TEXTS)
     assert votes == votes and votes != ensemble.votes(TEXTS) and votes != found and len({votes, found, votes}) == 2
-    assert repr(votes) == "Votes(5 sentences, 6 models, 2 labels)" and repr(found) == "Predictions(5 sentences, 6 models, 2 labels)"
+    assert repr(votes) == "ModelOutputs(5 sentences, 6 models, 2 labels)" and repr(found) == "Predictions(5 sentences, 6 models, 2 labels)"
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(votes)).logits, votes.logits)
 
 

@@ -32,10 +32,10 @@ parent = os.getpid()
 '''
 CODE = """
 import app, os
-from monju.ui import zero
-from monju.ui.shelf import Shelf
-assert zero.ON
-opened = Shelf({run!r}).open("tiny")
+from monju.inference import zerogpu
+from monju.ui.run_cache import RunCache
+assert zerogpu.ON
+opened = RunCache({run!r}).open("tiny")
 here = opened.monju.votes(["a fine film", "a dull film"])
 lent = opened.votes(["a fine film", "a dull film"])
 assert abs(here.logits - lent.logits).max() < 1e-5 and lent.models == here.models
