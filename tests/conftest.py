@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -26,6 +27,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored, and would hand that down
     quiet()  # as the command line
     config.addinivalue_line("markers", "long: takes many minutes; runs with --long alone")
 
