@@ -247,7 +247,7 @@ def near_a_tie(found):
 
 def check_text(text):
     """The sentence as a training source would have cleaned it, or a MonjuError where nothing is left."""
-    cleaned = UNPRINTABLE.sub(" ", text).strip()
+    cleaned = UNPRINTABLE.sub(" ", text).strip() if isinstance(text, str) else ""
     if not cleaned:
         raise MonjuError("a sentence is empty: type at least one word")
     return cleaned

@@ -371,6 +371,14 @@ def start(arguments):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def resumed(out):
+    """What a resume says and tells: in a process of its own, since threads that other tests started here change the last bits."""
+    process = start(["--out", str(out), "--resume", "--json"])
+    said, told = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    return said, told
+
+
 def when(process, out, model, step):
     """Wait until a model of the run has done so many steps."""
     began = time.monotonic()
@@ -432,7 +440,7 @@ def killed(interrupted, tmp_path_factory):
     return out
 
 
-def test_killed_training_goes_on_where_it_was(killed, undisturbed, tmp_path, capsys):
+def test_killed_training_goes_on_where_it_was(killed, undisturbed, tmp_path):
     """Resumed again after Ctrl-C and a kill: the first model and the second one's first epoch are kept, and what comes out is
     what an undisturbed training gives, to the bit."""
     out = shutil.copytree(killed, tmp_path / "run")
@@ -442,10 +450,9 @@ def test_killed_training_goes_on_where_it_was(killed, undisturbed, tmp_path, cap
     epoch = [line for line in Run.open(out).history() if line["model"] == "B"][:10]
     assert not (out / "experts" / "B").exists()
 
-    assert main(["train", "--out", str(out), "--resume", "--json"]) == 0
-    captured = capsys.readouterr()
-    assert "A is complete." in captured.err
-    assert json.loads(captured.out) == metrics(out)
+    said, told = resumed(out)
+    assert "A is complete." in told
+    assert json.loads(said) == metrics(out)
     assert before == (digest(first), first.stat().st_mtime_ns)
     same_run(out, undisturbed)
     lines = [line for line in Run.open(out).check().history() if line["model"] == "B"]
@@ -456,12 +463,11 @@ def test_killed_training_goes_on_where_it_was(killed, undisturbed, tmp_path, cap
     assert steps == Counter(line["model"] for line in Run.open(undisturbed).history()) == {"A": 20, "B": 20}
 
 
-def test_a_damaged_checkpoint_is_told_and_its_model_starts_again(killed, undisturbed, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_told_and_its_model_starts_again(killed, undisturbed, tmp_path):
     out = shutil.copytree(killed, tmp_path / "run")
     [tensors] = (out / "checkpoints" / "B").glob("*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-1] + b"!")
-    assert main(["train", "--out", str(out), "--resume", "--json"]) == 0
-    assert "The checkpoint of B is damaged: B starts again." in capsys.readouterr().err
+    assert "The checkpoint of B is damaged: B starts again." in resumed(out)[1]
     same_run(out, undisturbed)
 
 

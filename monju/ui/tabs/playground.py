@@ -158,7 +158,7 @@ def needed(gate):
     """Whether there is anything to turn beside a gate: sharpness, temperature, fusion (some ways have a mixture of their own)."""
     from monju.evaluation import combiners  # torch comes with it: the page is up before that
 
-    way = combiners.TABLE.get(gate)
+    way = combiners.TABLE.get(gate) if isinstance(gate, str) else None  # anything else is what no page sends
     return gate == "distance", gate == "membership", way is None or way.mix is None
 
 
