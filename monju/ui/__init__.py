@@ -70,7 +70,7 @@ OPTIONS = {
 
 
 def build(shelf, owner=None):
-    """The whole page on the runs of a shelf: a gr.Blocks, not yet launched. `server.auth` says who may train (as the environment)."""
+    """The whole page on the runs of a RunCache: a gr.Blocks, not yet launched. `server.auth` says who may train (as the environment)."""
     with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)

@@ -71,7 +71,7 @@ def answers(shelf, run, lines, path, say, settings):
 
 def counts(texts, readings):
     """{key of the texts: of how many rows it is true}: rows without a sentence, sentences of which something is not read."""
-    noted = [{note.code for note in getattr(found, "notes", ())} for found in readings]
+    noted = [{note.code for note in found.notes} for found in readings]
     return {"batch_blank": texts.count(""), "batch_cut": sum(any(code.startswith("sentence_cut") for code in codes) for codes in noted),
             "batch_unknown": sum("sentence_unknown" in codes for codes in noted)}
 

@@ -108,7 +108,7 @@ def told(found, monju, say):
 
 def unread(found, say):
     """What of the sentence the models do not see, as its Reading notes; nothing where they see it all."""
-    notes = "".join(f"<li>{say.note(note)}</li>" for note in getattr(found, "notes", ()))
+    notes = "".join(f"<li>{say.note(note)}</li>" for note in found.notes)
     return f'<ul class="unread" role="status">{notes}</ul>' if notes else ""
 
 

@@ -1,6 +1,6 @@
-"""How often and how much a visitor may send: a token bucket each, and the turnstile before the page that keeps them.
+"""How often and how much a visitor may send: a token bucket each, and the request guard in front of the page that keeps them.
 
-The turnstile is an ASGI application around another; of gradio it knows the paths that a browser posts to.
+The guard is an ASGI application around another; of gradio it knows the paths that a browser posts to.
 """
 
 import ipaddress

@@ -167,13 +167,13 @@ TEMPLATE = ('<div class="map"><p class="map-note"><span class="spinner"></span><
 
 
 class Library:
-    """The maps of the runs on a shelf and, where they can be had, their sentences."""
+    """The maps of the loaded runs and, where they can be had, their sentences."""
 
     def __init__(self, shelf):
         self.shelf = shelf
 
     def open(self, name):
-        """(Monju, Atlas) of a run. Raises MonjuError where either is missing."""
+        """(Monju, ClusterMap) of a run. Raises MonjuError where either is missing."""
         opened = self.shelf.open(name)
         return opened.monju, opened.atlas
 
