@@ -13,7 +13,7 @@ PLACES = {"Config": "config", "Monju": "inference.pipeline", "MonjuError": "erro
           "train": "training.pipeline"}
 
 
-def load(path, device: str = "auto", controls: bool = False, bf16: bool = False):
+def load(path, device: str = "auto", controls: bool = False):
     """Open a finished run.
 
     Parameters
@@ -24,8 +24,6 @@ def load(path, device: str = "auto", controls: bool = False, bf16: bool = False)
         Where to read.
     controls : bool
         Also load the equal-cost models, which no verdict needs.
-    bf16 : bool
-        Read in bf16: faster where the machine computes in it, the same labels, logits to about 0.1.
 
     Returns
     -------
@@ -39,7 +37,7 @@ def load(path, device: str = "auto", controls: bool = False, bf16: bool = False)
     """
     from monju.inference.pipeline import Monju
 
-    return Monju.load(path, device=device, controls=controls, bf16=bf16)
+    return Monju.load(path, device=device, controls=controls)
 
 
 def __getattr__(name):

@@ -79,8 +79,6 @@ def parser():
     predict.add_argument("run", metavar="RUN", help="a finished run's folder")
     predict.add_argument("texts", metavar="TEXT", nargs="+", help="a sentence; - reads one a line from standard input")
     add_device_and_json(predict)
-    predict.add_argument("--bf16", action="store_true", help="read in bf16: faster where the machine computes in it, the same labels, "
-                         "logits to about 0.1")
 
     compare = commands.add_parser("compare", help="every ensemble, gate and merge that the run allows, side by side")
     compare.set_defaults(command=run_compare)
@@ -314,7 +312,7 @@ def run_predict(asked):
     from monju.reporting.console import tell
 
     texts = [line for text in asked.texts for line in (typed() if text == "-" else [text])]
-    readings = Monju.load(asked.run, asked.device, bf16=asked.bf16).read(texts)
+    readings = Monju.load(asked.run, asked.device).read(texts)
     if asked.json:
         print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
     else:

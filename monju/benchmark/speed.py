@@ -12,7 +12,6 @@ import resource
 import tempfile
 import time
 import warnings
-from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -41,8 +40,7 @@ WORDS = ["film", "story", "the", "a", "of", "and", "is", "it", "with", "heart", 
 
 
 def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
-    """Time one sentence and all sentences through the run's models, in full precision and in bf16, and through each peer → the
-    report as a dictionary."""
+    """Time one sentence and all sentences through the run's models and through each peer → the report as a dictionary."""
     import peft  # noqa: F401  # loading is timed after the imports
 
     began = time.perf_counter()
@@ -51,16 +49,14 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     texts, source = sentences(monju, data)
     if together:
         texts = [texts[row] for row in sources.stratified([0] * len(texts), together, seed=0)]  # of all lengths, whatever their order
-    experts = [monju.models[name] for name in monju.experts + monju.members]
+    device = backbones.pick_device(device)
+    experts = [Expert.load(monju.run.path / kind / name, len(monju.labels), monju.tokenizer.pad_token_id, device)
+               for kind, names in (("experts", monju.experts), ("baseline", monju.members)) for name in names]
     with tempfile.TemporaryDirectory() as folder:
         contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}
-        if backbones.computes_in_bf16(monju.stack.device):
-            contenders["ours_bf16"] = Ours(in_bf16(monju))
-        else:
-            left_out["ours_bf16"] = "not measured: this machine does not compute in bf16"
         if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]:
             left_out |= dict.fromkeys(("onnx", "onnx_int8"), f"not measured: install {' and '.join(missing)}")
-        elif monju.stack.device.type == "cuda":
+        elif device.type == "cuda":
             left_out |= dict.fromkeys(("onnx", "onnx_int8"), "not measured: sessions on the CPU are no peer of a GPU")
         else:
             tell("Exporting the models to ONNX.")
@@ -86,22 +82,11 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
                      "sentences_per_s": len(texts) / float(np.median(batch[name]))} for name in contenders}
     for name in contenders:  # labels that differ from ours, of every model on every sentence
         report[name]["flipped_labels"] = int((said[name].argmax(-1) != said["ours"].argmax(-1)).sum())
-    ours = report.pop("ours") | {"load_s": loaded, "models": len(experts), "forward_passes_per_sentence": len(monju.stack.groups)}
-    rough = {"ours_bf16": report.pop("ours_bf16")} if "ours_bf16" in report else {}
-    ratios = {}
-    for suffix, we in ({"": ours} | ({"_bf16": rough["ours_bf16"]} if rough else {})).items():
-        ratios["ratio" + suffix] = {name: found["median_ms"] / we["median_ms"] for name, found in report.items()}
-        ratios["ratio_batch" + suffix] = {name: we["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()}
-    peers = report | {name: {"left_out": why} for name, why in left_out.items() if name != "ours_bf16"}
-    return {"ours": ours, **(rough or {"ours_bf16": {"left_out": left_out["ours_bf16"]}}), "peers": peers, **ratios,
-            "sentences": len(texts), "source": source, "rounds": rounds, "machine": machine(monju.stack.device)}
-
-
-def in_bf16(monju):
-    """The same loaded run, reading in bf16."""
-    other = copy(monju)
-    other.bf16 = True
-    return other
+    ours = report.pop("ours") | {"load_s": loaded, "models": len(experts)}
+    ratios = {"ratio": {name: found["median_ms"] / ours["median_ms"] for name, found in report.items()},
+              "ratio_batch": {name: ours["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()}}
+    peers = report | {name: {"left_out": why} for name, why in left_out.items()}
+    return {"ours": ours, "peers": peers, **ratios, "sentences": len(texts), "source": source, "rounds": rounds, "machine": machine(device)}
 
 
 class Ours:

@@ -91,13 +91,13 @@ class BackboneEmbedder:
 
         from monju.models import backbones
 
-        tokenizer, model, encoder, device = self._loaded()
+        tokenizer, model, device = self._loaded()
         tokens = backbones.encode(tokenizer, texts, self.max_tokens)
         vectors = np.zeros((len(tokens), model.config.hidden_size), np.float32)
         for rows in backbones.length_batches([len(sentence) for sentence in tokens], self.batch):
             ids, mask = (part.to(device) for part in backbones.pad([tokens[row] for row in rows], tokenizer.pad_token_id))
             with torch.inference_mode():
-                vectors[rows] = self.pool(encoder(ids, mask), mask)
+                vectors[rows] = self.pool(model(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
         return vectors
 
     @staticmethod
@@ -127,12 +127,12 @@ class BackboneEmbedder:
     def _loaded(self):
         import transformers
 
-        from monju.models import backbones, encoder
+        from monju.models import backbones
 
         if not hasattr(self, "model"):
             device = backbones.pick_device(self.device)
             model = backbones.from_pretrained(transformers.AutoModel, self.name).eval().to(device)
-            self.model = backbones.tokenizer(self.name), model, encoder.hidden_states(model), device
+            self.model = backbones.tokenizer(self.name), model, device
         return self.model
 
 

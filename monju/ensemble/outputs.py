@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import reprlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -84,6 +85,7 @@ class ModelOutputs:
     distances: np.ndarray
     posterior: np.ndarray | None
     logits: np.ndarray
+    notes: Sequence[tuple] | None = field(default=None, kw_only=True)  # [n]: what the models do not see of each sentence
 
     def __repr__(self):
         n, models, labels = self.logits.shape

@@ -19,7 +19,6 @@ from monju.data import sources
 from monju.ensemble import subsets
 from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
-from monju.inference.pipeline import Monju
 from monju.runs.prediction_store import load_predictions
 
 MOST = 10_000  # sentences on a map, whatever the data's size
@@ -80,15 +79,14 @@ class ClusterMap:
 
 def build(run, monju, train, size=MOST):
     """Draw the map of a run whose predictions are stored, into map/: `size` sentences of `train`, the run's training Split."""
-    monju = Monju(run, monju.clustering, monju.tokenizers, monju.models, monju.members)  # the control says nothing here
     placed = monju.clustering.labels_
     rows = sources.stratified(placed * (train.labels.max() + 1) + train.labels, min(size, MOST), run.config.seed)
-    votes = monju.votes([train.texts[row] for row in rows])
+    votes = monju.outputs([train.texts[row] for row in rows])
     vectors = votes.vectors.astype(np.float16).astype(np.float32)  # as they are kept
     centres = monju.clustering.clusterer.centres_
     arrays = {"rows": rows.astype(np.int32), "labels": train.labels[rows].astype(np.int16),
               "clusters": placed[rows].astype(np.int16), "vectors": vectors.astype(np.float16),
-              "logits": votes.logits.astype(np.float16)}
+              "logits": votes.of(votes.experts + votes.members).astype(np.float16)}
     fitted = {}
     for name, projection in projections.TABLE.items():
         try:

@@ -6,7 +6,7 @@ and the page's choices draw them from here, with the first line of the docstring
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.special import log_softmax, softmax
 
 from monju.ensemble import fusion, gates, subsets
 from monju.errors import MonjuError
+from monju.evaluation import metrics
 from monju.runs.prediction_store import load_predictions
 
 NEIGHBOURS = 7  # of the dynamic selections (Ko, Sabourin & Britto 2008)
@@ -258,3 +259,56 @@ def all_combiners():
     offered = {name: through(named(name), needs=("mixture",) if name == "posterior" else ()) for name in gates.TABLE}
     turned = {name: through(named(gate, **settings)) for name, (gate, settings) in GATE_VARIANTS.items()}
     return {"monju": through(gates.make), **offered, **turned, **TABLE}
+
+
+# ---- a run under one of these -----------------------------------------------------------------------------------
+
+
+def view(reader, gate=None, **settings):
+    """The run under another gate and fusion; `gate` may also be a name of TABLE.
+
+    Raises MonjuError for what cannot be.
+    """
+    if not isinstance(gate, str) or gate in gates.TABLE or gate not in TABLE:
+        return reader.under(**settings, **({} if gate is None else {"gate": gate}))
+    if own := next((name for name, mix in fusion.TABLE.items() if mix is TABLE[gate].mix), None):
+        settings["fusion"] = own
+    config = reader.under(**settings).config
+    return reader.under((gate, lambda outputs: reader.call("monju.evaluation.combiners:decide_by", gate, config, outputs)), **settings)
+
+
+def decide_by(monju, name, config, outputs):
+    """Predictions by a combiner of TABLE under these settings; called where the models are, since some learn with torch."""
+    return TABLE[name].decide(outputs, replace(monju.memo("fit context", lambda: fit_context(monju)), config=config))
+
+
+def held_out_alpha(reader, **settings):
+    """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
+    try:
+        return reader.memo(("alpha", *sorted(settings.items())),
+                           lambda: view(reader, **settings).decide(reader.held_out()[0]).alpha)
+    except MonjuError:
+        return None
+
+
+def effect(reader, **settings):
+    """What these settings change against the run's own on the stored held-out sentences.
+
+    {"n", "before", "after" (accuracies), "own" (whether nothing is changed), and what `metrics.compare_pair` says}. Raises
+    MonjuError where none are stored, and for settings that cannot be.
+    """
+    (outputs, labels), turned = reader.held_out(), view(reader, **settings)
+    before, after = (one.decide(outputs).monju.argmax(axis=1) for one in (reader, turned))
+    return {"n": len(labels), "before": float((before == labels).mean()), "after": float((after == labels).mean()),
+            "own": turned.combiner is None and turned.config == reader.config, **metrics.compare_pair(after, before, labels)}
+
+
+def offered(reader):
+    """Names by which this run can be decided: gates, and combiners that it can learn; no controls."""
+    return reader.memo("offered", lambda: _offered(reader))
+
+
+def _offered(reader):
+    context, outputs = reader.memo("fit context", lambda: fit_context(reader)), reader.outputs(["ready"])
+    return [name for name, combiner in all_combiners().items() if not combiner.lack(outputs, context)
+            and (name in gates.TABLE or name in TABLE and combiner.kind != "control")]

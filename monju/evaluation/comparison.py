@@ -15,6 +15,7 @@ from monju.errors import MonjuError
 from monju.evaluation import combiners, merge_methods, metrics
 from monju.evaluation.merge_runner import MergeRunner
 from monju.inference import students
+from monju.runs.prediction_store import load_predictions
 
 
 class System(NamedTuple):
@@ -44,7 +45,7 @@ def compare(monju, labels, texts=None, votes=None, source=None):
     their own, and `bench predict` measures speed.
     """
     labels, texts = np.asarray(labels), None if texts is None else sentences(texts)
-    votes = votes or monju.votes(texts)
+    votes = votes or monju.outputs(texts)
     systems, left_out = answers(monju, votes, labels, texts, source)
     against = "baseline" if votes.members else "uniform"
     reference = next(system for system in systems if system.name == against).logits.argmax(axis=1)
@@ -61,6 +62,12 @@ def compare(monju, labels, texts=None, votes=None, source=None):
                      "parameters": count(system.held)})
     holm(rows, against)
     return {"n": len(labels), "against": against, "rows": rows, "left_out": left_out, "diversity": diversity(votes, labels)}
+
+
+def compare_stored(monju):
+    """`compare` on the stored held-out sentences; no model is asked. Raises MonjuError where they are damaged."""
+    outputs, labels = load_predictions(monju.run)
+    return compare(monju, labels, votes=outputs)
 
 
 def answers(monju, votes, labels, texts, source=None):
@@ -121,13 +128,12 @@ def parameters(monju, votes):
     A model fine-tuned in full, and a student, is what its folder stores. An adapter is its backbone, which the models named
     share, and beside it its own head and factors.
     """
-    run, config, whole, bases, own, backbones = monju.run, monju.config, {}, {}, {}, {}
+    run, config, bases, own, backbones = monju.run, monju.config, {}, {}, {}
+    whole = {backbone: group.members.parameters for backbone, group in zip(config.all_backbones, monju.groups)}
     for kind, names in (("experts", votes.experts), ("baseline", votes.members), ("", votes.equal_cost)):
         for number, name in enumerate(names):
             backbone, sizes = config.backbone_of(number), stored(run.path / kind / name)
             own[name] = sum(sizes.values())
-            if name in monju.models:
-                whole.setdefault(backbone, sum(weight.numel() for weight in monju.models[name].model.parameters()))
             if any("lora_" in key for key in sizes):
                 backbones[name] = backbone
                 bases[backbone] = whole[backbone] - sum(size for key, size in sizes.items() if "lora_" not in key)

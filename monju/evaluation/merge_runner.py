@@ -6,7 +6,7 @@ Adapters are merged as what they add to their backbone, exactly.
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import repeat, takewhile
-from threading import Event
+from threading import Event, Lock
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ import torch
 from monju.data import sources
 from monju.errors import MonjuError
 from monju.evaluation import merge_methods
+from monju.inference.students import student_logits
 from monju.models import backbones
-from monju.models.batched import BatchedModels
 from monju.models.classifier import Expert
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run_data import load_run_data, read_again
@@ -64,7 +64,7 @@ class MergeRunner:
         """A model with these weights reads texts [n] → logits [n, labels]."""
         model = self.models[0]  # lends its shape; its own weights are kept in `weights`
         model.load_state_dict(weights, strict=False)
-        return BatchedModels([(model, None)], self.padding, self.device).logits(self.tokens(texts))[0][:, 0]
+        return Expert(model, self.padding, self.device).logits(self.tokens(texts))
 
     def per_sentence(self, texts, alpha):
         """Every sentence is read by a model of its own, the experts' weights averaged by its α [n, experts] → logits [n, labels]."""
@@ -146,3 +146,26 @@ def abreast(work, *parts):
             return list(pool.map(work, *parts, repeat(over)))
         finally:
             over.set()
+
+
+def single_answers(monju, text):
+    """What each merge and each student of a loaded run says of one sentence: {name: logits [labels]}, and {merge: why it is missing}."""
+    lends, merges, lacking, one_at_a_time = monju.memo("merges", lambda: all_merges(monju))
+    tokens, answers = backbones.encode(monju.tokenizer, [text], monju.config.max_tokens), {}
+    with one_at_a_time:
+        for name, weights in merges.items():
+            lends.model.load_state_dict(weights, strict=False)
+            answers[name] = lends.logits(tokens)[0]
+    return answers | {name: logits[0] for name, logits in student_logits(monju, [text]).items()}, lacking
+
+
+def all_merges(monju):
+    """(a model that lends its shape, {merge: the weights in which it differs}, {merge: why there is none}, a lock on that model)."""
+    runner, merges, lacking = MergeRunner(monju), {}, {}
+    for name, merge in merge_methods.TABLE.items():
+        try:
+            weights = merge(runner)
+            merges[name] = {part: weights[part] for part in runner.learned}
+        except MonjuError as error:
+            lacking[name] = str(error)
+    return Expert(runner.models[0], runner.padding, runner.device) if merges else None, merges, lacking, Lock()

@@ -1,34 +1,34 @@
 """Dynamic batches: callers who ask at the same moment share one forward pass.
 
-A caller waits for its own answer only. While one batch is being read the next gathers, so that a
-lone visitor is never made to wait for company and a crowd costs little more than one. A crowd may
-be read in another way, that pays for many. Knows nothing of pages or requests.
+While one batch is being read the next gathers: a lone caller never waits for company. Knows nothing of pages or requests.
 """
+
+from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 
 from monju.data.inputs import sentences
+from monju.ensemble.outputs import ModelOutputs
 
-MIN_CONCURRENT = 4  # callers in one batch from which on it is a crowd: fewer are answered as fast in the ordinary way
 MAX_BATCH = 64  # sentences in one batch
 
 
 class DynamicBatcher:
-    """Stands before a loaded run: `Together(monju.votes).votes([text])` from any number of threads.
+    """Stands before `read`, a function from texts [n] to ModelOutputs: `outputs(texts)` from any number of threads.
 
-    `read` and `read_crowd` are functions texts [n] → Votes, the latter for `CROWD` callers and more; it may answer None, and the
-    former is asked. There is no thread of its own: of those who wait, whoever comes first reads for all.
+    There is no worker thread: the first waiting caller runs the batch for everyone queued.
     """
 
-    def __init__(self, read, read_crowd=None):
-        self.read, self.read_crowd = read, read_crowd
+    def __init__(self, read: Callable[[list[str]], ModelOutputs]):
+        self.read = read
         self.waiting, self.reading, self.changed = deque(), False, threading.Condition()
 
-    def votes(self, texts):
-        """As `Monju.votes`, for one caller; raises what that would raise for these sentences."""
+    def outputs(self, texts: Iterable[str]) -> ModelOutputs:
+        """The outputs of one caller's texts [n]; raises what `read` raises for these alone."""
         texts, answer = sentences(texts), Future()
         with self.changed:
             self.waiting.append((texts, answer))
@@ -37,9 +37,9 @@ class DynamicBatcher:
                 self.changed.wait_for(lambda: answer.done() or not self.reading)
                 if answer.done():
                     break
-                self.reading, asked = True, self._next()
+                self.reading, batch = True, self._next()
             try:
-                self._answer(asked)
+                self._answer(batch)
             finally:
                 with self.changed:
                     self.reading = False
@@ -47,31 +47,29 @@ class DynamicBatcher:
         return answer.result()
 
     def _next(self):
-        """Those who wait, the first first, as many as make one batch."""
-        asked = []
-        while self.waiting and sum(len(texts) for texts, _ in asked) < MAX_BATCH:
-            asked.append(self.waiting.popleft())
-        return asked
+        """The longest waiting, as many as make one batch."""
+        batch = []
+        while self.waiting and sum(len(texts) for texts, _ in batch) < MAX_BATCH:
+            batch.append(self.waiting.popleft())
+        return batch
 
-    def _answer(self, asked):
+    def _answer(self, batch):
         """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's answer."""
         try:
-            all_texts = [text for texts, _ in asked for text in texts]
-            found = self.read_crowd(all_texts) if self.read_crowd and len(asked) >= MIN_CONCURRENT else None
-            found = self.read(all_texts) if found is None else found
+            outputs = self.read([text for texts, _ in batch for text in texts])
         except Exception as error:  # raised where it was asked
-            if len(asked) == 1:
-                asked[0][1].set_exception(error)
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
             else:
-                for one in asked:
+                for one in batch:
                     self._answer([one])
             return
         start = 0
-        for texts, answer in asked:
-            answer.set_result(rows(found, slice(start, start := start + len(texts))))
+        for texts, answer in batch:
+            answer.set_result(rows(outputs, slice(start, start := start + len(texts))))
 
 
-def rows(votes, wanted):
-    """The Votes of some of the sentences."""
-    return replace(votes, **{name: part[wanted] for name in ("vectors", "distances", "posterior", "logits")
-                             if (part := getattr(votes, name)) is not None})
+def rows(outputs: ModelOutputs, wanted: slice) -> ModelOutputs:
+    """The outputs for some of the sentences."""
+    return replace(outputs, **{name: part[wanted] for name in ("vectors", "distances", "posterior", "logits", "notes")
+                               if (part := getattr(outputs, name)) is not None})

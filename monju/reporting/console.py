@@ -66,9 +66,9 @@ def print_data(found):
 
 def print_bench(found):
     """A bench's report: a row a contender, and how many times faster ours is."""
-    rows = {name: found[name] for name in ("ours", "ours_bf16") if name in found} | found["peers"]
+    rows = {"ours": found["ours"]} | found["peers"]
     columns = [name for name in found["ours"] if name in next(iter(found["peers"].values()))]
-    ratios = [name for name in ("ratio", "ratio_batch", "ratio_bf16", "ratio_batch_bf16", "ratio_tokens") if name in found]
+    ratios = [name for name in ("ratio", "ratio_batch", "ratio_tokens") if name in found]
     table = Table(title=f"{found['source']}, {found['machine']['device']}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("", *columns, *ratios):
         table.add_column(column.replace("_", " "), justify="right" if column else "left")

@@ -12,7 +12,6 @@ from monju.data import sources
 from monju.data.notes import Note, refusal
 from monju.data.rows import Split, read_alike, twins
 from monju.errors import MonjuError
-from monju.models import backbones
 from monju.utils.cache import Cache
 
 _read = Cache(2)  # fingerprint → Data, of the runs whose sentences stay in memory
@@ -48,6 +47,8 @@ def evaluation_data(run, source, *, text_column=None, label_column=None, keep_tr
     Of the run's own source they are its held-out part. Of any other, sentences that the run trained on, as a model reads them, are
     left out; with `keep_trained` they stay and are counted. Raises MonjuError for what cannot be read, and where nothing is left.
     """
+    from monju.models import backbones  # here, since torch comes with it
+
     own = own_data(run, source)
     if own and not keep_trained:
         split, notes = own.validation, [Note("own_source", {"n": len(own.validation.texts)}), *twins(own.validation.texts)]

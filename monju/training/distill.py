@@ -145,7 +145,7 @@ class DistillTrainer:
         """Every teacher's logits [n, labels] of the training sentences, whose clusters are [all]; yields Stages."""
         found = {name: [] for name, weigh in TARGETS.items() if weigh}
         for start in range(0, len(self.texts), CHUNK):
-            votes, here = monju.votes(self.texts[start : start + CHUNK]), clusters[self.rows[start : start + CHUNK]]
+            votes, here = monju.outputs(self.texts[start : start + CHUNK]), clusters[self.rows[start : start + CHUNK]]
             alpha = monju.decide(votes).alpha
             for name in found:
                 found[name].append(fusion.TABLE[monju.config.fusion](votes.of(votes.experts), TARGETS[name](votes, alpha, here)))

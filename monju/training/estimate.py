@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from monju.data.notes import error_of
 from monju.ensemble import subsets
 from monju.errors import MonjuError
-from monju.training import plan, trainer
 from monju.utils.process import child_environment, when_stdin_ends
 from monju.utils.quiet import quiet
 
@@ -38,6 +37,7 @@ class ThroughputProbe:
         import torch
 
         from monju.models.classifier import Expert
+        from monju.training import trainer
 
         reads = self.encoded[job.backbone]
         expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
@@ -66,7 +66,7 @@ def measure(config):
     from monju.clustering.cluster_model import Clustering
     from monju.data import sources
     from monju.models import backbones
-    from monju.training import local_engine, pipeline
+    from monju.training import local_engine, pipeline, plan
 
     data = sources.load_for(config)
     device = backbones.pick_device(config.device)

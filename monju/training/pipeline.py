@@ -164,16 +164,16 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         # 4. what they are worth
         yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.", "evaluation", *work.standing(work.models, speed))
         monju = Monju.of(run, config.device, controls=True)
-        votes = monju.votes(data.validation.texts)
+        votes = monju.outputs(data.validation.texts)
         save_predictions(run, votes, data.validation.labels)
         if data.tuning:
             yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
-            save_predictions(run, monju.votes(data.tuning.texts), data.tuning.labels, "tuning")
+            save_predictions(run, monju.outputs(data.tuning.texts), data.tuning.labels, "tuning")
         found = metrics.table(votes.decide_as(config), data.validation.labels, cost(run, jobs), repr(gates.make(config)))
         if config.rounds > 1:
             yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
             found["rounds"] = curve or btm.curve(run, config, votes, data.validation.labels, encoded[config.backbone_of(0)].held_out,
-                                                      alpha, monju.tokenizer.pad_token_id, monju.stack.device)
+                                                      alpha, monju.tokenizer.pad_token_id, backbones.pick_device(config.device))
         run.write_json("metrics.json", found)
         yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
         cluster_map.build(run, monju, data.train, config.map_size)

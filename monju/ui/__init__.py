@@ -18,11 +18,11 @@ from starlette.middleware import Middleware  # noqa: E402
 
 from monju.errors import MonjuError  # noqa: E402
 from monju.inference.batcher import MAX_BATCH  # noqa: E402
+from monju.inference.run_cache import RunCache  # noqa: E402
 from monju.runs import registry  # noqa: E402
 from monju.runs.registry import SHIPPED
 from monju.ui.i18n.translator import I18N, spoken  # noqa: E402
 from monju.ui.page import Page  # noqa: E402
-from monju.ui.run_cache import RunCache  # noqa: E402
 from monju.ui.server import (
     gradio_patches,
     temp_files,  # noqa: E402
@@ -119,7 +119,7 @@ def launch(run=None, open_to_all=False, **options):
         threading.Thread(target=fetch, args=(shelf.folder, repository), daemon=True).start()
     public = is_public(options.get("server_name"), options.get("share"))
     page = build(shelf, Owner(public=public, open_to_all=open_to_all))
-    shelf.warm(for_crowds=public)
+    shelf.warm()
     temp_files.keep_swept()
     try:
         turnstile = Middleware(RequestGuard, asks=RateLimit(*ASKS), each=RateLimit(*FILES), all=RateLimit(*ALL_FILES),

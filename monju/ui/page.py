@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from monju.inference.batcher import MAX_BATCH
+from monju.inference.run_cache import RunCache
 from monju.ui.i18n import translator
-from monju.ui.run_cache import RunCache
 
 LONGEST = 100_000  # characters of a sentence that are looked at: the server does not enforce a text box's own limit
 MODELS = {"concurrency_id": "models", "concurrency_limit": MAX_BATCH}  # those who wait at the same moment share a forward pass

@@ -10,6 +10,7 @@ from monju.data import readers
 from monju.data.notes import Note
 from monju.data.rows import TEXT_COLUMNS, UNPRINTABLE
 from monju.errors import MonjuError
+from monju.evaluation import combiners
 from monju.ui.components import csv_export
 from monju.ui.components.columns import guessed
 from monju.ui.i18n import translator
@@ -51,13 +52,13 @@ def answers(shelf, run, lines, path, say, settings):
     try:
         texts, given, how = rows_of(lines, path)
         opened = shelf.open(run)
-        view, found = opened.view(**settings), {}
+        view, found = combiners.view(opened, **settings), {}
         full = [i for i, text in enumerate(texts) if text]
         for begin in range(0, len(full), CHUNK):
             part = full[begin:begin + CHUNK]
             yield told(say("batch_progress", done=begin, n=len(full)), begin / len(full)), gr.skip(), "", gr.update(visible=False)
             asked = [texts[i] for i in part]
-            found |= dict(zip(part, view.readings(asked, opened.votes(asked))))
+            found |= dict(zip(part, view.readings(asked, opened.outputs(asked))))
         rows = [csv_export.row(found[i], view) if i in found else {"text": ""} for i in range(len(texts))]
         differ = sum(rows[i].get("baseline", rows[i]["monju"]) != rows[i]["monju"] for i in full)
         done = say("batch_done", n=len(full), differ=differ) if view.members else say("batch_done_alone", n=len(full))

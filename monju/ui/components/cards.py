@@ -181,7 +181,7 @@ def members(found, monju, say):
 
 def thinking(found, monju, say, others=None):
     """Distances, the gate's formula and the fusion, with this sentence's numbers; its α among those of `others`."""
-    gate = None if monju.way else gates.make(monju.config)
+    gate = None if monju.combiner else gates.make(monju.config)
     learned = f'<p class="faint">{say(f"way_{monju.gate}")}</p>' if f"way_{monju.gate}" in TEXTS and gate is None else ""
     written = learned + lines(alpha_lines(found, monju, gate)) + loudest(found, say)
     if len(monju.experts) <= MOST_TERMS:

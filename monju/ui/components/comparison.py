@@ -11,7 +11,8 @@ from monju.ui.i18n import translator
 def drawn(shelf, name, say):
     """The comparison of a run as HTML; calm words where it cannot be made."""
     try:
-        found = shelf.open(name).comparison
+        opened = shelf.open(name)
+        found = opened.memo("comparison", lambda: opened.call("monju.evaluation.comparison:compare_stored"))
     except MonjuError as error:
         return cards.trouble(error, say)
     against = named(found["against"], say)

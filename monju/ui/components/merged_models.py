@@ -35,7 +35,7 @@ def drawn(shelf, name, text, say):
         opened = shelf.open(name)
         if not typed(text).strip():
             return ""
-        found, lacking = opened.singles(typed(text))
+        found, lacking = opened.call("monju.evaluation.merge_runner:single_answers", typed(text))
     except MonjuError as error:
         return cards.trouble(error, say)
     rows = ""
@@ -43,6 +43,6 @@ def drawn(shelf, name, text, say):
         p = softmax(logits)
         best = int(p.argmax())
         rows += (f'<tr data-single="{escape(model)}"><th scope="row">{escape(model)}</th><td class="bar">{cards.bar(p[best])}</td>'
-                 f"<td>{escape(say.label(opened.monju.label_names[best]))}</td><td>{cards.percent(p[best])}</td></tr>")
+                 f"<td>{escape(say.label(opened.label_names[best]))}</td><td>{cards.percent(p[best])}</td></tr>")
     left = "".join(f'<p class="faint"><b>{escape(model)}</b>: {say.reason(reason)}</p>' for model, reason in lacking.items())
     return cards.page(f'<section><div class="card"><h2>{say("singles_title")}</h2><table class="scores"><tbody>{rows}</tbody></table>{left}</div></section>', say)

@@ -18,6 +18,8 @@ import numpy as np
 from scipy.special import softmax
 
 from monju.errors import MonjuError
+from monju.evaluation.cluster_map import ClusterMap
+from monju.inference import what_if
 from monju.ui.components import cards
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N
@@ -93,7 +95,7 @@ def build(page, tab):
         try:
             monju, atlas = library.open(name)
             x, y = json.loads(wish)
-            moved = shift(place, [float(x), float(y)], monju, atlas)
+            moved = what_if.move(place, [float(x), float(y)], monju, atlas)
         except (MonjuError, RecursionError, TypeError, ValueError):
             return gr.skip(), gr.skip(), gr.skip()
         return message(moved, kept, monju, atlas), panel(moved, library, name, monju, atlas, translator.asked(request)), moved
@@ -108,7 +110,7 @@ def build(page, tab):
             return gr.skip()
 
     def remember(name, place, kept):
-        kept = kept if place is None else [*kept, {"text": place["reading"].text[:80], "at": place["at"]}][-KEPT:]
+        kept = kept if place is None else [*kept, {"text": place.reading.text[:80], "at": place.coordinates}][-KEPT:]
         try:
             return kept, message(place, kept, *library.open(name))
         except MonjuError:
@@ -138,10 +140,10 @@ def build(page, tab):
         try:
             name = run or page.shelf.start
             monju, atlas = library.open(name)
-            reading = page.shelf.open(name).read(typed(sentence))[1]
+            reading = page.shelf.open(name).read_one(typed(sentence))
         except MonjuError as error:
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
-        return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": places(reading.vector, atlas),
+        return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": what_if.coordinates(reading.vector, atlas),
                 "nearest": neighbours(reading.vector, library.texts(name), monju, atlas)}
 
     everything = [points, marker, side, figures, held, kept, projection, lit]
@@ -173,9 +175,9 @@ class Library:
         self.shelf = shelf
 
     def open(self, name):
-        """(Monju, ClusterMap) of a run. Raises MonjuError where either is missing."""
+        """(the opened run, its ClusterMap). Raises MonjuError where either is missing."""
         opened = self.shelf.open(name)
-        return opened.monju, opened.atlas
+        return opened, opened.memo("map", lambda: ClusterMap.load(opened.run))
 
     def texts(self, name):
         """All training sentences of a run by row, or None where they cannot be had."""
@@ -186,7 +188,7 @@ class Library:
         opened = self.shelf.open(name)
         if opened.texts() is not None:
             return ""
-        source = Path(opened.monju.config.data).name  # a whole path would tell of the machine that trained
+        source = Path(opened.config.data).name  # a whole path would tell of the machine that trained
         return cards.page(f'<p class="about">{say("no_texts", source=source)}</p>', say)
 
     def told(self, asked):
@@ -223,7 +225,7 @@ def describe(name, monju, atlas, readable, say):
         groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1), [say("do_agree"), say("do_differ")])
     return json.dumps({
         "run": name, "readable": readable, "names": monju.clusters, "rows": packed(atlas.rows, "<i4"), "maps": maps,
-        "movable": "plane" in maps and monju.config.gate != "posterior",
+        "movable": "plane" in maps and what_if.is_movable(monju),
         "groups": {by: {"of": packed(of, "u1"), "names": names} for by, (of, names) in groups.items()},
         "say": {key: say(key) for key in SPOKEN} | {"row": say("row_number", n="#")}})
 
@@ -232,24 +234,12 @@ def message(place, kept, monju, atlas):
     """The marker, what was kept, and α's level lines at the marker's height, as one message."""
     told = {"kept": kept}
     if place is not None:
-        told |= {name: place[name] for name in ("at", "off", "moved")}
-        told |= {"text": place["reading"].text[:80], "distances": place["distances"]}
-        if place["off"] is not None and monju.config.gate != "posterior":
-            told["shade"] = shade(place["off"], monju, atlas)
+        told |= {"at": place.coordinates, "off": place.off, "moved": place.moved, "text": place.reading.text[:80],
+                 "distances": place.distances}
+        if place.off is not None and what_if.is_movable(monju):
+            reach, alpha = what_if.alpha_field(place.off, monju, atlas, GRID)
+            told["shade"] = {"from": -reach, "to": reach, "n": GRID, "alpha": packed(alpha, "<f4")}
     return json.dumps(told)
-
-
-def shade(off, monju, atlas):
-    """The largest α over the plane, for sentences that stand as far off it as the marker."""
-    from monju.clustering.projections import distances_of
-    from monju.ensemble import gates
-
-    flat, plane = atlas.coordinates["plane"], atlas.projections["plane"]
-    reach = 2.5 * float(np.abs(flat).max())
-    axis = np.linspace(-reach, reach, GRID)
-    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    alpha = gates.make(monju.config)(distances_of(grid, off, plane.transform(centres(monju))), monju.subsets)
-    return {"from": -reach, "to": reach, "n": GRID, "alpha": packed(alpha.max(axis=1), "<f4")}
 
 
 def packed(array, kind):
@@ -265,33 +255,7 @@ def centres(monju):
 
 def stand(opened, atlas, sentence):
     """Where a sentence stands, as the opened run reads it; None for nothing typed."""
-    if not typed(sentence).strip():
-        return None
-    reading = opened.read(typed(sentence))[1]
-    plane = atlas.projections.get("plane")
-    return {"reading": reading, "at": places(reading.vector, atlas), "moved": False,
-            "off": None if plane is None else float(plane.off(reading.vector[None])[0]),
-            "distances": list(reading.distances.values()), "alpha": reading.alpha, "monju": reading.monju}
-
-
-def shift(place, point, monju, atlas):
-    """The same sentence at another point of the plane: its height and the experts' logits are held."""
-    from monju.clustering.projections import distances_of
-    from monju.ensemble import fusion, gates
-
-    if place is None or place["off"] is None or monju.config.gate == "posterior" or not np.isfinite(point).all():
-        raise MonjuError("there is nothing to move on this map: type a sentence first")
-    d = distances_of([point], place["off"], atlas.projections["plane"].transform(centres(monju)))
-    alpha = gates.make(monju.config)(d, monju.subsets)
-    logits = np.stack([place["reading"].logits[name] for name in monju.experts])[None]
-    fused = fusion.TABLE[monju.config.fusion](logits, alpha)[0]
-    return {**place, "moved": True, "at": {**place["at"], "plane": point}, "distances": d[0].tolist(),
-            "alpha": dict(zip(monju.experts, alpha[0].tolist())), "monju": monju.verdict(fused)}
-
-
-def places(vector, atlas):
-    """A vector's coordinates in every projection."""
-    return {name: projection.transform(vector[None])[0].astype(float).tolist() for name, projection in atlas.projections.items()}
+    return what_if.locate(opened.read_one(typed(sentence)), atlas) if typed(sentence).strip() else None
 
 
 def neighbours(vector, texts, monju, atlas):
@@ -308,20 +272,20 @@ def panel(place, library, name, monju, atlas, say):
     """The marker's verdict, distances and α, and its nearest training sentences."""
     if place is None:
         return cards.page(f'<p class="about">{say("map_hint")}</p>', say)
-    best = int(place["monju"].logits.argmax())
-    sure = cards.percent(softmax(place["monju"].logits)[best])
-    off = "" if place["off"] is None else " · " + say("map_off", h=format(place["off"], ".3f"))
-    farthest = max(place["distances"]) or 1
-    distances = rows((f"<i>d</i><sub>{each}</sub>", d / farthest, d) for each, d in zip(monju.clusters, place["distances"]))
-    alpha = rows((f"α<sub>{each}</sub>", a / max(place["alpha"].values()), a) for each, a in place["alpha"].items())
+    best = int(place.monju.logits.argmax())
+    sure = cards.percent(softmax(place.monju.logits)[best])
+    off = "" if place.off is None else " · " + say("map_off", h=format(place.off, ".3f"))
+    farthest = max(place.distances) or 1
+    distances = rows((f"<i>d</i><sub>{each}</sub>", d / farthest, d) for each, d in zip(monju.clusters, place.distances))
+    alpha = rows((f"α<sub>{each}</sub>", a / max(place.alpha.values()), a) for each, a in place.alpha.items())
     near = "".join(
         f'<li><p dir="auto">{escape(each["text"] or say("row_number", n=each["row"]))[:400]}</p>'
         f'<small>{escape(say.label(each["label"]))} · {each["cluster"]} · {each["distance"]:.3f}</small></li>'
-        for each in neighbours(place["reading"].vector, library.texts(name), monju, atlas))
+        for each in neighbours(place.reading.vector, library.texts(name), monju, atlas))
     return cards.page(
-        f'<p class="said" dir="auto">{escape(place["reading"].text[:200])}</p>'
-        f'<p class="answer {cards.tint(best)}"><b>{say("map_answer", label=say.label(place["monju"].name))}</b> <span>{sure}</span></p>'
-        f'<p class="faint small">{say("map_moved" if place["moved"] else "map_here")}{off}</p>'
+        f'<p class="said" dir="auto">{escape(place.reading.text[:200])}</p>'
+        f'<p class="answer {cards.tint(best)}"><b>{say("map_answer", label=say.label(place.monju.name))}</b> <span>{sure}</span></p>'
+        f'<p class="faint small">{say("map_moved" if place.moved else "map_here")}{off}</p>'
         f'<h2>{say("map_alpha")}</h2><div data-part="alpha">{alpha}</div>'
         f'<h2>{say("map_distances")}</h2><div data-part="distances">{distances}</div>'
         f'<h2>{say("map_nearest")}</h2><ol class="near">{near}</ol>', say)

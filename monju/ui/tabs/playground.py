@@ -11,6 +11,7 @@ import gradio as gr
 
 from monju.ensemble import fusion
 from monju.errors import MonjuError
+from monju.evaluation import combiners
 from monju.inference import zerogpu
 from monju.ui.components import batch, cards, csv_export, history, merged_models
 from monju.ui.i18n import translator
@@ -96,7 +97,7 @@ def build(page, tab):
         alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name}, baseline {the same} or null,
         notes [{code, text, values}]}."""
         try:
-            return shelf.open(run or shelf.start).read(typed(sentence))[1].to_json()
+            return shelf.open(run or shelf.start).read_one(typed(sentence)).to_json()
         except MonjuError as error:
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
@@ -132,14 +133,14 @@ def show(shelf, name, text, say, asked=None):
 
 def controls(opened, settings, say):
     """The four controls as these settings have them; those that are not named, as the run was trained."""
-    settings = {setting: getattr(opened.monju.config, setting) for setting in SETTINGS} | settings
+    settings = {setting: getattr(opened.config, setting) for setting in SETTINGS} | settings
     turns = needed(settings["gate"])
 
     def choice(which, choices, **more):
         named = [(say(f"{which}_{kind}") if f"{which}_{kind}" in translator.TEXTS else kind, kind) for kind in choices]
         return gr.update(choices=named, value=settings[which], interactive=True, **more)
 
-    return [choice("gate", opened.gates),
+    return [choice("gate", combiners.offered(opened)),
             *[gr.update(**reach(setting, settings[setting]), visible=shown, interactive=True)
               for setting, shown in zip(("sharpness", "temperature"), turns)],
             choice("fusion", fusion.TABLE, visible=turns[2])]
@@ -156,18 +157,16 @@ def reach(setting, value):
 
 def needed(gate):
     """Whether there is anything to turn beside a gate: sharpness, temperature, fusion (some ways have a mixture of their own)."""
-    from monju.evaluation import combiners  # torch comes with it: the page is up before that
-
     way = combiners.TABLE.get(gate) if isinstance(gate, str) else None  # anything else is what no page sends
     return gate == "distance", gate == "membership", way is None or way.mix is None
 
 
 def asked_for(opened, asked):
     """The settings that a link's parameters ask for; those of the run where they ask for what cannot be."""
-    own = {setting: getattr(opened.monju.config, setting) for setting in SETTINGS}
+    own = {setting: getattr(opened.config, setting) for setting in SETTINGS}
     try:
         wanted = {setting: type(own[setting])(asked[setting]) for setting in SETTINGS if setting in asked}
-        opened.view(**wanted)
+        combiners.view(opened, **wanted)
     except (MonjuError, ValueError):
         return own
     return own | wanted
@@ -180,8 +179,10 @@ def respond(shelf, name, text, say, settings):
         opened = shelf.open(name)
         if not typed(text).strip():
             return (cards.hint(say), ""), None
-        view, found = opened.read(typed(text), **settings)
-        return (cards.reading(found, view, say), cards.details(found, view, say, opened.alpha(**settings))), csv_export.row(found, view)
+        view = combiners.view(opened, **settings)
+        found = opened.read_one(typed(text), view)
+        alpha = combiners.held_out_alpha(opened, **settings)
+        return (cards.reading(found, view, say), cards.details(found, view, say, alpha)), csv_export.row(found, view)
     except MonjuError as error:
         return (cards.trouble(error, say), ""), None
 
@@ -189,7 +190,7 @@ def respond(shelf, name, text, say, settings):
 def measure(shelf, name, say, settings):
     """What the settings are worth on the stored held-out predictions, beside the run's own settings."""
     try:
-        return cards.effect(shelf.open(name).effect(**settings), say)
+        return cards.effect(combiners.effect(shelf.open(name), **settings), say)
     except MonjuError:
         return cards.page(f'<p class="effect faint" role="status">{say("effect_unknown")}</p>', say)
 
@@ -197,7 +198,7 @@ def measure(shelf, name, say, settings):
 def describe(shelf, name, say):
     """The line under the page: which run this is and what it is worth; nothing where there is none."""
     try:
-        monju = shelf.monju(name)
+        monju = shelf.open(name)
         return cards.about(monju, monju.run.read_json("metrics.json"), say)
     except (MonjuError, OSError, ValueError):
         return ""

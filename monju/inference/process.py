@@ -1,0 +1,153 @@
+"""The inference process: runs are loaded and asked in a process of their own, so that the caller's stays light and lively.
+
+It loads runs on demand, keeps the last used, is started again when it dies, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLong
+from contextlib import suppress
+from typing import Any
+
+from monju.errors import MonjuError
+from monju.utils.cache import Cache
+
+KEPT = 3  # loaded runs, the last used
+TIMEOUT_S = 300  # for one answer, the load of its run included: a process that takes longer is taken for hung
+TRIES = 2  # a request in flight when the process dies is asked once more
+THREADS = 8  # requests at work at once: a run that loads does not keep those that are loaded from answering
+
+
+class InferenceProcess:
+    """Calls functions on loaded runs, elsewhere: `call(path, stamp, function, *arguments)` from any thread."""
+
+    def __init__(self):
+        self._lock, self._sending = threading.Lock(), threading.Lock()
+        self._process = self._line = None
+        self._requests, self._numbers = {}, 0  # in flight: number → (request, Future, tries left)
+
+    def call(self, path, stamp, function: str, *arguments: Any) -> Any:
+        """`function(monju, *arguments)` where the run's models are.
+
+        Parameters
+        ----------
+        path, stamp : the run's folder, and when its manifest was written: a run that has changed is loaded anew.
+        function : "module:function".
+
+        Raises
+        ------
+        MonjuError
+            where the process dies or hangs on this request, twice; and whatever the function raises.
+        """
+        request, future = (str(path), stamp, function, arguments), Future()
+        self._ask(request, future, TRIES)
+        while True:
+            try:
+                return future.result(TIMEOUT_S)
+            except TooLong:
+                self.kill()  # whoever is in flight is asked once more
+
+    def start(self) -> None:
+        """Start the process, unless it runs. Raises OSError where the machine has no room for it."""
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
+        if self._line is not None:
+            return
+        context = multiprocessing.get_context("spawn")  # a fork would inherit threads in the middle of their work
+        line, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()  # the process has its own: when it dies, the line is cut
+        self._line = line
+        threading.Thread(target=self._receive, args=(self._process, line), daemon=True).start()
+
+    def kill(self) -> None:
+        """End the process; it is started again by the next request."""
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """End the process and whoever waits for it."""
+        with self._lock:
+            requests, self._requests = self._requests, {}
+        for _, future, _ in requests.values():
+            future.set_exception(MonjuError("the app is closing"))
+        self.kill()
+        if self._process is not None:
+            self._process.join()
+
+    def _ask(self, request: tuple, future: Future, tries: int) -> None:
+        with self._lock:
+            try:
+                self._start()
+            except OSError as error:
+                future.set_exception(MonjuError(f"the machine has no room to load the models ({error}): try again in a moment"))
+                return
+            self._numbers += 1
+            number, line = self._numbers, self._line
+            self._requests[number] = request, future, tries
+        with suppress(OSError), self._sending:  # where it has died, `_receive` finds the request in flight
+            line.send((number, *request))
+
+    def _receive(self, process, line) -> None:
+        """Hand answers out until the process is gone; then ask again what was in flight."""
+        while True:
+            try:
+                number, answer = line.recv()
+            except (EOFError, OSError):
+                break
+            with self._lock:
+                _, future, _ = self._requests.pop(number, (None, Future(), 0))
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        process.join()
+        line.close()
+        with self._lock:
+            requests, self._requests, self._line = self._requests, {}, None
+        for request, future, tries in requests.values():
+            if tries > 1:
+                self._ask(request, future, tries - 1)
+            else:
+                future.set_exception(MonjuError("the models' process ended twice while it read this, perhaps for want of memory: "
+                                                "try again in a moment, or a smaller run"))
+
+
+def _serve(line) -> None:
+    """The process's life: answer until the line is cut, as it is when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin would starve the page's
+    from monju.inference.pipeline import Monju
+    from monju.utils.quiet import quiet
+
+    quiet()
+    runs, sending = Cache(KEPT), threading.Lock()
+
+    def answer(number, path, stamp, function, arguments):
+        try:
+            found = runs.get((path, stamp), lambda: Monju.load(path)).call(function, *arguments)
+        except MonjuError as error:
+            found = error
+        except Exception as error:  # told where it was asked; the traceback stays here
+            traceback.print_exc()
+            found = RuntimeError(f"{type(error).__name__}: {error}")
+        with sending:
+            line.send((number, found))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        while True:
+            try:
+                pool.submit(answer, *line.recv())
+            except EOFError:
+                sys.stdout.flush()
+                os._exit(0)  # nobody waits for what is still at work

@@ -1,0 +1,137 @@
+"""The runs that the app shows: found in one folder, opened when first wanted, shared by all users.
+
+What is kept here is light: manifests, centres, stored predictions. The models are in the inference process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monju.clustering.cluster_model import Clustering
+from monju.ensemble.outputs import ModelOutputs, Reading
+from monju.errors import MonjuError
+from monju.inference import zerogpu
+from monju.inference.batcher import DynamicBatcher
+from monju.inference.process import InferenceProcess
+from monju.inference.reader import SentenceReader
+from monju.runs.run import Run
+from monju.runs.run_data import load_run_data
+from monju.utils.cache import Cache
+
+KEPT = 8  # opened runs that stay in memory, the last used
+REMEMBERED = 256  # sentences of a run whose outputs are kept: turning the gate asks no model again
+RETRY_S = 60  # after which sentences that could not be had are asked for again
+
+
+class LoadedRun(SentenceReader):
+    """A finished run whose models are in the inference process. Raises MonjuError for a run that cannot be shown."""
+
+    def __init__(self, path: Path, stamp: int | None, process: InferenceProcess):
+        run = Run.open(path).check()
+        super().__init__(run, Clustering.load(run.path / "clustering", replace(run.config, device="cpu")))
+        self.stamp, self.process, self.ready = stamp, process, False
+        self._batcher = DynamicBatcher(self._ask)
+        self._outputs, self._texts = Cache(REMEMBERED), Cache(1)
+
+    def outputs(self, texts: Iterable[str]) -> ModelOutputs:
+        """As `Monju.outputs`; those who ask at the same moment share a forward pass."""
+        if zerogpu.ON:  # a GPU is lent to one user's call
+            return zerogpu.outputs(self.run.path, self.stamp, texts, otherwise=self._batcher.outputs)
+        return self._batcher.outputs(texts)
+
+    def read_one(self, text: str, view: SentenceReader | None = None) -> Reading:
+        """The Reading of one sentence under a view of this run; its outputs are remembered."""
+        outputs = self._outputs.get(text, lambda: self.outputs([text]))
+        return (view or self).readings([text], outputs)[0]
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """`function(monju, *arguments)` in the inference process."""
+        return self.process.call(self.run.path, self.stamp, function, *arguments)
+
+    def _ask(self, texts: list[str]) -> ModelOutputs:
+        outputs = self.call("monju.inference.pipeline:Monju.outputs", texts)
+        self.ready = True
+        return outputs
+
+    def texts(self) -> list[str] | None:
+        """All training sentences of the run by row, or None where they cannot be had."""
+        def read():
+            try:
+                return load_run_data(self.run).train.texts, None
+            except MonjuError:
+                return None, time.monotonic() + RETRY_S
+
+        return self._texts.get("train", read, lambda kept: kept[1] is None or time.monotonic() < kept[1])[0]
+
+
+class RunCache:
+    """The run that the app starts on, and every other run in `folder`, each known by its folder's name.
+
+    A run that fails to open is tried again when next asked for; one that changed on disk is opened anew.
+    """
+
+    def __init__(self, first, folder=None, process: InferenceProcess | None = None):
+        self.first, self.folder = Path(first), Path(folder or Path(first).parent)
+        self.process = process or InferenceProcess()
+        self._opened = Cache(KEPT)  # by name
+
+    @property
+    def start(self) -> str:
+        """The name of the run that the app starts on."""
+        return Path(os.path.abspath(self.first)).name  # not resolved: a link keeps its own name
+
+    def path(self, name: str) -> Path:
+        """The folder of a run's name. Raises MonjuError for a name that is no plain folder name."""
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+            raise MonjuError("there is no run of that name: choose one from the list")
+        return self.first if name == self.start else self.folder / name
+
+    def names(self) -> list[str]:
+        """The finished runs, the app's own first, then the newest."""
+        finished = {}
+        for manifest in self.folder.glob("[!.]*/run.json"):
+            try:
+                if Run.open(manifest.parent).finished:
+                    finished[manifest.parent.name] = manifest.stat().st_mtime
+            except (MonjuError, OSError):
+                continue  # being written, deleted or damaged: not to be chosen
+        finished.pop(self.start, None)
+        return [self.start, *sorted(finished, key=finished.get, reverse=True)]
+
+    def run(self, name: str) -> Run:
+        """The run's folder and manifest, whole or not. Raises MonjuError where there is none."""
+        return Run.open(self.path(name))
+
+    def ready(self, name: str) -> bool:
+        """Whether the run's models have answered already, so that no load is to be waited for."""
+        return name in self._opened and self.open(name).ready
+
+    def open(self, name: str) -> LoadedRun:
+        """The opened run; no model is loaded for it. Raises MonjuError for a run that cannot be shown."""
+        path = self.path(name)
+        try:
+            stamp = (path / "run.json").stat().st_mtime_ns
+        except OSError:
+            stamp = None  # gone: opening it says so in words
+        return self._opened.get(name, lambda: LoadedRun(path, stamp, self.process), lambda kept: kept.stamp == stamp)
+
+    def close(self) -> None:
+        """Put every run back and end the inference process."""
+        self._opened.clear()
+        self.process.close()
+
+    def warm(self) -> None:
+        """Load the first run in the background, so that it is ready, or nearly, when the first user comes."""
+        threading.Thread(target=self._warm, daemon=True).start()
+
+    def _warm(self) -> None:
+        try:
+            self.open(self.start).outputs(["ready"])
+        except (MonjuError, RuntimeError):
+            pass  # the first user is told

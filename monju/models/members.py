@@ -1,0 +1,224 @@
+"""Members: several classifiers of one architecture as one model on a batch of members × rows.
+
+A linear layer, layer norm or embedding whose weights differ between the members is swapped for one that holds them all.
+Everything else, of any architecture, is transformers' own code on a batch that is longer. Knows nothing of runs or gates.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, linear
+
+from monju.models import backbones
+from monju.models.classifier import Expert
+
+FEW = 4  # sentences up to which adapters are multiplied apart from their shared backbone; above, weights are merged
+ROWS, ROWS_ON_GPU = 8, 64  # sentences in one pass over merged weights; 8 is about what a core's cache holds
+SAME = 1e-5  # backbone weights that differ by less, once the adapters are subtracted, are those of one backbone
+CLOSE = 1e-3  # largest difference of a logit or a hidden state between a member and the model itself
+PROBE = [[1, 2, 3, 4, 5], [6, 7, 8]]  # token ids on which that is tested
+
+
+class Members:
+    """Several classifiers, and perhaps a headless encoder of the same architecture, asked together.
+
+    Adapters on one backbone are asked in one of two ways: for few sentences the backbone's weights are read once for all
+    members; for many, merged weights take less arithmetic. Models that cannot be batched are asked one after another:
+    this is found out by asking both ways once.
+
+    Parameters
+    ----------
+    experts : the classifiers, as `Expert.load` gives them, on one device and with one tokenizer.
+    encoder : a transformers model without a head; its last hidden states come with the logits if `has_encoder`.
+    """
+
+    def __init__(self, experts: Sequence[Expert], encoder: nn.Module | None = None):
+        self.experts, self.padding, self.device = list(experts), experts[0].padding, experts[0].device
+        self.labels = experts[0].model.config.num_labels
+        self.parameters = sum(weight.numel() for weight in experts[0].model.parameters())
+        self.lock = Lock()  # a position embedding is told the number of rows
+        self.apart = self.merged = None
+        self.has_encoder = encoder is not None and self._join(encoder)
+        if self.has_encoder or len(experts) > 1 and self._join():
+            self.experts = []  # their weights are held by the joined models
+
+    def logits(self, tokens: list[list[int]]) -> np.ndarray:
+        """Token ids of n sentences → float32 [n, members, labels]."""
+        return self.read(tokens)[0]
+
+    def read(self, tokens: list[list[int]], pool: Callable | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Token ids of n sentences → logits, float32 [n, members, labels], and vectors [n, dim].
+
+        `pool` maps the encoder's hidden states [b, length, hidden] and their mask to vectors [b, dim]; without it there are none.
+        """
+        size = ROWS if self.device.type == "cpu" else ROWS_ON_GPU
+        if self.merged is None:
+            return np.stack([expert.logits(tokens, size) for expert in self.experts], axis=1), None
+        few = self.apart is not None and len(tokens) <= FEW
+        logits, vectors = np.zeros((len(tokens), self.count, self.labels), np.float32), [None] * len(tokens)
+        for rows in backbones.length_batches([len(sentence) for sentence in tokens], size):
+            ids, mask = (part.to(self.device) for part in backbones.pad([tokens[row] for row in rows], self.padding))
+            found, states = self._forward(self.apart if few else self.merged, ids, mask, states=pool is not None)
+            logits[rows] = found[: self.count].transpose(0, 1).float().cpu().numpy()
+            if pool is not None:
+                for row, vector in zip(rows, pool(states[-1], mask)):
+                    vectors[row] = vector
+        return logits, None if pool is None else np.stack(vectors)
+
+    def _join(self, encoder: nn.Module | None = None) -> bool:
+        """Batch the members, with the encoder where one is given; whether they answer as the models themselves do."""
+        first, prefix = self.experts[0].model, self.experts[0].model.base_model_prefix
+        weights = [dict(expert.model.named_parameters()) for expert in self.experts]
+        factors = [expert.low_rank for expert in self.experts]
+        if encoder is not None:  # one more member, whose logits nobody asks for
+            weights.append(weights[0] | {f"{prefix}.{name}": weight for name, weight in encoder.named_parameters()})
+            factors.append(factors[0] and {name: (0 * down, 0 * up) for name, (down, up) in factors[0].items()})
+        self.count, self.all = len(factors) - (encoder is not None), len(weights)
+        try:
+            self.merged, self.apart = merge(first, weights), share(first, weights, factors)
+            joined = [model for model in (self.merged, self.apart) if model is not None]
+            if joined and all(self._agrees(model, encoder) for model in joined):
+                return True
+        except (KeyError, RuntimeError):  # of unlike shapes, or rows that a layer cannot tell apart
+            pass
+        self.apart = self.merged = None
+        return False
+
+    def _agrees(self, joined: nn.Module, encoder: nn.Module | None) -> bool:
+        """Whether a joined model answers as its members do, on sentences of two lengths."""
+        ids, mask = (part.to(self.device) for part in backbones.pad(PROBE, self.padding))
+        logits, states = self._forward(joined, ids, mask, states=True)
+        with torch.inference_mode():
+            pairs = [(logits[i], expert.model(input_ids=ids, attention_mask=mask).logits) for i, expert in enumerate(self.experts)]
+            if encoder is not None:
+                pairs.append((states[-1][mask.bool()], encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]))
+        return all((one - other).abs().max() < CLOSE for one, other in pairs)
+
+    def _forward(self, joined: nn.Module, ids: Tensor, mask: Tensor, states: bool) -> tuple[Tensor, Tensor | None]:
+        """ids and mask [n, length] → logits [all, n, labels] and last hidden states [all, n, length, hidden] or None."""
+        with torch.inference_mode(), self.lock:
+            for layer in joined.modules():
+                if isinstance(layer, MemberEmbedding):
+                    layer.rows = len(ids)
+            found = joined(input_ids=ids.repeat(self.all, 1), output_hidden_states=states,
+                           attention_mask=None if mask.all() else mask.repeat(self.all, 1))
+        last = found.hidden_states[-1].unflatten(0, (self.all, -1)) if states else None
+        return found.logits.unflatten(0, (self.all, -1)), last
+
+
+def merge(model: nn.Module, weights: list[dict[str, Tensor]]) -> nn.Module | None:
+    """The model with every layer in which the members' weights differ swapped; None where some such layer has no `SWAPS`."""
+    joined = light_copy(model)
+    for name, own in differing(model, weights):
+        kind = SWAPS.get(type(model.get_submodule(name)))
+        if kind is None:
+            return None
+        joined.set_submodule(name, kind(model.get_submodule(name), own))
+    return joined
+
+
+def share(model: nn.Module, weights: list[dict[str, Tensor]], factors: list[dict | None]) -> nn.Module | None:
+    """As `merge`, with the backbone's weights once and the members' adapters apart; None where they share no backbone.
+
+    `weights` hold merged adapters; `factors` say what was added: {layer: (A [rank, in], B [out, rank])}.
+    """
+    if not all(factors):
+        return None
+    joined = light_copy(model)
+    for name, own in differing(model, weights):
+        layer = model.get_submodule(name)
+        if name in factors[0]:
+            bare = [one["weight"].detach() - low[name][1] @ low[name][0] for one, low in zip(own, factors, strict=True)]
+            if any((other - bare[0]).abs().max() > SAME for other in bare):
+                return None
+            joined.set_submodule(name, MemberAdapters(bare[0], layer.bias, [low[name] for low in factors]))
+        elif kind := SWAPS.get(type(layer)):
+            joined.set_submodule(name, kind(layer, own))
+        else:
+            return None
+    return joined
+
+
+def differing(model: nn.Module, weights: list[dict[str, Tensor]]) -> list[tuple[str, list[dict[str, Tensor]]]]:
+    """(name, each member's own weights) of the layers in which the members differ."""
+    found = []
+    for name, layer in model.named_modules():
+        own = [{key: one[f"{name}.{key}"] for key, _ in layer.named_parameters(recurse=False)} for one in weights]
+        if any(not torch.equal(other[key], own[0][key]) for other in own[1:] for key in other):
+            found.append((name, own))
+    return found
+
+
+def light_copy(model: nn.Module) -> nn.Module:
+    """A copy of the modules on the same weights."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+def stacked(own: list[dict[str, Tensor]], key: str) -> Tensor | None:
+    return torch.stack([one[key].detach() for one in own]) if key in own[0] else None
+
+
+class MemberLinear(nn.Module):
+    """x [members · n, …, in] → x Wₘᵀ + bₘ, each member's rows with its own weights."""
+
+    def __init__(self, layer: nn.Module, own: list[dict[str, Tensor]]):
+        super().__init__()
+        self.weight, self.bias = stacked(own, "weight").transpose(1, 2).contiguous(), stacked(own, "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(len(self.weight), -1, x.shape[-1])
+        y = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias[:, None], rows, self.weight)
+        return y.view(*x.shape[:-1], -1)
+
+
+class MemberAdapters(nn.Module):
+    """x [members · n, …, in] → x Wᵀ + b + (x Aₘᵀ) Bₘᵀ: one weight for all, each member's own adapter."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, factors: list[tuple[Tensor, Tensor]]):
+        super().__init__()
+        self.weight, self.bias = weight, None if bias is None else bias.detach()
+        self.down, self.up = (torch.stack(part).transpose(1, 2).contiguous() for part in zip(*factors))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, y = x.reshape(len(self.down), -1, x.shape[-1]), linear(x, self.weight, self.bias)
+        return y.view(*rows.shape[:-1], -1).baddbmm_(torch.bmm(rows, self.down), self.up).view(y.shape)
+
+
+class MemberNorm(nn.Module):
+    """A layer norm of x [members · n, …, hidden] with each member's own scale and shift."""
+
+    def __init__(self, layer: nn.LayerNorm, own: list[dict[str, Tensor]]):
+        super().__init__()
+        self.shape, self.eps = layer.normalized_shape, layer.eps
+        self.weight, self.bias = stacked(own, "weight"), stacked(own, "bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = layer_norm(x, self.shape, eps=self.eps).view(len(self.weight), -1, *self.shape) * self.weight[:, None]
+        return (y if self.bias is None else y + self.bias[:, None]).view(x.shape)
+
+
+class MemberEmbedding(nn.Module):
+    """Ids [members · n, length] → vectors [members · n, length, hidden] out of each member's own table.
+
+    Ids of positions may have one row for all: then each member's `rows` rows get the same.
+    """
+
+    def __init__(self, layer: nn.Embedding, own: list[dict[str, Tensor]]):
+        super().__init__()
+        self.weight, self.rows = stacked(own, "weight"), 1
+
+    def forward(self, ids: Tensor) -> Tensor:
+        members, size = self.weight.shape[:2]
+        if ids.shape[0] == 1 < members:
+            ids = ids.expand(members * self.rows, -1)
+        first = size * torch.arange(members, device=ids.device).repeat_interleave(len(ids) // members)  # of its table
+        return self.weight.flatten(0, 1)[ids + first[:, None]]
+
+
+SWAPS = {nn.Linear: MemberLinear, nn.LayerNorm: MemberNorm, nn.Embedding: MemberEmbedding}
