@@ -12,10 +12,13 @@ import torch
 
 from monju.config import Config
 from monju.data import sources
+from monju.inference.process import InferenceProcess
+from monju.inference.run_cache import RunCache
 from monju.training import pipeline
 from monju.training.pipeline import train
-from monju.ui.run_cache import RunCache
 from monju.utils.quiet import quiet
+
+PROCESS = InferenceProcess()  # of all pages that tests serve; started when first asked
 
 # a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
 SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,
@@ -124,18 +127,15 @@ def serving(run, **environment):
     """The page on a run, launched under these environment variables: (its URL, its blocks)."""
     from monju import ui
 
-    shelves = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ui, "RunCache", lambda *given: shelves.append(RunCache(*given)) or shelves[-1])
-        for name, value in {"MONJU_BF16": 0, **environment}.items():  # no process for crowds, where none comes
+        patch.setattr(ui, "RunCache", lambda *given: RunCache(*given, process=PROCESS))  # one for all pages: a start takes seconds
+        for name, value in environment.items():
             patch.setenv(name, str(value))
         app, url, _ = ui.launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     try:
         yield url, app.blocks
     finally:
         app.blocks.close(verbose=False)
-        for shelf in shelves:  # Gradio keeps a closed page until the process ends, and with it the runs that it opened
-            shelf.close()
 
 
 @pytest.fixture(scope="session")

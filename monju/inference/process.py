@@ -5,14 +5,14 @@ It loads runs on demand, keeps the last used, is started again when it dies, and
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
+import time
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLong
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +31,7 @@ class InferenceProcess:
     def __init__(self):
         self._lock, self._sending = threading.Lock(), threading.Lock()
         self._process = self._line = None
-        self._requests, self._numbers = {}, 0  # in flight: number → (request, Future, tries left)
+        self._requests, self._numbers = {}, 0  # in flight: number → (request, Future, tries left, when it was sent)
 
     def call(self, path, stamp, function: str, *arguments: Any) -> Any:
         """`function(monju, *arguments)` where the run's models are.
@@ -46,13 +46,9 @@ class InferenceProcess:
         MonjuError
             where the process dies or hangs on this request, twice; and whatever the function raises.
         """
-        request, future = (str(path), stamp, function, arguments), Future()
-        self._ask(request, future, TRIES)
-        while True:
-            try:
-                return future.result(TIMEOUT_S)
-            except TooLong:
-                self.kill()  # whoever is in flight is asked once more
+        future = Future()
+        self._ask((str(path), stamp, function, arguments), future, TRIES)
+        return future.result()
 
     def start(self) -> None:
         """Start the process, unless it runs. Raises OSError where the machine has no room for it."""
@@ -79,7 +75,7 @@ class InferenceProcess:
         """End the process and whoever waits for it."""
         with self._lock:
             requests, self._requests = self._requests, {}
-        for _, future, _ in requests.values():
+        for _, future, _, _ in requests.values():
             future.set_exception(MonjuError("the app is closing"))
         self.kill()
         if self._process is not None:
@@ -94,7 +90,7 @@ class InferenceProcess:
                 return
             self._numbers += 1
             number, line = self._numbers, self._line
-            self._requests[number] = request, future, tries
+            self._requests[number] = request, future, tries, time.monotonic()
         with suppress(OSError), self._sending:  # where it has died, `_receive` finds the request in flight
             line.send((number, *request))
 
@@ -102,11 +98,14 @@ class InferenceProcess:
         """Hand answers out until the process is gone; then ask again what was in flight."""
         while True:
             try:
+                if not line.poll(1):
+                    self._end_if_hung(process)
+                    continue
                 number, answer = line.recv()
             except (EOFError, OSError):
                 break
             with self._lock:
-                _, future, _ = self._requests.pop(number, (None, Future(), 0))
+                _, future, *_ = self._requests.pop(number, (None, Future()))
             if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
@@ -115,22 +114,31 @@ class InferenceProcess:
         line.close()
         with self._lock:
             requests, self._requests, self._line = self._requests, {}, None
-        for request, future, tries in requests.values():
+        for request, future, tries, _ in requests.values():
             if tries > 1:
                 self._ask(request, future, tries - 1)
             else:
                 future.set_exception(MonjuError("the models' process ended twice while it read this, perhaps for want of memory: "
                                                 "try again in a moment, or a smaller run"))
 
+    def _end_if_hung(self, process) -> None:
+        with self._lock:
+            waited = time.monotonic() - min((sent for *_, sent in self._requests.values()), default=math.inf)
+        if waited > TIMEOUT_S:
+            process.kill()
+
 
 def _serve(line) -> None:
     """The process's life: answer until the line is cut, as it is when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin would starve the page's
+    import tqdm
+
     from monju.inference.pipeline import Monju
     from monju.utils.quiet import quiet
 
     quiet()
+    tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, left behind when the process is killed
     runs, sending = Cache(KEPT), threading.Lock()
 
     def answer(number, path, stamp, function, arguments):
@@ -149,5 +157,4 @@ def _serve(line) -> None:
             try:
                 pool.submit(answer, *line.recv())
             except EOFError:
-                sys.stdout.flush()
                 os._exit(0)  # nobody waits for what is still at work

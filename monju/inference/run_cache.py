@@ -121,11 +121,6 @@ class RunCache:
             stamp = None  # gone: opening it says so in words
         return self._opened.get(name, lambda: LoadedRun(path, stamp, self.process), lambda kept: kept.stamp == stamp)
 
-    def close(self) -> None:
-        """Put every run back and end the inference process."""
-        self._opened.clear()
-        self.process.close()
-
     def warm(self) -> None:
         """Load the first run in the background, so that it is ready, or nearly, when the first user comes."""
         threading.Thread(target=self._warm, daemon=True).start()

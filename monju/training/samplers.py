@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monju.models.backbones import length_batches
-
 
 @dataclass(frozen=True)
 class SamplerContext:
@@ -38,7 +36,7 @@ def shuffled(sentences, size, random):
 def short_to_long(sentences, size, random):
     """The shortest first, in every pass."""
     while True:
-        yield from length_batches(jittered(sentences.lengths, random), size)
+        yield from by_length(sentences.lengths, size, random)
 
 
 def easy_to_hard(sentences, size, random):
@@ -73,14 +71,14 @@ TABLE = {"buckets": buckets, "shuffled": shuffled, "short-to-long": short_to_lon
 
 def one_pass(lengths, size, random):
     """Every row once, in batches of like length, the batches in random order."""
-    batches = length_batches(jittered(lengths, random), size)
+    batches = by_length(lengths, size, random)
     random.shuffle(batches)
     return batches
 
 
-def jittered(lengths, random):
-    """Lengths of which no two are alike: who meets whom among equals changes with every pass."""
-    return lengths + random.random(len(lengths))
+def by_length(lengths, size, random):
+    """Batches of like length, the shortest first; which of equally long sentences meet changes with every pass."""
+    return cut(np.argsort(lengths + random.random(len(lengths)), kind="stable"), size)
 
 
 def cut(rows, size):

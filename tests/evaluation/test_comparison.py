@@ -112,7 +112,7 @@ def test_a_model_merged_with_itself_is_that_model(found):
     texts = ["a quiet triumph", "dull"]
     merger = MergeRunner(monju)
     alone = merger.logits(merge_methods.uniform_soup([merger.weights[1][1]] * 3), texts)
-    np.testing.assert_allclose(alone, monju.votes(texts).of(["BC"])[:, 0], atol=1e-4)
+    np.testing.assert_allclose(alone, monju.outputs(texts).of(["BC"])[:, 0], atol=1e-4)
     np.testing.assert_allclose(merger.per_sentence(texts, np.array([[0, 1.0, 0]] * 2)), alone, atol=1e-4)
 
 
@@ -220,7 +220,7 @@ def test_the_command_prints_a_table_and_json(tiny_run, movies, tmp_path, capsys,
 def test_measures_are_those_of_the_table(found):
     monju = found[1]
     held_out = sources.load_for(monju.config).validation
-    votes = monju.votes(held_out.texts)
+    votes = monju.outputs(held_out.texts)
     row = next(row for row in found[0]["rows"] if row["name"] == "AB")
     assert {key: row[key] for key in ("accuracy", "nll", "ece")} \
         == {key: metrics.measure(votes.of(["AB"])[:, 0], held_out.labels)[key] for key in ("accuracy", "nll", "ece")}

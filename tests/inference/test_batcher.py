@@ -25,21 +25,17 @@ class Counting:
     """The real ensemble, with a count of what it was asked, and a door that holds the first batch until the others wait."""
 
     def __init__(self, ensemble):
-        self.ensemble, self.batches, self.crowds, self.door = ensemble, [], [], threading.Event()
+        self.ensemble, self.batches, self.door = ensemble, [], threading.Event()
 
-    def votes(self, texts):
+    def outputs(self, texts):
         self.batches.append(len(texts))
         self.door.wait(60)
-        return self.ensemble.votes(texts)
-
-    def crowd(self, texts):
-        self.crowds.append(len(texts))
-        return self.ensemble.votes(texts)
+        return self.ensemble.outputs(texts)
 
 
 def begun(crowd, together, counting):
     """The first visitor's answer, whose batch is being read already."""
-    first = crowd.submit(together.votes, TEXTS[:1])
+    first = crowd.submit(together.outputs, TEXTS[:1])
     while not counting.batches:
         pass
     return first
@@ -47,44 +43,28 @@ def begun(crowd, together, counting):
 
 def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = DynamicBatcher(counting.votes)
+    together = DynamicBatcher(counting.outputs)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
-        others = [crowd.submit(together.votes, [text]) for text in TEXTS[1:]]
+        others = [crowd.submit(together.outputs, [text]) for text in TEXTS[1:]]
         while len(together.waiting) < len(others):
             pass
         counting.door.set()
         answers = [first.result(60), *(other.result(60) for other in others)]
     assert counting.batches == [1, 5]  # two forward passes for six visitors
-    alone = ensemble.votes(TEXTS)
+    alone = ensemble.outputs(TEXTS)
     for i, answer in enumerate(answers):
         assert answer.logits.shape == (1, 6, 2) and answer.models == alone.models
         for name in ("logits", "distances", "vectors"):
             np.testing.assert_allclose(getattr(answer, name)[0], getattr(alone, name)[i], atol=1e-5)
 
 
-@pytest.mark.parametrize("others, ways, crowds, batches", [
-    (5, "crowd", [5], [1]), (4, "crowd", [4], [1]), (3, "crowd", [], [1, 3]), (5, "none", [], [1, 5]), (5, "nobody", [], [1, 5])])
-def test_a_crowd_is_read_in_its_own_way_where_there_is_one_and_it_answers(ensemble, others, ways, crowds, batches):
-    counting = Counting(ensemble)
-    together = DynamicBatcher(counting.votes, {"crowd": counting.crowd, "none": None, "nobody": lambda texts: None}[ways])
-    with ThreadPoolExecutor(len(TEXTS)) as crowd:
-        first = begun(crowd, together, counting)
-        answers = [crowd.submit(together.votes, [text]) for text in TEXTS[1:others + 1]]
-        while len(together.waiting) < others:
-            pass
-        counting.door.set()
-        labels = [answer.result(60).logits[0].argmax(axis=-1) for answer in answers]
-    assert (counting.crowds, counting.batches) == (crowds, batches) and first.result(60)
-    np.testing.assert_array_equal(labels, ensemble.votes(TEXTS[1:others + 1]).logits.argmax(axis=-1))
-
-
 def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = DynamicBatcher(counting.votes)
+    together = DynamicBatcher(counting.outputs)
     with ThreadPoolExecutor(3) as crowd:
         first = begun(crowd, together, counting)
-        bad, good = crowd.submit(together.votes, [" "]), crowd.submit(together.votes, TEXTS[1:3])
+        bad, good = crowd.submit(together.outputs, [" "]), crowd.submit(together.outputs, TEXTS[1:3])
         while len(together.waiting) < 2:
             pass
         counting.door.set()
@@ -97,24 +77,24 @@ def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
 def test_a_crowd_in_several_batches_is_wholly_answered(ensemble, monkeypatch):
     monkeypatch.setattr(together_module, "MAX_BATCH", 2)
     counting = Counting(ensemble)
-    together = DynamicBatcher(counting.votes)
+    together = DynamicBatcher(counting.outputs)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
-        answers = [first, *(crowd.submit(together.votes, [text]) for text in TEXTS[1:])]
+        answers = [first, *(crowd.submit(together.outputs, [text]) for text in TEXTS[1:])]
         while len(together.waiting) < len(TEXTS) - 1:
             pass
         counting.door.set()
         found = [answer.result(60).logits[0] for answer in answers]
     assert sorted(counting.batches) == [1, 1, 2, 2] and not together.waiting
-    np.testing.assert_allclose(found, ensemble.votes(TEXTS).logits, atol=1e-5)
+    np.testing.assert_allclose(found, ensemble.outputs(TEXTS).logits, atol=1e-5)
 
 
 def test_nothing_of_it_outlives_it(ensemble):
     """A page opens run after run: what reads for one that was put back must not keep its models."""
     counting = Counting(ensemble)
     counting.door.set()
-    together = DynamicBatcher(counting.votes)
-    together.votes(TEXTS[:1])
+    together = DynamicBatcher(counting.outputs)
+    together.outputs(TEXTS[:1])
     there = weakref.ref(counting)
     del together, counting
     gc.collect()

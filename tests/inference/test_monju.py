@@ -4,7 +4,6 @@ import json
 import pickle
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,16 +16,16 @@ from monju.clustering.embedders import TfidfEmbedder
 from monju.config import Config
 from monju.data.notes import Note
 from monju.ensemble import gates
-from monju.ensemble.outputs import ModelOutputs, Predictions
+from monju.ensemble.outputs import ModelOutputs
 from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
 from monju.evaluation.comparison import compare
 from monju.inference.batcher import DynamicBatcher
-from monju.inference.pipeline import Monju, check_text, near_a_tie
+from monju.inference.pipeline import Monju
+from monju.inference.reader import check_text
 from monju.inference.students import student_logits
 from monju.runs.run import Run
 
-SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]
 
 
@@ -105,8 +104,8 @@ def test_readings_compare_hash_and_print(ensemble):
 
 
 def test_votes_and_predictions_are_equal_to_themselves_alone(ensemble):
-    votes, found = ensemble.votes(TEXTS), ensemble.predict(TEXTS)
-    assert votes == votes and votes != ensemble.votes(TEXTS) and votes != found and len({votes, found, votes}) == 2
+    votes, found = ensemble.outputs(TEXTS), ensemble.predict(TEXTS)
+    assert votes == votes and votes != ensemble.outputs(TEXTS) and votes != found and len({votes, found, votes}) == 2
     assert repr(votes) == "ModelOutputs(5 sentences, 6 models, 2 labels)" and repr(found) == "Predictions(5 sentences, 6 models, 2 labels)"
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(votes)).logits, votes.logits)
 
@@ -125,7 +124,7 @@ def test_what_the_models_do_not_see_of_a_sentence_is_noted(ensemble, text):
     expected = [Note(code, values | named.get(code, {})) for code, values in NOTED[text]]
     [reading] = ensemble.read([text])
     assert list(reading.notes) == expected and reading.to_json()["notes"] == [note.to_json() for note in expected]
-    assert ensemble.readings(["fine", text], ensemble.votes(["fine", text]))[1].notes == reading.notes  # each its own
+    assert ensemble.readings(["fine", text], ensemble.outputs(["fine", text]))[1].notes == reading.notes  # each its own
     for note in reading.notes:
         assert note.text("en") and note.text("ja") != note.text("en") and json.dumps(note.to_json())
 
@@ -136,13 +135,14 @@ def test_of_several_backbones_the_one_that_sees_the_least_is_noted(ensemble, tmp
     (tmp_path / "small" / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fine", "film"]))
     small = transformers.BertTokenizerFast(vocab=str(tmp_path / "small" / "vocab.txt"))
     several = copy(ensemble)
-    several.tokenizers = {**ensemble.tokenizers, str(tmp_path / "small"): small}
-    [reading] = several.readings(["a fine 👎 film"], ensemble.votes(["a fine 👎 film"]))
+    several.groups = [*ensemble.groups, ensemble.groups[0]._replace(tokenizer=small)]
+    several.config = replace(ensemble.config, backbones=f"all-MiniLM-L6-v2,{tmp_path / 'small'}")
+    [reading] = several.read(["a fine 👎 film"])
     assert reading.notes == (Note("sentence_unknown", {"n": 2, "tokens": 4, "backbone": "small"}),)
 
 
 def test_gate_and_fusion_can_be_changed_without_the_models(ensemble):
-    votes = ensemble.votes(TEXTS)
+    votes = ensemble.outputs(TEXTS)
     uniform = votes.decide(gates.Distance(sharpness=0))
     np.testing.assert_allclose(uniform.alpha, 1 / 3)
     np.testing.assert_allclose(uniform.monju, votes.of(votes.experts).mean(axis=1), rtol=1e-6)
@@ -199,7 +199,7 @@ SEQUENCES = {
 def test_any_sequence_of_strings_is_read_in_its_order(ensemble, found, kind):
     """pandas finds by label and iterates by place: each reading carries the text that was read for it."""
     make = SEQUENCES[kind]
-    for readings in (ensemble.read(make(TEXTS)), ensemble.readings(make(TEXTS), ensemble.votes(make(TEXTS)))):
+    for readings in (ensemble.read(make(TEXTS)), ensemble.readings(make(TEXTS), ensemble.outputs(make(TEXTS)))):
         assert [reading.text for reading in readings] == TEXTS
         np.testing.assert_allclose([reading.monju.logits for reading in readings], found.monju, atol=1e-5)
     np.testing.assert_allclose(ensemble.predict(make(TEXTS)).monju, found.monju, atol=1e-5)
@@ -218,8 +218,8 @@ NO_SENTENCES = {
 @pytest.mark.parametrize("given", NO_SENTENCES)
 def test_what_is_no_sequence_of_strings_is_refused(ensemble, given):
     texts, told = NO_SENTENCES[given]
-    doors = [ensemble.read, ensemble.votes, ensemble.predict, ensemble.clustering.place, DynamicBatcher(ensemble.votes).votes,
-             TfidfEmbedder(Config()).fit(TEXTS).transform, lambda texts: ensemble.readings(texts, ensemble.votes(["a", "b"])),
+    doors = [ensemble.read, ensemble.outputs, ensemble.predict, ensemble.clustering.place, DynamicBatcher(ensemble.outputs).outputs,
+             TfidfEmbedder(Config()).fit(TEXTS).transform, lambda texts: ensemble.readings(texts, ensemble.outputs(["a", "b"])),
              lambda texts: student_logits(ensemble, texts)]
     for door in doors if texts is None else [*doors, lambda texts: compare(ensemble, [0, 1], texts)]:
         with pytest.raises(MonjuError, match=told):
@@ -227,8 +227,8 @@ def test_what_is_no_sequence_of_strings_is_refused(ensemble, given):
 
 
 def test_readings_have_as_many_votes_as_texts(ensemble):
-    with pytest.raises(MonjuError, match="2 sentences and the votes on 3"):
-        ensemble.readings(TEXTS[:2], ensemble.votes(TEXTS[:3]))
+    with pytest.raises(MonjuError, match="2 sentences and outputs for 3"):
+        ensemble.readings(TEXTS[:2], ensemble.outputs(TEXTS[:3]))
 
 
 def test_no_sentence_at_all(ensemble):
@@ -263,30 +263,3 @@ def test_an_unfinished_run_is_not_loaded(tmp_path):
     Run.create(tmp_path / "run", Config(), data={"fingerprint": "0"}, models={"experts": []})
     with pytest.raises(MonjuError, match="not finished"):
         monju.load(tmp_path / "run")
-
-
-def test_near_a_tie_is_where_any_answer_could_turn():
-    sure, torn = [[3.0, -3.0]] * 3, [[3.0, -3.0], [0.05, -0.05], [3.0, -3.0]]
-    fields = {"clusters": ["A"], "subsets": [], "experts": ["AB"], "members": ["seed0", "seed1"], "equal_cost": [], "vectors": None,
-              "distances": None, "posterior": None, "alpha": None, "uniform": None, "equal_cost_ensemble": None,
-              "logits": np.array([sure, torn, sure, sure]), "monju": np.array([[3, -3], [3, -3], [0.0, 0.1], [3, -3]]),
-              "baseline": np.array([[3, -3], [3, -3], [3, -3], [-0.1, 0.0]])}
-    models, ensembles = near_a_tie(Predictions(**fields))
-    assert np.argwhere(models).tolist() == [[1, 1]] and ensembles.tolist() == [False, False, True, True]
-    assert near_a_tie(Predictions(**fields | {"baseline": None}))[1].tolist() == [False, False, True, False]
-
-
-def test_in_bf16_labels_are_those_of_full_precision():
-    """The run that ships: the tiny one is near a tie everywhere."""
-    full, rough = (monju.load(SHIPPED, device="cpu", bf16=bf16) for bf16 in (False, True))
-    torn = ["the ending tries hard", "this film tries hard", "the music is a mess, and I liked it"]  # two models, and Monju itself
-    texts = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8")) + TEXTS + torn
-    one, other = full.predict(texts), rough.predict(texts)
-    for name in ("logits", "monju", "baseline"):
-        assert (one[name].argmax(axis=-1) == other[name].argmax(axis=-1)).all()
-    models, ensembles = near_a_tie(rough.decide(rough._votes(texts, rough.rough)))
-    assert models[~ensembles].any() and ensembles.any() and not (models.any(axis=1) | ensembles).all()
-    again = models | ensembles[:, None]
-    far = np.abs(other.logits - one.logits).max(axis=2)
-    assert far[again].max() < 1e-5 and far[~again].min() > 1e-5  # these, and only these, are read again
-    np.testing.assert_allclose(other.alpha[ensembles], one.alpha[ensembles], atol=1e-5)

@@ -34,12 +34,12 @@ def test_every_expert_answers_as_it_would_alone(mixed):
     out, folder = mixed
     monju = Monju.load(out, "cpu")
     texts = ["a quiet triumph", "two hours of my life, gone", "it is what it is"]
-    votes = monju.votes(texts)
+    votes = monju.outputs(texts)
     for name, kind, backbone in (("A", "experts", "all-MiniLM-L6-v2"), ("B", "experts", folder), ("seed1", "baseline", folder)):
         tokenizer = backbones.tokenizer(backbone)
         alone = Expert.load(out / kind / name, 2, tokenizer.pad_token_id, backbones.pick_device("cpu"))
         assert votes.of([name])[:, 0] == pytest.approx(alone.logits(backbones.encode(tokenizer, texts, 32)), abs=1e-5)
-    assert len(monju.stacks) == 2 and np.allclose(monju.read(texts)[0].monju.logits, sum(
+    assert len(monju.groups) == 2 and np.allclose(monju.read(texts)[0].monju.logits, sum(
         alpha * votes.of([name])[0, 0] for name, alpha in monju.read(texts)[0].alpha.items()), atol=1e-6)
 
 
@@ -61,8 +61,8 @@ def test_a_model_of_another_run_is_a_backbone_transfer(mixed, movies, tmp_path):
     for _ in train(config, tmp_path / "run"):
         pass
     text = ["a quiet triumph"]
-    before = Monju.load(out, "cpu").votes(text).of(["A"])[:, 0]
-    assert Monju.load(tmp_path / "run", "cpu").votes(text).of(["A"])[:, 0] == pytest.approx(before, abs=1e-3)
+    before = Monju.load(out, "cpu").outputs(text).of(["A"])[:, 0]
+    assert Monju.load(tmp_path / "run", "cpu").outputs(text).of(["A"])[:, 0] == pytest.approx(before, abs=1e-3)
 
 
 def test_more_backbones_than_experts_and_rounds_of_unlike_ones_are_refused():

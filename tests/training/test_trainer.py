@@ -18,8 +18,8 @@ from monju.data import sources
 from monju.errors import MonjuError
 from monju.inference.pipeline import Monju
 from monju.models import adapters, backbones
-from monju.models.batched import BatchedModels
 from monju.models.classifier import Expert
+from monju.models.members import Members
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
 from monju.training import pipeline, trainer
@@ -121,8 +121,8 @@ def test_a_backbone_without_sdpa_learns_and_answers_alike_when_loaded(mpnet, con
     expert.save(tmp_path, tokenizer)
     loaded = Expert.load(tmp_path, 2, 1, CPU)
     np.testing.assert_allclose(loaded.logits(tokens), said, atol=2e-2)  # an adapter is kept in fp16
-    together = BatchedModels([(loaded.model, loaded.low_rank)] * 2, 1, CPU)
-    np.testing.assert_allclose(together.logits(tokens)[0][:, 0], loaded.logits(tokens), atol=1e-5)
+    together = Members([loaded] * 2)
+    np.testing.assert_allclose(together.logits(tokens)[:, 0], loaded.logits(tokens), atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_run_is_trained_on_the_adapter_of_another(adapter, movies, tmp_path):
         told = list(pipeline.train(config, tmp_path / finetuning))
         assert isinstance(told[-1], pipeline.Stage) and Run.open(tmp_path / finetuning).finished
         texts = sources.load_for(config).validation.texts
-        stored, now = load_predictions(Run.open(tmp_path / finetuning))[0], Monju.load(tmp_path / finetuning, "cpu").votes(texts)
+        stored, now = load_predictions(Run.open(tmp_path / finetuning))[0], Monju.load(tmp_path / finetuning, "cpu").outputs(texts)
         np.testing.assert_allclose(now.logits, stored.logits, atol=1e-5)
 
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from conftest import serving
 
+from monju.inference.run_cache import RunCache
 from monju.training.job_manager import JobManager
 from monju.ui import build, gr
-from monju.ui.run_cache import RunCache
 from monju.ui.server.auth import Owner, foreign, is_public, wrote
 from monju.ui.server.rate_limit import RateLimit, visitor
 

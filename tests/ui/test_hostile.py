@@ -23,12 +23,12 @@ from monju.config import Config
 from monju.data import readers, sources
 from monju.errors import MonjuError
 from monju.inference.pipeline import Monju, check_text
+from monju.inference.run_cache import RunCache
 from monju.runs import registry
 from monju.runs.run import Run
 from monju.training.job_manager import JobManager
 from monju.ui.components import batch, csv_export
 from monju.ui.page import LONGEST
-from monju.ui.run_cache import RunCache
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 TRAVERSALS = [part + name for part in ("../", "../../", "..\\", "/", "//", "/tmp/", "~/", "./../", "%2e%2e/", "....//", "C:\\", "\0/", ".\u2215../",

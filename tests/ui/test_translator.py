@@ -14,11 +14,11 @@ from monju.data.notes import Note
 from monju.errors import MonjuError
 from monju.evaluation.merge_runner import MergeRunner
 from monju.inference.pipeline import Monju
+from monju.inference.run_cache import RunCache
 from monju.runs.run import Run
 from monju.ui import ROOT, build
 from monju.ui.components import batch, merged_models
 from monju.ui.i18n.translator import LANGUAGES, TEXTS, Said, Translator, bare
-from monju.ui.run_cache import RunCache
 from monju.ui.server.auth import Owner
 from monju.ui.tabs.clusters import PLOTLY
 

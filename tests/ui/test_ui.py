@@ -23,15 +23,15 @@ from monju.data.notes import Note
 from monju.ensemble import fusion, gates
 from monju.ensemble.outputs import Reading
 from monju.errors import MonjuError
+from monju.evaluation import combiners
 from monju.inference.pipeline import Monju
-from monju.models import backbones
+from monju.inference.run_cache import RunCache
 from monju.runs.run import Run
 from monju.ui import OPTIONS, ROOT, build, gr, launch
 from monju.ui.components import batch, cards, csv_export, history
 from monju.ui.components.ternary import triangle
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import LANGUAGES, TEXTS, Translator
-from monju.ui.run_cache import LoadedRun, RunCache
 from monju.ui.tabs import playground
 
 SAY = Translator("en")
@@ -200,24 +200,10 @@ def test_a_broken_run_is_told_calmly_and_tried_again(tmp_path, tiny_run):
     assert 'data-who="AB"' in answered(shelf, "fine", SAY)
 
 
-def test_the_run_is_opened_once_however_many_ask(tiny_run, monkeypatch):
-    opened_runs, load = [], Monju.load
-    monkeypatch.setattr(Monju, "load", lambda path, *asked, **options: opened_runs.append(path) or load(path, *asked, **options))
+def test_the_run_is_opened_once_however_many_ask(tiny_run):
     shelf = RunCache(tiny_run)
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(lambda _: id(shelf.monju(shelf.start)), range(4)))) == 1
-    assert opened_runs == [tiny_run]
-
-
-@pytest.mark.parametrize("has_it", [True, False])
-@pytest.mark.parametrize("variable, wanted", [(None, True), ("1", True), ("0", False)])
-def test_a_crowd_is_read_in_bf16_where_the_processor_has_it_unless_told_not_to(tiny_run, monkeypatch, variable, wanted, has_it):
-    monkeypatch.setattr(backbones, "computes_in_bf16", lambda device: has_it)
-    monkeypatch.delenv("MONJU_BF16", raising=False)
-    if variable:
-        monkeypatch.setenv("MONJU_BF16", variable)
-    opened = LoadedRun(_shelf(tiny_run).monju("tiny"), None)
-    assert bool(opened.reader) == (wanted and has_it) and not opened.monju.bf16  # a visitor alone is answered in full precision
+        assert len(set(pool.map(lambda _: id(shelf.open(shelf.start)), range(4)))) == 1
 
 
 @pytest.mark.parametrize("text", ["good " * 20_000, NASTY, "👩‍👩‍👧" * 50, "‮right to left‬", "a{b}%s\0"])
@@ -243,7 +229,7 @@ def test_the_line_under_the_page_tells_the_run_and_its_worth(tiny_run):
 def test_turning_the_gate_changes_the_answer_and_asks_no_model_again(tiny_run, monkeypatch):
     shelf = RunCache(tiny_run)
     before = answered(shelf, "a quiet triumph", SAY)
-    monkeypatch.setattr(Monju, "votes", lambda *_: pytest.fail("the models were asked again"))
+    monkeypatch.setattr(shelf.open(shelf.start), "outputs", lambda *_: pytest.fail("the models were asked again"))
     after = answered(shelf, "a quiet triumph", SAY, sharpness=0.0)
     assert "All experts weigh the same" in after and "All experts weigh the same" not in before
     assert "softmax" in answered(shelf, "a quiet triumph", SAY, gate="membership")
@@ -253,8 +239,8 @@ def test_what_the_settings_are_worth_is_counted_on_the_stored_predictions(tiny_r
     shelf = _shelf(tiny_run)
     own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
     assert "Turn the gate and see" in playground.measure(shelf, "tiny", SAY, own)
-    votes, labels = shelf.open("tiny").held_out
-    found = shelf.open("tiny").effect(**own | {"gate": "membership", "temperature": 0.01})
+    votes, labels = shelf.open("tiny").held_out()
+    found = combiners.effect(shelf.open("tiny"), **own | {"gate": "membership", "temperature": 0.01})
     uniform, sharp = votes.decide(gates.Distance()), votes.decide(gates.Membership(temperature=0.01))
     assert found["before"] == (uniform.monju.argmax(1) == labels).mean()
     assert found["after"] == (sharp.monju.argmax(1) == labels).mean()
@@ -265,18 +251,20 @@ def test_what_the_settings_are_worth_is_counted_on_the_stored_predictions(tiny_r
 
 def test_learned_gates_are_offered_and_answer(tiny_run):
     opened = _shelf(tiny_run).open("tiny")
-    assert {"distance", "membership", "MoE linear", "MoE network", "stacking", "KNORA-U", "OLA"} <= set(opened.gates)
-    assert not {"posterior", "c-BTM", "oracle", "uniform", "distance p=2"} & set(opened.gates)
-    for name in opened.gates:
+    assert {"distance", "membership", "MoE linear", "MoE network", "stacking", "KNORA-U", "OLA"} <= set(combiners.offered(opened))
+    assert not {"posterior", "c-BTM", "oracle", "uniform", "distance p=2"} & set(combiners.offered(opened))
+    for name in combiners.offered(opened):
         assert f"gate_{name}" in TEXTS
-        view, found = opened.read("a quiet triumph", gate=name, fusion="logits")
+        view = combiners.view(opened, gate=name, fusion="logits")
+        found = opened.read_one("a quiet triumph", view)
         assert view.gate == name and sum(found.alpha.values()) == pytest.approx(1) and found.monju.probabilities.sum() == pytest.approx(1)
-        drawn = text_of(cards.details(found, view, SAY, opened.alpha(gate=name)))
-        assert "α" in drawn and opened.effect(gate=name)["n"] == 40
-    assert "KNORA-U" in csv_export.to_csv([csv_export.row(opened.read("dull", gate="KNORA-U")[1], opened.view(gate="KNORA-U"))])
+        drawn = text_of(cards.details(found, view, SAY, combiners.held_out_alpha(opened, gate=name)))
+        assert "α" in drawn and combiners.effect(opened, gate=name)["n"] == 40
+    knora = combiners.view(opened, gate="KNORA-U")
+    assert "KNORA-U" in csv_export.to_csv([csv_export.row(opened.read_one("dull", knora), knora)])
     assert playground.needed("distance") == (True, False, True) and playground.needed("membership") == (False, True, True)
     assert playground.needed("KNORA-U") == (False, False, False) and playground.needed("stacking") == (False, False, True)
-    assert not opened.effect(gate="stacking")["own"] and opened.effect(gate="distance")["own"]
+    assert not combiners.effect(opened, gate="stacking")["own"] and combiners.effect(opened, gate="distance")["own"]
 
 
 def test_a_gate_added_here_is_offered_by_the_page(tiny_run, monkeypatch):
@@ -289,7 +277,7 @@ def test_a_gate_added_here_is_offered_by_the_page(tiny_run, monkeypatch):
 
     monkeypatch.setitem(gates.TABLE, "shy", Shy)
     shelf = RunCache(tiny_run)
-    assert "shy" in shelf.open("tiny").gates
+    assert "shy" in combiners.offered(shelf.open("tiny"))
     drawn = playground.show(shelf, "tiny", "a quiet triumph", SAY, {"gate": "shy"})
     assert drawn[2]["value"] == "shy" and ("shy", "shy") in drawn[2]["choices"] and "α" in drawn[1]
 

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from conftest import PROCESS
 
 from monju import ui
 from monju.data import sources
-from monju.inference.pipeline import Monju
+from monju.evaluation import combiners
+from monju.inference import process as process_module
+from monju.inference import run_cache as shelf_module
+from monju.inference.run_cache import RunCache
 from monju.runs import run_data as memory
 from monju.runs.run import Run
 from monju.runs.run_data import load_run_data
-from monju.ui import run_cache as shelf_module
 from monju.ui.i18n.translator import Translator
-from monju.ui.run_cache import KEPT, RunCache
 from monju.ui.tabs import clusters, playground
 
 OWN = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
@@ -32,9 +33,7 @@ def shelf(tiny_run, tmp_path):
     """A shelf with the tiny run and six copies of it, 0 to 5."""
     for number in range(6):
         shutil.copytree(tiny_run, tmp_path / str(number))
-    found = RunCache(tiny_run, tmp_path)
-    yield found
-    found.close()
+    return RunCache(tiny_run, tmp_path, PROCESS)
 
 
 @contextmanager
@@ -55,16 +54,18 @@ def held(monkeypatch, owner, name, which):
         door.set()
 
 
-def test_a_run_that_loads_makes_nobody_wait_who_wants_another(shelf, monkeypatch):
-    shelf.open("0")
-    with ThreadPoolExecutor(3) as pool:
-        with held(monkeypatch, Monju, "load", lambda path: path.name == "1") as begun:
-            slow = pool.submit(shelf.open, "1")
-            assert begun.wait(60)
-            assert pool.submit(shelf.open, "0").result(30).monju.run.path.name == "0"
-            assert pool.submit(shelf.open, "2").result(60).monju.run.path.name == "2"
-            assert not slow.done() and not shelf.ready("1")
-        assert slow.result(60) is shelf.open("1")
+def test_a_run_that_loads_makes_nobody_wait_who_wants_another(shelf, tmp_path):
+    shelf.open("0").outputs(["a"])
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(shelf.open("1").call, "test_process:slow", str(tmp_path / "go"))  # a load, too, is a call that takes its time
+        try:
+            assert shelf.open("0").outputs(["b"]).logits.shape == (1, 6, 2)
+            assert shelf.ready("0") and not shelf.ready("1") and not shelf.ready("2")
+            assert shelf.open("2").outputs(["c"]).logits.shape == (1, 6, 2)
+            assert not slow.done()
+        finally:
+            (tmp_path / "go").touch()
+        slow.result(60)
 
 
 def test_sentences_that_are_fetched_make_nobody_wait_who_wants_others(tiny_run, short_run, monkeypatch):
@@ -83,51 +84,29 @@ def recall_within(pool, run, seconds=30):
     return pool.submit(load_run_data, run).result(seconds)
 
 
-def test_runs_that_are_opened_while_others_are_read_get_all_cores(shelf):
-    """And so does every thread that comes later."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    reads, ended = shelf.open(shelf.start), threading.Event()
-    try:
-        def read_on():
-            while not ended.is_set():
-                reads.monju.votes(["a quiet triumph", "dull", "it is a film", "see it twice"])
-
-        reader = threading.Thread(target=read_on)
-        reader.start()
-        cores = []
-        for name in "0123":
-            with ThreadPoolExecutor(1) as visitor:
-                opened = visitor.submit(shelf.open, name).result(120)
-                cores.append((opened.monju.stack.cores, visitor.submit(torch.get_num_threads).result()))
-        ended.set()
-        reader.join()
-        assert cores == [(2, 2)] * 4 and torch.get_num_threads() == 2
-    finally:
-        ended.set()
-        torch.set_num_threads(before)
-
-
-def test_at_most_so_many_runs_stay_loaded_whatever_tabs_are_opened(shelf):
+def test_at_most_so_many_runs_stay_open_whatever_tabs_are_opened(tiny_run, shelf, monkeypatch):
     """The Playground, the map with its sentences and a sentence on it, and the figures beside them, of six runs."""
-    library, loaded, say = clusters.Library(shelf), [], Translator("en")
+    monkeypatch.setattr(shelf_module, "KEPT", 3)
+    shelf = RunCache(tiny_run, shelf.folder, shelf.process)
+    library, opened, say = clusters.Library(shelf), [], Translator("en")
     for name in "012345":
         monju, atlas = library.open(name)
         assert 'data-who="AB"' in playground.respond(shelf, name, "a quiet triumph", say, OWN)[0][0]
         place = clusters.stand(shelf.open(name), atlas, "a quiet triumph")
         assert library.texts(name) and clusters.panel(place, library, name, monju, atlas, say)
-        assert shelf.open(name).gates and library.excuse(name, say) == ""
-        loaded.append(weakref.ref(monju))
+        assert combiners.offered(shelf.open(name)) and library.excuse(name, say) == ""
+        opened.append(weakref.ref(monju))
     del monju, atlas, place
     gc.collect()
-    assert [each() is not None for each in loaded] == [False] * (6 - KEPT) + [True] * KEPT
+    assert [each() is not None for each in opened] == [False] * 3 + [True] * 3
+    assert shelf.open("0").call("test_process:loaded") <= process_module.KEPT
 
 
 def test_the_map_reads_a_sentence_as_the_playground_has_read_it(shelf, monkeypatch):
     opened = shelf.open("0")
-    reading = opened.read("a quiet triumph")[1]
-    monkeypatch.setattr(Monju, "votes", lambda *_: pytest.fail("it is read a second time, past those who wait"))
-    assert clusters.stand(opened, opened.atlas, "a quiet triumph")["reading"] == reading
+    reading, atlas = opened.read_one("a quiet triumph"), clusters.Library(shelf).open("0")[1]
+    monkeypatch.setattr(opened, "outputs", lambda *_: pytest.fail("it is read a second time"))
+    assert clusters.stand(opened, atlas, "a quiet triumph").reading == reading
 
 
 def test_sentences_that_cannot_be_had_are_asked_for_again_later(shelf, monkeypatch):
@@ -144,7 +123,7 @@ def test_sentences_that_cannot_be_had_are_asked_for_again_later(shelf, monkeypat
     assert opened.texts() is None and opened.texts() is None
     tries, there[0] = len(asked), True
     assert opened.texts() is None and len(asked) == tries  # not at every keystroke
-    monkeypatch.setattr(shelf_module.time, "monotonic", lambda now=shelf_module.time.monotonic(): now + shelf_module.AGAIN + 1)
+    monkeypatch.setattr(shelf_module.time, "monotonic", lambda now=shelf_module.time.monotonic(): now + shelf_module.RETRY_S + 1)
     assert len(opened.texts()) == 100
 
 
@@ -156,21 +135,22 @@ def test_many_take_the_same_file_of_results_at_once(tiny_run):
     assert len(set(taken)) == 1 and len(taken[0]) > 100
 
 
-def test_what_visitors_share_bears_many_at_once(shelf, monkeypatch):
-    """Eight visitors turn the gate and type, each as one likes; each is answered under the own settings."""
+def test_what_users_share_bears_many_at_once(shelf, monkeypatch):
+    """Eight users turn the gate and type, each as one likes; each is answered under the own settings."""
     monkeypatch.setattr(shelf_module, "REMEMBERED", 8)
-    opened = shelf.open("0")
-    votes = {text: opened.monju.votes([text]) for text in "abcdefghijklmnopqrstuvwxyz"}
-    monkeypatch.setattr(opened, "votes", lambda texts: votes[texts[0]])  # reading is not the point
-    held_out, before = opened.held_out[0], sys.getswitchinterval()
+    opened = RunCache(shelf.first, shelf.folder, shelf.process).open("0")
+    outputs = {text: opened.outputs([text]) for text in "abcdefghijklmnopqrstuvwxyz"}
+    monkeypatch.setattr(opened, "outputs", lambda texts: outputs[texts[0]])  # reading is not the point
+    held_out, before = opened.held_out()[0], sys.getswitchinterval()
 
     def visit(number):
         for n in range(60):
             text, sharpness = "abcdefghijklmnopqrstuvwxyz"[(n * n + number) % 26], (number * 60 + n) / 16
-            view, reading = opened.read(text, sharpness=sharpness)
+            view = combiners.view(opened, sharpness=sharpness)
+            reading = opened.read_one(text, view)
             assert reading.text == text and view.config.sharpness == sharpness
-            np.testing.assert_array_equal(list(reading.logits.values()), votes[text].logits[0])
-            np.testing.assert_array_equal(opened.alpha(sharpness=sharpness), view.decide(held_out).alpha)
+            np.testing.assert_array_equal(list(reading.logits.values()), outputs[text].logits[0])
+            np.testing.assert_array_equal(combiners.held_out_alpha(opened, sharpness=sharpness), view.decide(held_out).alpha)
 
     sys.setswitchinterval(1e-6)
     try:
