@@ -8,15 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gradio.blocks import BlocksConfig
-from gradio.state_holder import SessionState
 from starlette.responses import JSONResponse
 from test_auth import closed  # noqa: F401  # closed is a fixture
 
 from monju.errors import MonjuError
 from monju.ui import OPTIONS, waiting
 from monju.ui.server import temp_files
-from monju.ui.server.gradio_patches import Parts
 from monju.ui.server.rate_limit import LARGEST, LEAST, MIB, RateLimit, RequestGuard
 
 
@@ -139,25 +136,6 @@ def test_pages_that_were_left_are_forgotten(closed):  # noqa: F811
         holder[f"visitor {number}"]
     assert len(holder.session_data) == holder.capacity
     holder.session_data.clear()
-
-
-def test_every_visitors_page_is_what_gradio_makes_of_it_and_his_own(closed, monkeypatch):  # noqa: F811
-    """What all have in common is worked out once."""
-    page = closed[1]
-    one, other = SessionState(page), SessionState(page)
-    with monkeypatch.context() as patch:
-        patch.delattr(Parts, "config_for_block")
-        gradios = SessionState(page)
-    assert one.config_values == other.config_values == gradios.config_values and len(one.config_values) > 100
-    sentence = next(number for number, part in page.blocks.items() if part.elem_id == "sentence")
-    one._update_value_in_config(sentence, "mine")
-    assert one.config_values[sentence]["props"]["value"] == "mine"
-    assert other.config_values == SessionState(page).config_values == gradios.config_values
-    one[sentence] = type(page.blocks[sentence])(value="changed", label="another")
-    one._update_config(sentence)
-    assert one.config_values[sentence]["props"]["label"] == "another" and other.config_values == gradios.config_values
-    monkeypatch.setattr(BlocksConfig, "config_for_block", lambda *_: pytest.fail("it is worked out again"))
-    SessionState(page)
 
 
 def test_how_many_may_wait():

@@ -1,8 +1,6 @@
-"""Gradio's page with its doors mended: requests that no page sends are refused in one sentence, where it would fail and print a
-traceback, and a visitor who comes costs little."""
+"""Requests that no page sends are refused in one sentence, where Gradio would fail and print a traceback."""
 
 import gradio as gr
-from gradio.blocks import BlocksConfig
 from starlette.responses import JSONResponse
 
 from monju.ui.server.rate_limit import REFUSALS
@@ -11,10 +9,6 @@ from monju.ui.server.rate_limit import REFUSALS
 class Blocks(gr.Blocks):
     """A page whose functions are not called with what their inputs cannot hold."""
 
-    def __init__(self, *given, **options):
-        super().__init__(*given, **options)
-        self.default_config.__class__, self.described = Parts, {}
-
     async def preprocess_data(self, block_fn, inputs, *given, **options):
         if block_fn.fn is None:  # the browser's own: nothing is asked of the server
             raise gr.Error(REFUSALS[404], print_exception=False)
@@ -22,25 +16,6 @@ class Blocks(gr.Blocks):
             return await super().preprocess_data(block_fn, writable(inputs), *given, **options)
         except Exception:  # each input fails in its own way
             raise gr.Error(REFUSALS[422], print_exception=False) from None
-
-
-class Parts(BlocksConfig):
-    """A page's parts, what each is like worked out once: Gradio does it anew for every visitor (18 ms), whose session changes a
-    part's value alone."""
-
-    def __copy__(self):
-        new = super().__copy__()
-        new.__class__ = Parts
-        return new
-
-    def config_for_block(self, number, rendered, part, *more):
-        page = self.root_block
-        if self is page.default_config or part is not page.default_config.blocks.get(number):
-            return super().config_for_block(number, rendered, part, *more)
-        if number not in page.described:
-            page.described[number] = super().config_for_block(number, rendered, part, *more)
-        found = page.described[number]
-        return {**found, "props": {**found["props"]}}
 
 
 def writable(value):
