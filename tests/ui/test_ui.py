@@ -24,7 +24,7 @@ from monju.ensemble import fusion, gates
 from monju.ensemble.outputs import Reading
 from monju.errors import MonjuError
 from monju.evaluation import combiners
-from monju.inference.pipeline import Monju
+from monju.inference.reader import SentenceReader
 from monju.inference.run_cache import RunCache
 from monju.runs.run import Run
 from monju.ui import OPTIONS, ROOT, build, gr, launch
@@ -41,8 +41,9 @@ NASTY = "<script>alert(1)</script> & 'so' on 🎭 مرحبا"
 def opened(k=3, m=2, labels=("negative", "positive"), members=("seed0", "seed1", "seed2"), **settings):
     """A run as the page sees it, with no models behind it."""
     manifest = {"config": Config(k=k, subset_size=m, **settings).to_json(),
-                "data": {"labels": list(range(len(labels))), "label_names": list(labels), "train": 300}}
-    return Monju(Run("trained/try", manifest), None, None, {}, members)
+                "data": {"labels": list(range(len(labels))), "label_names": list(labels), "train": 300},
+                "models": {"baseline": list(members)}}
+    return SentenceReader(Run("trained/try", manifest), None)
 
 
 def read(monju, experts, members=None, distances=(1.0, 2.0, 5.0), text="a quiet triumph"):
