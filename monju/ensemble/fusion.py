@@ -1,38 +1,68 @@
-"""Fusion: pure arithmetic from the experts' logits and their weights to one verdict.
+"""Fusion: the experts' logits and their weights α → one row of logits per sentence.
 
-Knows nothing of models, distances or labels' names.
+Knows nothing of models, distances or labels' names. A new fusion is one function here and one line in TABLE.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
+Fusion = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-def mix_logits(logits, alpha):
-    """Σ_S α_S · logits_S — the poster's fusion.
 
-    logits [n, experts, labels], alpha [n, experts] → logits [n, labels].
+def mix_logits(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return Σ_S α_S · logits_S, the poster's fusion.
+
+    Parameters
+    ----------
+    logits : ndarray [n, experts, labels]
+        Each expert's logits.
+    alpha : ndarray [n, experts]
+        Each expert's weight, each row summing to 1.
+
+    Returns
+    -------
+    ndarray [n, labels]
+        Fused logits; their softmax are the ensemble's probabilities.
+
+    Examples
+    --------
+    >>> mix_logits(np.array([[[2.0, 0.0], [0.0, 4.0]]]), np.array([[0.5, 0.5]])).tolist()
+    [[1.0, 2.0]]
     """
     return np.einsum("ne,nel->nl", alpha, logits)
 
 
-def mix_probabilities(logits, alpha):
-    """log Σ_S α_S · softmax(logits_S): the mixture of c-BTM (Gururangan et al. 2023, eq. 2), as logits.
+def mix_probabilities(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return log Σ_S α_S · softmax(logits_S), the mixture of c-BTM (Gururangan et al. 2023, eq. 2).
 
-    logits [n, experts, labels], alpha [n, experts] → log-probabilities [n, labels],
-    so that softmax of either fusion's result gives its probabilities.
+    Parameters and shapes as of `mix_logits`; the result is a log-probability.
+
+    Examples
+    --------
+    >>> even, sure = [0.0, 0.0], [1000.0, 0.0]
+    >>> np.exp(mix_probabilities(np.array([[even, sure]]), np.array([[0.5, 0.5]]))).tolist()
+    [[0.75, 0.25]]
     """
     log_probabilities = log_softmax(np.asarray(logits, np.float64), axis=-1)
     return logsumexp(log_probabilities, b=alpha[:, :, None], axis=1)  # never underflows to log 0
 
 
-def mix_product(logits, alpha):
-    """Product of experts (Hinton 2002): Π softmax(logits_S)^(n_S α_S), normalised, where n_S is the number of experts; at equal
-    weights the plain product, whose labels are those of `mix_logits`, only surer.
+def mix_product(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return log Π_S softmax(logits_S)^(α_S · experts), normalised: the product of experts (Hinton 2002).
 
-    logits [n, experts, labels], alpha [n, experts] → log-probabilities [n, labels].
+    Parameters and shapes as of `mix_logits`; the result is a log-probability. At equal weights it is the
+    plain product, with the labels of `mix_logits` and more confidence.
+
+    Examples
+    --------
+    >>> odds = np.log([[[2.0, 1.0], [3.0, 1.0]]])
+    >>> np.exp(mix_product(odds, np.array([[0.5, 0.5]]))).round(6).tolist()  # 2 · 3 to 1
+    [[0.857143, 0.142857]]
     """
-    log_probabilities = log_softmax(np.asarray(logits, np.float64), axis=-1)
-    return log_softmax(np.einsum("ne,nel->nl", alpha * alpha.shape[1], log_probabilities), axis=-1)
+    experts, log_probabilities = alpha.shape[1], log_softmax(np.asarray(logits, np.float64), axis=-1)
+    return log_softmax(np.einsum("ne,nel->nl", experts * alpha, log_probabilities), axis=-1)
 
 
-TABLE = {"logits": mix_logits, "probabilities": mix_probabilities, "product": mix_product}
+TABLE: dict[str, Fusion] = {"logits": mix_logits, "probabilities": mix_probabilities, "product": mix_product}

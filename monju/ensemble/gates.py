@@ -1,95 +1,175 @@
-"""Gates: a sentence's distances to the clusters → α, one weight per expert, summing to 1.
+"""Gates: a sentence's distances to the clusters → α, one non-negative weight per expert, summing to 1.
 
-A gate sees distances [n, k] (and, where it asks for them, cluster posteriors); it knows nothing
-of texts, models or logits. A new gate is one class here and one line in TABLE.
+Knows nothing of texts, models or logits. A new gate is one class here and one line in TABLE.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import comb
+from typing import Any, Protocol
 
 import numpy as np
+from numpy import ndarray
 from scipy.special import softmax
 
-from monju.ensemble.subsets import membership
+from monju.ensemble.subsets import Subsets, membership
 from monju.errors import MonjuError
+
+
+class Gate(Protocol):
+    """A callable dataclass; its fields are the settings of the same names in a run's configuration."""
+
+    def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
+        """Weigh the experts for each of n sentences.
+
+        Parameters
+        ----------
+        distances : ndarray [n, k]
+            Euclidean distance to each cluster's centre, ≥ 0, in the unit of the embedding.
+        subsets : sequence [experts] of tuple of int
+            The clusters that each expert learned (`expert_subsets`).
+        posterior : ndarray [n, k], optional
+            P(cluster | sentence), where the clusterer is a mixture.
+
+        Returns
+        -------
+        ndarray [n, experts]
+            α, each row summing to 1; equal where every distance is zero.
+
+        Raises
+        ------
+        MonjuError
+            Where the gate needs a posterior and there is none.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class Distance:
-    """Monju's gate: an expert weighs as much as the clusters it has *not* seen are far away.
+    """The poster's gate: the farther the clusters that an expert has *not* learned, the more it weighs.
 
-    α_S = Σ_{c∉S} d_c^p / (C(k−1, m) · Σ_c d_c^p); at k = 3, m = 2, p = 1 the poster's
-    α_AB = d_C / (d_A + d_B + d_C).
+    α_S = Σ_{c∉S} d_c^p / (C(k−1, m) · Σ_c d_c^p). At k = 3, m = 2, p = 1: α_AB = d_C / (d_A + d_B + d_C).
+
+    Parameters
+    ----------
+    sharpness : float, default 1
+        The power p ≥ 0; 0 weighs all experts alike.
+
+    Examples
+    --------
+    >>> Distance()(np.array([[1.0, 2.0, 5.0]]), [(0, 1), (1, 2), (2, 0)]).tolist()
+    [[0.625, 0.125, 0.25]]
     """
 
     sharpness: float = 1.0
 
-    def __call__(self, distances, experts, posterior=None):
-        """distances [n, k] ≥ 0 → α [n, experts]; all distances zero → equal weights."""
-        k, m = distances.shape[1], len(experts[0])
+    def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
+        k, m = distances.shape[1], len(subsets[0])
         farthest = distances.max(axis=1, keepdims=True)
         # only ratios matter, and dividing first keeps a large p from overflowing
-        d = np.divide(distances, farthest, out=np.ones_like(distances), where=farthest > 0) ** self.sharpness
-        outside = 1 - membership(experts, k)
+        ratios = np.divide(distances, farthest, out=np.ones_like(distances), where=farthest > 0)
+        d = ratios**self.sharpness
+        outside = 1 - membership(subsets, k)
         return d @ outside.T / (comb(k - 1, m) * d.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
 class Membership:
-    """c-BTM's weights: q = softmax(−d^power / T), optionally the top-k alone, shared among a cluster's experts.
+    """c-BTM's gate: the nearer the clusters that an expert learned, the more it weighs.
 
-    α_S = Σ_{c∈S} q_c / C(k−1, m−1) (Gururangan et al. 2023, eq. 3 at m = 1; T = 0.1, power 2).
+    α_S = Σ_{c∈S} q_c / C(k−1, m−1) with q = softmax(−d^power / T) (Gururangan et al. 2023, eq. 3 at m = 1).
+
+    Parameters
+    ----------
+    temperature : float, default 0.1
+        T > 0, in units of d^power: the smaller, the more the nearest cluster decides.
+    power : float, default 2
+        2 is the paper's, 4 its released code's.
+    top_k : int, optional
+        Number of clusters that keep their weight, renormalised; all by default.
+
+    Examples
+    --------
+    >>> Membership()(np.array([[0.0, 0.0, 9.0]]), [(0,), (1,), (2,)]).tolist()
+    [[0.5, 0.5, 0.0]]
     """
 
     temperature: float = 0.1
     power: float = 2.0
     top_k: int | None = None
 
-    def __call__(self, distances, experts, posterior=None):
-        """distances [n, k] ≥ 0 → α [n, experts]."""
+    def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
         energy = distances**self.power
-        with np.errstate(over="ignore"):  # above the nearest's: a tiny T makes it 0 and the others infinite, never all
-            q = softmax((energy.min(axis=1, keepdims=True) - energy) / self.temperature, axis=1)
-        return share(keep_top(q, self.top_k), experts)
+        nearest = energy.min(axis=1, keepdims=True)
+        with np.errstate(over="ignore"):  # a tiny T makes the others −∞, never the nearest
+            q = softmax((nearest - energy) / self.temperature, axis=1)
+        return share(keep_top(q, self.top_k), subsets)
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """The Gaussian mixture's own posterior as membership: α_S = Σ_{c∈S} P(c | x) / C(k−1, m−1).
+    """A Gaussian mixture's posterior as membership: α_S = Σ_{c∈S} P(c | x) / C(k−1, m−1).
 
-    Needs a run whose clusterer is `gmm`.
+    Parameters
+    ----------
+    top_k : int, optional
+        Number of clusters that keep their weight, renormalised; all by default.
+
+    Examples
+    --------
+    >>> Posterior()(np.ones((1, 3)), [(0, 1), (1, 2), (2, 0)], np.array([[0.5, 0.25, 0.25]])).tolist()
+    [[0.375, 0.25, 0.375]]
     """
 
     top_k: int | None = None
 
-    def __call__(self, distances, experts, posterior=None):
-        """posterior [n, k] → α [n, experts]. Raises MonjuError where the run has no posterior."""
+    def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
         if posterior is None:
-            raise MonjuError("the gate 'posterior' needs a Gaussian mixture: train the run with --clusterer gmm, "
-                             "or choose the gate 'membership'")
-        return share(keep_top(posterior, self.top_k), experts)
+            raise MonjuError("the gate 'posterior' needs a Gaussian mixture: train the run with "
+                             "--clusterer gmm, or choose the gate 'membership'")
+        return share(keep_top(posterior, self.top_k), subsets)
 
 
-def keep_top(q, top):
-    """The `top` largest of each row of q [n, k], renormalised; all of them where top is None."""
+def keep_top(q: ndarray, top: int | None) -> ndarray:
+    """Return the `top` largest of each row of q [n, k], renormalised, the others zero; q itself for None.
+
+    Examples
+    --------
+    >>> keep_top(np.array([[0.5, 0.25, 0.25]]), 1).tolist()
+    [[1.0, 0.0, 0.0]]
+    """
     if top is None or top >= q.shape[1]:
         return q
     kept = np.zeros_like(q)
-    best = np.argsort(-q, axis=1, kind="stable")[:, :top]
-    np.put_along_axis(kept, best, np.take_along_axis(q, best, axis=1), axis=1)
+    largest = np.argsort(-q, axis=1, kind="stable")[:, :top]
+    np.put_along_axis(kept, largest, np.take_along_axis(q, largest, axis=1), axis=1)
     return kept / kept.sum(axis=1, keepdims=True)
 
 
-def share(q, experts):
-    """α_S = Σ_{c∈S} q_c / C(k−1, m−1): a cluster's weight, shared equally by the experts that know it."""
-    k, m = q.shape[1], len(experts[0])
-    return q @ membership(experts, k).T / comb(k - 1, m - 1)
+def share(q: ndarray, subsets: Subsets) -> ndarray:
+    """Share each cluster's weight q [n, k] equally among the experts that learned it: α [n, experts].
+
+    α_S = Σ_{c∈S} q_c / C(k−1, m−1).
+
+    Examples
+    --------
+    >>> share(np.array([[1.0, 0.0, 0.0]]), [(0, 1), (1, 2), (2, 0)]).tolist()
+    [[0.5, 0.0, 0.5]]
+    """
+    k, m = q.shape[1], len(subsets[0])
+    return q @ membership(subsets, k).T / comb(k - 1, m - 1)
 
 
-TABLE = {"distance": Distance, "membership": Membership, "posterior": Posterior}
+TABLE: dict[str, type] = {"distance": Distance, "membership": Membership, "posterior": Posterior}
 
 
-def make(config):
-    """The gate that a configuration (or anything with its gate settings as attributes) asks for."""
+def make(config: Any) -> Gate:
+    """Return the gate that `config.gate` names, its fields read from the attributes of the same names.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> make(SimpleNamespace(gate="distance", sharpness=2.0))
+    Distance(sharpness=2.0)
+    """
     gate = TABLE[config.gate]
-    return gate(**{name: getattr(config, name) for name in gate.__dataclass_fields__})
+    return gate(**{field.name: getattr(config, field.name) for field in fields(gate)})
