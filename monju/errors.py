@@ -1,11 +1,19 @@
-"""The one exception for people: its message names what is wrong and the way out.
+"""The exception for bad input: its message says in one sentence what is wrong and the way out.
 
-The command line prints it on a single line and exits with code 2; the page shows it calmly.
+The command line prints it on one line and exits with code 2; the web app shows it as a message.
 Anything else that escapes is a defect of Monju and keeps its traceback.
 """
 
+from typing import Any
+
 
 class MonjuError(Exception):
-    """Bad input or a bad run folder, told in one sentence. `note`: the same as a `notes.Note`, where it has a code."""
+    """Bad input or a bad run folder.
 
-    note = None
+    Attributes
+    ----------
+    note : monju.data.notes.Note or None
+        The message as a note, where it has a code: it can then be shown in Japanese, too.
+    """
+
+    note: Any = None

@@ -1,1 +1,1 @@
-"""Sentence → vector → clusters and distances: embedders, clusterers, the fitted cluster model, projections."""
+"""Sentence → vector → cluster and distances: embedders, clusterers, the fitted cluster model, projections."""

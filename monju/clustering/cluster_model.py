@@ -1,50 +1,106 @@
-"""Clustering: an embedder and a clusterer together — where a sentence stands among the clusters.
+"""The cluster model: an embedder and a clusterer, fitted on a run's training sentences.
 
-Fitted once on a run's training sentences, kept in the run's folder clustering/, asked for every
-sentence after that. Knows nothing of labels or models.
+It lies in the run's folder clustering/ and places every new sentence. Knows nothing of labels or models.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from monju.clustering import clusterers, embedders
-from monju.clustering import embedding_cache as vectors_of
+from monju.clustering import clusterers, embedders, embedding_cache
+from monju.config import Config
 from monju.errors import MonjuError
 
 
 class Clustering:
-    """Places sentences: texts → vectors → distances to the k centres."""
+    """Places sentences among the clusters: text → vector → distances to the k centres.
 
-    def __init__(self, config):
-        self.embedder = embedders.TABLE[config.embedder](config)
-        self.clusterer = clusterers.TABLE[config.clusterer](config.k, config.seed)
+    Parameters
+    ----------
+    config : Config
+        Names the embedder and the clusterer; k, seed, and what the embedder asks for.
 
-    def fit(self, texts, domains=None):
-        """Learn embedder and clusters from the training sentences (and the names of their domains, where the clusterer
-        asks for them); `labels_` [n] is each one's cluster."""
-        self.embedder, vectors = vectors_of.fitted(self.embedder, texts)
-        named = (domains,) if getattr(self.clusterer, "by_domain", False) else ()
-        self.labels_ = self.clusterer.fit(vectors, *named).labels_
+    Attributes
+    ----------
+    embedder : Embedder
+        Texts → vectors.
+    clusterer : Clusterer
+        Vectors → clusters.
+    labels_ : ndarray of int [n]
+        The cluster of each sentence that it was fitted on.
+    """
+
+    labels_: np.ndarray
+
+    def __init__(self, config: Config):
+        self.embedder: embedders.Embedder = embedders.TABLE[config.embedder](config)
+        self.clusterer: Any = clusterers.TABLE[config.clusterer](config.k, config.seed)
+
+    def fit(self, texts: Sequence[str], domains: Sequence[str] | None = None) -> Clustering:
+        """Fit embedder and clusterer.
+
+        Parameters
+        ----------
+        texts : sequence of str [n]
+            The training sentences.
+        domains : sequence of str [n], optional
+            Their domains, for a clusterer that asks for them.
+
+        Returns
+        -------
+        Clustering
+            Itself.
+
+        Raises
+        ------
+        MonjuError
+            For sentences that cannot fill k clusters.
+        """
+        self.embedder, vectors = embedding_cache.fitted(self.embedder, texts)
+        by_domain = (domains,) if getattr(self.clusterer, "by_domain", False) else ()
+        self.labels_ = self.clusterer.fit(vectors, *by_domain).labels_
         clusterers.refuse_empty(self.labels_, self.clusterer.k)
         return self
 
-    def place(self, texts):
-        """texts [n] → vectors float32 [n, dim], distances [n, k], posterior [n, k] or None."""
+    def place(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Place sentences.
+
+        Parameters
+        ----------
+        texts : sequence of str [n]
+            Any sentences.
+
+        Returns
+        -------
+        vectors : ndarray of float32 [n, dim]
+            Their embeddings.
+        distances : ndarray [n, k]
+            Euclidean distance to each centre.
+        posterior : ndarray [n, k] or None
+            P(cluster | sentence), where the clusterer is a mixture.
+        """
         return self.place_vectors(self.embedder.transform(texts))
 
-    def place_vectors(self, vectors):
-        """As `place`, for vectors that are there already."""
-        return vectors, clusterers.distances(vectors, self.clusterer.centres_), self.clusterer.posterior(vectors)
+    def place_vectors(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return what `place` returns, from vectors [n, dim]."""
+        distances = clusterers.distances(vectors, self.clusterer.centres_)
+        return vectors, distances, self.clusterer.posterior(vectors)
 
-    def save(self, folder):
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into a folder."""
         self.embedder.save(folder)
         arrays = {name: np.ascontiguousarray(array) for name, array in self.clusterer.state().items()}
         save_file({**arrays, "labels": self.labels_.astype(np.int32)}, folder / "clusterer.safetensors")
 
     @classmethod
-    def load(cls, folder, config):
-        """The clustering that `save` wrote for this configuration. Raises MonjuError for a damaged folder."""
+    def load(cls, folder: Path, config: Config) -> Clustering:
+        """Return the model that `save` wrote for a configuration. Raises MonjuError for a damaged folder."""
         clustering = cls(config)
         try:
             state = load_file(folder / "clusterer.safetensors")
@@ -52,5 +108,6 @@ class Clustering:
             clustering.clusterer.restore(state)
             clustering.embedder.restore(folder)
         except (OSError, ValueError, KeyError, SafetensorError):
-            raise MonjuError(f"the clusters in {folder} are damaged: restore the folder or train the run again") from None
+            raise MonjuError(f"the clusters in {folder} are damaged: "
+                             "restore the folder or train the run again") from None
         return clustering

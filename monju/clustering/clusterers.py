@@ -1,9 +1,13 @@
 """Clusterers: vectors → k clusters A, B, C… with centres.
 
-A clusterer sees vectors [n, dim] only; it knows nothing of sentences, labels or experts.
-`fit` learns `centres_` [k, dim] and `labels_` [n]; assignment of anything new is the nearest
-centre. A new clusterer is one class here and one line in TABLE.
+Knows nothing of sentences, labels or experts. A new vector belongs to the nearest centre.
+A new clusterer is one class here and one line in TABLE.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -13,11 +17,50 @@ from monju.ensemble.subsets import cluster_names
 from monju.errors import MonjuError
 
 
-def distances(vectors, centres):
-    """Euclidean distances, [n, dim] × [k, dim] → float64 [n, k].
+class Clusterer(Protocol):
+    """A clusterer, made from k and a seed, as scikit-learn's: `fit` sets the attributes that end in _.
 
-    Differences are squared outright: the usual |x|² − 2xc + |c|² would leave a sentence that
-    stands on a centre at 1e-4 instead of 0.
+    Attributes
+    ----------
+    k : int
+        Number of clusters.
+    centres_ : ndarray [k, dim]
+        The clusters' centres, the largest cluster first.
+    labels_ : ndarray of int [n]
+        The cluster of each vector that it was fitted on.
+    """
+
+    k: int
+    centres_: np.ndarray
+    labels_: np.ndarray
+
+    def fit(self, vectors: np.ndarray) -> Clusterer:
+        """Learn from vectors [n, dim]. Raises MonjuError where they cannot fill k clusters."""
+        ...
+
+    def posterior(self, vectors: np.ndarray) -> np.ndarray | None:
+        """Return P(cluster | vector) [n, k] of a mixture, else None."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what is needed to place a new vector, as named arrays."""
+        ...
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> Clusterer:
+        """Take up what `state` returned."""
+        ...
+
+
+def distances(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return Euclidean distances, [n, dim] × [k, dim] → float64 [n, k].
+
+    Differences are squared outright: the usual |x|² − 2xc + |c|² would leave a vector that equals a centre at
+    1e-4 instead of 0.
+
+    Examples
+    --------
+    >>> distances(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[5.0, 0.0]]
     """
     vectors, centres = np.asarray(vectors, np.float64), np.asarray(centres, np.float64)
     return np.stack([np.sqrt(((vectors - centre) ** 2).sum(axis=1)) for centre in centres], axis=1)
@@ -26,36 +69,39 @@ def distances(vectors, centres):
 class KMeansClusterer:
     """Plain k-means; clusters may differ much in size."""
 
-    def __init__(self, k, seed=0):
+    centres_: np.ndarray
+    labels_: np.ndarray
+
+    def __init__(self, k: int, seed: int = 0):
         self.k, self.seed = k, seed
 
-    def fit(self, vectors):
+    def fit(self, vectors: np.ndarray) -> KMeansClusterer:
         """Learn from vectors [n, dim]. Raises MonjuError for fewer distinct sentences than clusters."""
         refuse_too_few(vectors, self.k)
-        found = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
-        self.centres_, self.labels_ = in_order(found.cluster_centers_, found.labels_)
+        kmeans = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
+        self.centres_, self.labels_ = in_order(kmeans.cluster_centers_, kmeans.labels_)
         return self
 
-    def posterior(self, vectors):
-        """k-means has none."""
+    def posterior(self, vectors: np.ndarray) -> np.ndarray | None:
+        """Return None: k-means has no posterior."""
         return None
 
-    def state(self):
-        """What is needed to place a new sentence, as named arrays."""
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the centres."""
         return {"centres": self.centres_}
 
-    def restore(self, state):
-        """The inverse of `state`."""
+    def restore(self, state: Mapping[str, np.ndarray]) -> KMeansClusterer:
+        """Take up what `state` returned."""
         self.centres_ = state["centres"]
         return self
 
 
 class BalancedClusterer(KMeansClusterer):
-    """k-means whose clusters are held to equal size while fitting, so that no expert starves (c-BTM's)."""
+    """k-means with clusters of equal size while fitting, so that no expert lacks data (c-BTM's)."""
 
     max_rounds = 100
 
-    def fit(self, vectors):
+    def fit(self, vectors: np.ndarray) -> BalancedClusterer:
         """Learn from vectors [n, dim]: sizes of `labels_` differ by at most one.
 
         Lloyd's two steps, with the assignment step solved exactly under equal capacities
@@ -63,13 +109,13 @@ class BalancedClusterer(KMeansClusterer):
         """
         refuse_too_few(vectors, self.k)
         vectors = np.asarray(vectors, np.float64)
-        found = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
-        centres, _ = in_order(found.cluster_centers_, found.labels_)  # the one sentence more goes to the largest
-        labels = prices = None
+        kmeans = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
+        centres, _ = in_order(kmeans.cluster_centers_, kmeans.labels_)  # the largest takes the one more
+        labels, prices = np.full(len(vectors), -1), None
         for _ in range(self.max_rounds):
             before = labels
             labels, prices = balanced_assignment(distances(vectors, centres) ** 2, prices)
-            if before is not None and (labels != before).mean() < 1e-4:  # nobody moves any more
+            if (labels != before).mean() < 1e-4:  # converged
                 break
             centres = np.stack([vectors[labels == c].mean(axis=0) for c in range(self.k)])
         self.centres_, self.labels_ = in_order(centres, labels)
@@ -77,10 +123,10 @@ class BalancedClusterer(KMeansClusterer):
 
 
 class RandomClusterer(KMeansClusterer):
-    """A control: clusters of equal size drawn by lot, to tell whether geometry matters at all."""
+    """A control: random clusters of equal size, which show whether geometry matters at all."""
 
-    def fit(self, vectors):
-        """Deal out vectors [n, dim] at random; the centres are the clusters' means, nearly one point."""
+    def fit(self, vectors: np.ndarray) -> RandomClusterer:
+        """Assign vectors [n, dim] at random; the centres are the clusters' means, nearly one point."""
         refuse_too_few(vectors, self.k)
         labels = np.random.default_rng(self.seed).permutation(np.arange(len(vectors)) % self.k)
         centres = np.stack([np.asarray(vectors, np.float64)[labels == c].mean(axis=0) for c in range(self.k)])
@@ -91,85 +137,111 @@ class RandomClusterer(KMeansClusterer):
 class GMMClusterer(KMeansClusterer):
     """A Gaussian mixture with diagonal covariances, which also gives a posterior."""
 
-    def fit(self, vectors):
-        """Learn from vectors [n, dim]; the centres are the components' means, labels the likeliest component."""
+    weights_: np.ndarray
+    variances_: np.ndarray
+
+    def fit(self, vectors: np.ndarray) -> GMMClusterer:
+        """Learn from vectors [n, dim]: centres are the components' means, labels the likeliest component."""
         refuse_too_few(vectors, self.k)
         vectors = np.asarray(vectors, np.float64)
-        found = GaussianMixture(self.k, covariance_type="diag", reg_covar=1e-5, random_state=self.seed).fit(vectors)
-        labels = found.predict(vectors)
-        order = ordering(found.means_, labels)
-        self.centres_, self.labels_ = found.means_[order], np.argsort(order)[labels]
-        self.weights_, self.variances_ = found.weights_[order], found.covariances_[order]
+        mixture = GaussianMixture(self.k, covariance_type="diag", reg_covar=1e-5, random_state=self.seed)
+        labels = mixture.fit(vectors).predict(vectors)
+        order = ordering(mixture.means_, labels)
+        self.centres_, self.labels_ = mixture.means_[order], np.argsort(order)[labels]
+        self.weights_, self.variances_ = mixture.weights_[order], mixture.covariances_[order]
         return self
 
-    def posterior(self, vectors):
-        """P(c | x) of each component, vectors [n, dim] → [n, k]."""
+    def posterior(self, vectors: np.ndarray) -> np.ndarray:
+        """Return P(component | vector), vectors [n, dim] → [n, k]."""
         mixture = GaussianMixture(self.k, covariance_type="diag")
         mixture.weights_, mixture.means_, mixture.covariances_ = self.weights_, self.centres_, self.variances_
         mixture.precisions_cholesky_ = 1 / np.sqrt(self.variances_)
         return mixture.predict_proba(np.asarray(vectors, np.float64))
 
-    def state(self):
+    def state(self) -> dict[str, np.ndarray]:
+        """Return centres, weights and variances."""
         return {"centres": self.centres_, "weights": self.weights_, "variances": self.variances_}
 
-    def restore(self, state):
+    def restore(self, state: Mapping[str, np.ndarray]) -> GMMClusterer:
+        """Take up what `state` returned."""
         self.centres_, self.weights_, self.variances_ = state["centres"], state["weights"], state["variances"]
         return self
 
 
 class DomainClusterer(GMMClusterer):
-    """One cluster a domain, as the data name it (BTM, Li et al. 2022): a Gaussian around each gives a posterior to sentences
-    whose domain nobody names."""
+    """One cluster per domain that the data name (BTM, Li et al. 2022).
 
-    by_domain = True  # `fit` is also given the domains
+    A Gaussian around each domain gives a posterior to sentences whose domain is not known.
+    """
 
-    def fit(self, vectors, domains):
-        """Learn from vectors [n, dim] and their domains (n names); `domains_` are the names in the clusters' order.
+    by_domain = True  # `fit` also takes the domains
+    domains_: list[str]
+
+    def fit(self, vectors: np.ndarray, domains: Sequence[str] | None = None) -> DomainClusterer:
+        """Learn from vectors [n, dim] and their domains [n]; `domains_` are the names in the clusters' order.
 
         Raises MonjuError where there are no names, or not k different ones.
         """
         if not domains:
-            raise MonjuError("--clusterer domain must know each sentence's domain: name its column with --domain-column, "
-                             "or join data sets with --data one+other")
-        found, labels = np.unique(domains, return_inverse=True)
-        if len(found) != self.k:
-            raise MonjuError(f"the data have {len(found)} domains ({', '.join(found[:5])}{'…' if len(found) > 5 else ''}) "
-                             f"and --k is {self.k}: " + (f"use --k {len(found)}" if len(found) > 1 else "bring a second domain"))
+            raise MonjuError("--clusterer domain must know each sentence's domain: name its column with "
+                             "--domain-column, or join data sets with --data one+other")
+        names, labels = np.unique(domains, return_inverse=True)
+        if len(names) != self.k:
+            first = ", ".join(names[:5]) + ("…" if len(names) > 5 else "")
+            raise MonjuError(f"the data have {len(names)} domains ({first}) and --k is {self.k}: "
+                             + (f"use --k {len(names)}" if len(names) > 1 else "bring a second domain"))
         vectors = np.asarray(vectors, np.float64)
         parts = [vectors[labels == c] for c in range(self.k)]
         centres = np.stack([part.mean(axis=0) for part in parts])
         order = ordering(centres, labels)
-        self.centres_, self.labels_, self.domains_ = centres[order], np.argsort(order)[labels], found[order].tolist()
-        self.variances_ = np.stack([part.var(axis=0) for part in parts])[order] + 1e-5  # as scikit-learn's mixtures: never zero
+        self.centres_, self.labels_ = centres[order], np.argsort(order)[labels]
+        self.domains_ = names[order].tolist()
+        self.variances_ = np.stack([part.var(axis=0) for part in parts])[order] + 1e-5  # never zero
         self.weights_ = np.bincount(self.labels_) / len(labels)
         return self
 
 
-TABLE = {"balanced": BalancedClusterer, "kmeans": KMeansClusterer, "gmm": GMMClusterer, "random": RandomClusterer,
-         "domain": DomainClusterer}
+TABLE = {"balanced": BalancedClusterer, "kmeans": KMeansClusterer, "gmm": GMMClusterer,
+         "random": RandomClusterer, "domain": DomainClusterer}
 
 
-def balanced_assignment(cost, prices=None):
-    """The cheapest assignment with cluster sizes that differ by at most one (the first n mod k hold the one more).
+def balanced_assignment(cost: np.ndarray, prices: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cheapest assignment with cluster sizes that differ by at most one.
 
-    cost [n, k] → labels [n] and the prices [k] that clear it, a warm start for the next call.
+    The dual problem has one price per cluster: each vector takes the cluster with the least cost + price, and
+    prices move until every cluster is filled (semi-discrete optimal transport; Bertsekas 1988's auction).
+    What ties leave over is moved along the cheapest chains of clusters, which keeps the assignment optimal.
 
-    The problem's dual has one price per cluster: everyone takes the cluster with the least
-    cost + price, and prices move until every cluster is wanted by its share (semi-discrete
-    optimal transport; Bertsekas 1988 for the auction). What ties leave over is moved along
-    the cheapest chains of clusters, which keeps the assignment optimal.
+    Parameters
+    ----------
+    cost : ndarray [n, k]
+        Cost of assigning a vector to a cluster.
+    prices : ndarray [k], optional
+        A warm start: the prices of an earlier call.
+
+    Returns
+    -------
+    labels : ndarray of int [n]
+        Each vector's cluster; the first n mod k clusters hold one more.
+    prices : ndarray [k]
+        The prices that give this assignment.
+
+    Examples
+    --------
+    >>> balanced_assignment(np.array([[0.0, 1.0], [0.0, 9.0]]))[0].tolist()
+    [1, 0]
     """
     n, k = cost.shape
     capacity = np.full(k, n // k)
     capacity[: n % k] += 1
-    # identical sentences would all cross a border together: a grain of noise lets them part
+    # identical sentences would all cross a border together: a little noise separates them
     cost = cost + np.random.default_rng(0).random((n, k)) * (1e-9 * max(cost.max(), 1e-9))
     prices = np.zeros(k) if prices is None else prices.copy()
     for _ in range(50):
         for c in range(k):
             others = np.delete(cost + prices, c, axis=1).min(axis=1)
-            eagerness = np.partition(others - cost[:, c], (n - capacity[c] - 1, n - capacity[c]))
-            prices[c] = eagerness[n - capacity[c] - 1 : n - capacity[c] + 1].mean()
+            gains = np.partition(others - cost[:, c], (n - capacity[c] - 1, n - capacity[c]))
+            prices[c] = gains[n - capacity[c] - 1 : n - capacity[c] + 1].mean()
         labels = (cost + prices).argmin(axis=1)
         if (np.bincount(labels, minlength=k) == capacity).all():
             return labels, prices
@@ -178,11 +250,8 @@ def balanced_assignment(cost, prices=None):
     return labels, prices
 
 
-def _move_one(cost, labels, surplus):
-    """One sentence fewer in an overfull cluster and one more in a wanting one, as cheaply as can be.
-
-    The chain may pass through other clusters; Bellman–Ford finds it among the k clusters.
-    """
+def _move_one(cost: np.ndarray, labels: np.ndarray, surplus: np.ndarray) -> np.ndarray:
+    """Move one unit from an overfull cluster to one with room, along the cheapest chain (Bellman–Ford)."""
     k = len(surplus)
     step, mover = np.full((k, k), np.inf), np.zeros((k, k), int)
     for a in range(k):
@@ -205,30 +274,32 @@ def _move_one(cost, labels, surplus):
     return labels
 
 
-def ordering(centres, labels):
-    """Old cluster numbers in their lasting order: largest first, then by centre, so that A, B, C recur."""
+def ordering(centres: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return cluster numbers in a reproducible order: largest first, then by centre."""
     sizes = np.bincount(labels, minlength=len(centres))
     return np.array(sorted(range(len(centres)), key=lambda c: (-sizes[c], *np.round(centres[c], 6))))
 
 
-def in_order(centres, labels):
-    """Centres and labels renamed into that order."""
+def in_order(centres: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres and labels renumbered by `ordering`."""
     order = ordering(centres, labels)
     return centres[order], np.argsort(order)[labels]
 
 
-def refuse_too_few(vectors, k):
+def refuse_too_few(vectors: np.ndarray, k: int) -> None:
     """Raise MonjuError where k clusters cannot all be filled with sentences that differ."""
     if len(vectors) < k:
-        raise MonjuError(f"{len(vectors)} sentences cannot make {k} clusters: bring more sentences or choose a smaller --k")
+        raise MonjuError(f"{len(vectors)} sentences cannot make {k} clusters: "
+                         "bring more sentences or choose a smaller --k")
     distinct = len({row.tobytes() for row in np.asarray(vectors, np.float32)})
     if distinct < k:
-        raise MonjuError(f"only {distinct} of {len(vectors)} sentences differ for the embedder, too few for {k} clusters: "
-                         "choose a smaller --k, more data or another --embedder")
+        raise MonjuError(f"only {distinct} of {len(vectors)} sentences differ for the embedder, too few for "
+                         f"{k} clusters: choose a smaller --k, more data or another --embedder")
 
 
-def refuse_empty(labels, k):
-    """Raise MonjuError where a cluster came out empty."""
+def refuse_empty(labels: np.ndarray, k: int) -> None:
+    """Raise MonjuError where a cluster is empty."""
     for cluster, size in zip(cluster_names(k), np.bincount(labels, minlength=k)):
         if size == 0:
-            raise MonjuError(f"cluster {cluster} came out empty: choose a smaller --k or --clusterer balanced")
+            raise MonjuError(f"cluster {cluster} came out empty: "
+                             "choose a smaller --k or --clusterer balanced")

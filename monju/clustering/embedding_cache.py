@@ -1,9 +1,8 @@
 """On-disk embedding cache: the same sentences and the same embedder are embedded once.
 
-A small cache in $MONJU_CACHE, else $XDG_CACHE_HOME/monju, else ~/.cache/monju: a folder for each pair of
-sentences and embedder, named by their content, written atomically; the oldest go when there are
-too many. It holds numbers (and tfidf's vocabulary), no sentence. A folder that is damaged, or cannot be
-written, costs the time of embedding again and nothing else.
+It lies in $MONJU_CACHE, else $XDG_CACHE_HOME/monju, else ~/.cache/monju: a folder for each pair of sentences
+and embedder, named by their content, written atomically; at most KEPT, the oldest are removed. It holds
+numbers (and tfidf's vocabulary), no sentence. A damaged or unwritable folder costs only another embedding.
 """
 
 import hashlib
@@ -11,16 +10,19 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from monju.clustering.embedders import Embedder
+
 KEPT = 8  # 67,349 sentences of 384 numbers are 103 MB
 
 
-def fitted(embedder, texts):
-    """(embedder fitted on texts, their vectors): as `embedder.fit(texts)` and its `transform(texts)`, or from the cache."""
+def fitted(embedder: Embedder, texts: Sequence[str]) -> tuple[Embedder, np.ndarray]:
+    """Return the embedder fitted on texts [n] and their vectors [n, dim], from the cache if it has them."""
     kept = folder() / fingerprint(embedder, texts)
     try:
         vectors = load_file(kept / "vectors.safetensors")["vectors"]
@@ -35,22 +37,22 @@ def fitted(embedder, texts):
     return embedder, vectors
 
 
-def folder():
-    """Where the cache lies."""
+def folder() -> Path:
+    """Return the cache's folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("MONJU_CACHE") or Path(home) / "monju") / "vectors"
 
 
-def fingerprint(embedder, texts):
-    """SHA-256 over what decides the vectors: the embedder's settings and every sentence."""
-    found = hashlib.sha256(json.dumps(embedder.identity()).encode())
+def fingerprint(embedder: Embedder, texts: Sequence[str]) -> str:
+    """Return the SHA-256 of what decides the vectors: the embedder's settings and every sentence."""
+    digest = hashlib.sha256(json.dumps(embedder.identity()).encode())
     for text in texts:
-        found.update(b"\0" + text.encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
+        digest.update(b"\0" + text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
-def keep(embedder, vectors, kept):
-    """Write one folder of the cache, whole or not at all, and let the oldest go."""
+def keep(embedder: Embedder, vectors: np.ndarray, kept: Path) -> None:
+    """Write one folder of the cache, whole or not at all, and remove the oldest."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial", dir=kept.parent))
@@ -61,8 +63,8 @@ def keep(embedder, vectors, kept):
             os.replace(partial, kept)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        known = sorted((path for path in kept.parent.iterdir() if not path.name.startswith(".")), key=lambda path: path.stat().st_mtime)
-        for old in known[:-KEPT]:
+        folders = [path for path in kept.parent.iterdir() if not path.name.startswith(".")]
+        for old in sorted(folders, key=lambda path: path.stat().st_mtime)[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
     except OSError:
         pass  # no room, or not ours to write

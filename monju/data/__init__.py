@@ -1,1 +1,1 @@
-"""Labelled sentences: named sources, file readers, cleaning, labels, splits, the hub, and the notes on what was found."""
+"""Labelled sentences: named sources, file readers, cleaning, labels, splits, the hub, notes on the data."""

@@ -1,8 +1,16 @@
-"""The Hugging Face hub: does it answer, and what of it is already on this machine."""
+"""The Hugging Face hub: whether it answers, and what of it is cached on this machine."""
 
 
-def answers(timeout=5.0):
-    """Whether the hub can be reached just now, asked once (its own retries take half a minute); no if HF_HUB_OFFLINE is set."""
+def answers(timeout: float = 5.0) -> bool:
+    """Return whether the hub can be reached, asked once; False if HF_HUB_OFFLINE is set.
+
+    The hub library's own retries would take half a minute.
+
+    Parameters
+    ----------
+    timeout : float
+        Seconds to wait.
+    """
     from huggingface_hub import constants, get_session
 
     try:
@@ -12,8 +20,8 @@ def answers(timeout=5.0):
     return True
 
 
-def cached(model):
-    """Whether the cache on this machine already holds the model."""
+def cached(model: str) -> bool:
+    """Return whether the cache on this machine holds the model."""
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(model, "config.json"), str)

@@ -1,9 +1,13 @@
-"""Notes and refusals: what was found in data or in a sentence, as a code with values; each is worded here, in English and Japanese.
+"""Notes and refusals on data and sentences: a code with values, worded here in English and Japanese.
 
-The command line, the page and run.json tell the same ones. Knows nothing of where they come from.
+The command line, the web app and run.json use the same ones. Knows nothing of where they come from.
+A new note is one line in TEXTS.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
+from typing import Any
 
 from monju.errors import MonjuError
 
@@ -215,35 +219,48 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
 
 @dataclass(frozen=True)
 class Note:
-    """One note: `code` is a key of TEXTS, `values` what its text names."""
+    """One note.
+
+    Parameters
+    ----------
+    code : str
+        A key of TEXTS.
+    values : dict
+        What its text names.
+
+    Examples
+    --------
+    >>> Note("overlap_kept", {"n": 1200}).text()
+    '1,200 training sentences also stand in validation: kept.'
+    """
 
     code: str
-    values: dict = field(default_factory=dict, hash=False)
+    values: dict[str, Any] = field(default_factory=dict, hash=False)
 
-    def text(self, language="en") -> str:
-        """The note in words, in "en" or "ja"."""
+    def text(self, language: str = "en") -> str:
+        """Return the note in words, in "en" or "ja"."""
         return TEXTS[self.code][("en", "ja").index(language)].format(**self.values)
 
     @classmethod
-    def of(cls, found):
-        """The note of `to_json`'s dictionary; None for anything else, such as an older run's plain sentence."""
-        if isinstance(found, dict) and found.get("code") in TEXTS and isinstance(found.get("values"), dict):
-            return cls(found["code"], found["values"])
+    def of(cls, note: Any) -> Note | None:
+        """Return the note of `to_json`'s dictionary; None for anything else, such as an older run's text."""
+        if isinstance(note, dict) and note.get("code") in TEXTS and isinstance(note.get("values"), dict):
+            return cls(note["code"], note["values"])
         return None
 
-    def to_json(self) -> dict:
-        """{"code", "text" (English), "values"}, as JSON holds them."""
+    def to_json(self) -> dict[str, Any]:
+        """Return {"code", "text" (English), "values"}, as JSON holds them."""
         return {"code": self.code, "text": self.text(), "values": self.values}
 
 
-def refusal(code: str, **values) -> MonjuError:
-    """The error of this code; its `note` words it in either language."""
+def refusal(code: str, **values: Any) -> MonjuError:
+    """Return the error of a code in TEXTS, with its note."""
     note = Note(code, values)
     return error_of(note.text(), note)
 
 
-def error_of(text: str, note) -> MonjuError:
-    """An error from its text and its note, or the note's JSON, or None: what came from another process."""
+def error_of(text: str, note: Any) -> MonjuError:
+    """Return an error from its text and its note, the note's JSON, or None, as another process sends it."""
     error = MonjuError(text)
     error.note = note if isinstance(note, Note) else Note.of(note)
     return error

@@ -63,6 +63,7 @@ class Distance:
     sharpness: float = 1.0
 
     def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
+        """Weigh the experts: see `Gate`."""
         k, m = distances.shape[1], len(subsets[0])
         farthest = distances.max(axis=1, keepdims=True)
         # only ratios matter, and dividing first keeps a large p from overflowing
@@ -98,6 +99,7 @@ class Membership:
     top_k: int | None = None
 
     def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
+        """Weigh the experts: see `Gate`."""
         energy = distances**self.power
         nearest = energy.min(axis=1, keepdims=True)
         with np.errstate(over="ignore"):  # a tiny T makes the others −∞, never the nearest
@@ -123,6 +125,7 @@ class Posterior:
     top_k: int | None = None
 
     def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
+        """Weigh the experts: see `Gate`."""
         if posterior is None:
             raise MonjuError("the gate 'posterior' needs a Gaussian mixture: train the run with "
                              "--clusterer gmm, or choose the gate 'membership'")

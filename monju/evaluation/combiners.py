@@ -1,25 +1,33 @@
-"""Ways to weigh the experts' votes without training them again: gates, learned weights, selections, controls.
+"""Combiners: ways to weigh trained experts (gates, learned weights, selections, controls).
 
-A way gives α [n, experts] for Votes of n sentences, and may learn from what is `Known` beside them; it knows nothing of
-texts or files. A new way is one function here and one line in TABLE; every gate of `gates.TABLE` is a way, too. `compare`
-and the page's choices draw them from here, with the first line of the docstring.
+A combiner gives α [n, experts] for the `ModelOutputs` of n sentences, and may learn from a `FitContext`.
+Knows nothing of texts. A new combiner is one function here and one line in TABLE; every gate is one, too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from monju.config import Config
 from monju.ensemble import fusion, gates, subsets
+from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.errors import MonjuError
 from monju.evaluation import metrics
 from monju.runs.prediction_store import load_predictions
 
+if TYPE_CHECKING:
+    from monju.inference.reader import SentenceReader
+
+GateMaker = Callable[[Any], gates.Gate]  # config → gate
 NEIGHBOURS = 7  # of the dynamic selections (Ko, Sabourin & Britto 2008)
-LACKS = {  # what a way may need → what to do where a run lacks it
+LACKS = {  # what a combiner may need → what to do where a run lacks it
     "tuning": "needs sentences kept aside from training: train the run with --tuning-size 2000",
     "mixture": "needs a Gaussian mixture: train the run with --clusterer gmm",
     "singles": "needs an expert for each single cluster: train the run with --subset-size 1",
@@ -30,117 +38,148 @@ LACKS = {  # what a way may need → what to do where a run lacks it
 
 @dataclass(frozen=True)
 class FitContext:
-    """What a way may use beside the votes: the run's settings and centres, the votes and labels of the sentences that were
-    kept aside from training, if there are any, and, for the oracle alone, the labels of the sentences asked about."""
+    """What a combiner may use beside the outputs.
 
-    config: object
+    Parameters
+    ----------
+    config : Config
+        The run's settings.
+    centres : ndarray [k, dim]
+        The clusters' centres.
+    tuning : tuple of ModelOutputs and ndarray, optional
+        Outputs and labels of the tuning split.
+    labels : ndarray [n], optional
+        The right labels, for the oracle alone.
+    learned : dict
+        A cache of what combiners learned.
+    """
+
+    config: Config
     centres: np.ndarray
-    tuning: tuple | None = None
+    tuning: Any = None
     labels: np.ndarray | None = None
     learned: dict = field(default_factory=dict)
 
-    def once(self, key, learn):
-        """What `learn()` gives, learned once."""
+    def once(self, key: Any, learn: Callable[[], Any]) -> Any:
+        """Return what `learn()` returns, called once per key."""
         if key not in self.learned:
             self.learned[key] = learn()
         return self.learned[key]
 
 
-def fit_context(monju):
-    """What a loaded run knows. Raises MonjuError where its stored predictions are damaged."""
+def fit_context(monju: SentenceReader) -> FitContext:
+    """Return the context of a loaded run. Raises MonjuError where its stored predictions are damaged."""
     tuning = load_predictions(monju.run, "tuning") if monju.run.manifest["data"].get("tuning") else None
     return FitContext(monju.config, monju.clustering.clusterer.centres_, tuning)
 
 
 @dataclass(frozen=True)
 class Combiner:
-    """One way: α(votes, known) → [n, experts], how the experts are mixed where that is part of it, and what it needs.
+    """One way to weigh the experts.
 
-    `gate`: config → the gate of `gates.TABLE` that gives α, where one does.
+    Parameters
+    ----------
+    kind : str
+        "gate", "weights", "selection" or "control".
+    alpha : callable
+        (ModelOutputs, FitContext) → α [n, experts].
+    mix : callable, optional
+        The fusion, where it is part of the combiner; by default the run's.
+    needs : tuple of str
+        Keys of LACKS.
+    gate : callable, optional
+        config → the gate that gives α, where one does.
     """
 
     kind: str
-    alpha: Callable
-    mix: Callable | None = None
+    alpha: Callable[..., np.ndarray]
+    mix: fusion.Fusion | None = None
     needs: tuple[str, ...] = ()
-    gate: Callable | None = None
+    gate: GateMaker | None = None
 
-    def lack(self, votes, known):
-        """Why a run cannot be asked this way, or None."""
-        there = {"tuning": known.tuning, "mixture": votes.posterior, "vectors": votes.vectors, "labels": known.labels,
-                 "singles": True if known.config.subset_size == 1 else None}
+    def lack(self, outputs: ModelOutputs, known: FitContext) -> str | None:
+        """Return what a run lacks for this combiner, in words, or None."""
+        there = {"tuning": known.tuning, "mixture": outputs.posterior, "vectors": outputs.vectors,
+                 "labels": known.labels, "singles": True if known.config.subset_size == 1 else None}
         return next((LACKS[need] for need in self.needs if there[need] is None), None)
 
-    def decide(self, votes, known):
-        """Predictions of the sentences. Raises MonjuError where the run lacks what the way needs."""
-        if why := self.lack(votes, known):
+    def decide(self, outputs: ModelOutputs, known: FitContext) -> Predictions:
+        """Return the predictions. Raises MonjuError where the run lacks what the combiner needs."""
+        if why := self.lack(outputs, known):
             raise MonjuError(f"this way to decide {why}")
-        alpha = self.alpha(votes, known)
-        return votes.decide(lambda *_: alpha, self.mix or fusion.TABLE[known.config.fusion])
+        alpha = self.alpha(outputs, known)
+        return outputs.decide(lambda *_: alpha, self.mix or fusion.TABLE[known.config.fusion])
 
 
-def right(votes, labels):
-    """Which expert is right on which sentence: [n, experts]."""
-    return votes.of(votes.experts).argmax(axis=2) == np.asarray(labels)[:, None]
+def right(outputs: ModelOutputs, labels: np.ndarray) -> np.ndarray:
+    """Return which expert is right on which sentence: bool [n, experts]."""
+    return outputs.of(outputs.experts).argmax(axis=2) == np.asarray(labels)[:, None]
 
 
-# ---- gates ------------------------------------------------------------------------------------------------------
+# Gates
 
 
-def gated(votes, known, gate=gates.make):
-    """α of a gate, config → gate: the run's own unless another is given."""
-    return gate(known.config)(votes.distances, votes.subsets, votes.posterior)
+def gated(outputs: ModelOutputs, known: FitContext, gate: GateMaker = gates.make) -> np.ndarray:
+    """Return α of a gate, by default the run's own."""
+    return gate(known.config)(outputs.distances, outputs.subsets, outputs.posterior)
 
 
-def named(name, **settings):
-    """The gate of that name, config → gate: at its own settings but for these, whatever the run's are. The temperature alone
-    is the run's, since it goes with the scale of the run's vectors."""
+def named(name: str, **settings: Any) -> GateMaker:
+    """Return the maker of a named gate at its default settings but for these, whatever the run's are.
+
+    The temperature alone is the run's, since it depends on the scale of the run's vectors.
+    """
     gate = gates.TABLE[name]
-    of_run = {"temperature"} & gate.__dataclass_fields__.keys()
-    return lambda config: gate(**settings, **{field: getattr(config, field) for field in of_run})
+    of_run = {"temperature"} & {setting.name for setting in fields(gate)}
+    return lambda config: gate(**settings, **{name: getattr(config, name) for name in of_run})
 
 
-def through(gate, mix=None, needs=()):
-    """The Way of a gate, config → gate."""
+def through(gate: GateMaker, mix: fusion.Fusion | None = None, needs: tuple[str, ...] = ()) -> Combiner:
+    """Return the combiner of a gate."""
     return Combiner("gate", partial(gated, gate=gate), mix, needs, gate)
 
 
-def running_prior(votes, known):
-    """BTM's posterior with a running prior (Li et al. 2022, section 2.3): the mean posterior of the sentences so far."""
-    k, seen = votes.posterior.shape[1], []
-    prior = np.full(k, 1 / k)
-    for likelihood in votes.posterior:  # the mixture's own weights are flat enough to stand for a likelihood
+def running_prior(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+    """BTM's posterior; the prior is the mean posterior of the sentences so far (Li et al. 2022, sec. 2.3)."""
+    likelihoods = np.asarray(outputs.posterior)  # the mixture's own weights are nearly equal
+    prior, posteriors = np.full(likelihoods.shape[1], 1 / likelihoods.shape[1]), []
+    for likelihood in likelihoods:
         posterior = likelihood * prior
-        seen.append(posterior / posterior.sum())
-        prior = 0.99 * prior + 0.01 * seen[-1]
-    return gates.share(np.array(seen), votes.subsets)
+        posteriors.append(posterior / posterior.sum())
+        prior = 0.99 * prior + 0.01 * posteriors[-1]
+    return gates.share(np.array(posteriors), outputs.subsets)
 
 
-def parent(votes, known, hidden=0):
-    """A mixture of experts' parent gate (Jacobs et al. 1991), linear, from c-BTM's weights; experts frozen."""
-    q = known.once(("parent", hidden, known.config.temperature), lambda: fit_parent(*known.tuning, known, hidden))
-    return gates.share(q(votes.vectors), votes.subsets)
+def parent(outputs: ModelOutputs, known: FitContext, hidden: int = 0) -> np.ndarray:
+    """A mixture-of-experts gate (Jacobs et al. 1991) over frozen experts, learned from c-BTM's weights on."""
+    tuning, labels = known.tuning
+    q = known.once(("parent", hidden, known.config.temperature),
+                   lambda: fit_parent(tuning, labels, known, hidden))
+    return gates.share(q(outputs.vectors), outputs.subsets)
 
 
-def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
-    """Learn the gate on sentences kept aside by −log Σ α_S p_S(y|x); returns vectors [n, d] → memberships q [n, k].
+def fit_parent(tuning: ModelOutputs, labels: np.ndarray, known: FitContext, hidden: int = 0, steps: int = 300,
+               decay: float = 1e-2) -> Callable[[np.ndarray], np.ndarray]:
+    """Learn a gate on the tuning split by −log Σ α_S p_S(y|x); return vectors [n, dim] → q [n, k].
 
-    It starts where q = softmax(−‖h − c‖²/T), which is linear in h but for a term common to all clusters. With `hidden`,
-    a small network adds to the linear part, from zero. `decay` pulls towards the start.
+    It starts at q = softmax(−‖h − c‖²/T), which is linear in h but for a term common to all clusters. With
+    `hidden`, a network of that many units adds to the linear part, starting from zero. `decay` is the L2
+    penalty on the change.
     """
     import torch
 
-    random = torch.Generator().manual_seed(0)  # its own: several gates may be learned at the same moment
+    random = torch.Generator().manual_seed(0)  # its own: several gates may be learned at once
     centres = torch.tensor(known.centres, dtype=torch.float64)
     start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / known.config.temperature  # (d + 1, k)
     change = torch.zeros_like(start, requires_grad=True)
     parts = [change]
     if hidden:
-        into = torch.randn(centres.shape[1], hidden, dtype=torch.float64, generator=random) / centres.shape[1] ** 0.5
+        dim = centres.shape[1]
+        into = torch.randn(dim, hidden, dtype=torch.float64, generator=random) / dim**0.5
         out = torch.zeros(hidden, len(centres), dtype=torch.float64)
         parts += [into.requires_grad_(), out.requires_grad_()]
 
-    def membership(vectors):
+    def membership(vectors: np.ndarray) -> torch.Tensor:
         h = torch.tensor(np.asarray(vectors), dtype=torch.float64)
         energy = torch.cat([h, torch.ones(len(h), 1, dtype=torch.float64)], dim=1) @ (start + change)
         if hidden:
@@ -148,87 +187,91 @@ def fit_parent(tuning, labels, known, hidden=0, steps=300, decay=1e-2):
         return energy.softmax(dim=1)
 
     # p of the right label, by each expert (n, experts)
-    sure = np.take_along_axis(softmax(tuning.of(tuning.experts), axis=2), np.asarray(labels)[:, None, None], axis=2)[..., 0]
-    sure, belongs = torch.tensor(sure, dtype=torch.float64), torch.tensor(subsets.membership(tuning.subsets, len(centres)))
-    optimizer = torch.optim.Adam(parts, lr=0.02)
+    p = softmax(tuning.of(tuning.experts), axis=2)
+    p_right = torch.tensor(np.take_along_axis(p, np.asarray(labels)[:, None, None], axis=2)[..., 0],
+                           dtype=torch.float64)
+    belongs = torch.tensor(subsets.membership(tuning.subsets, len(centres)))
+    vectors, optimizer = np.asarray(tuning.vectors), torch.optim.Adam(parts, lr=0.02)
     for _ in range(steps):
-        alpha = membership(tuning.vectors) @ belongs.T / belongs[:, 0].sum()
-        loss = -(alpha * sure).sum(1).log().mean() + decay * sum((part**2).sum() for part in (change, *parts[2:])) / 2
+        alpha = membership(vectors) @ belongs.T / belongs[:, 0].sum()
+        penalty = sum((part**2).sum() for part in (change, *parts[2:]))
+        loss = -(alpha * p_right).sum(1).log().mean() + decay * penalty / 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return lambda vectors: membership(vectors).detach().numpy()
 
 
-# ---- one weight for all sentences, and selections ---------------------------------------------------------------
+# One weight for all sentences, and selections
 
 
-def uniform(votes, known):
+def uniform(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
     """Equal weights: what a gate is measured against."""
-    return np.full((len(votes.logits), len(votes.experts)), 1 / len(votes.experts))
+    return np.full((len(outputs.logits), len(outputs.experts)), 1 / len(outputs.experts))
 
 
-def stacked(votes, known):
-    """One weight for each expert, on the simplex, fitted to the sentences kept aside (stacking, Wolpert 1992)."""
-    name = known.config.fusion
-    weights = known.once(("stacked", name), lambda: fit_weights(*known.tuning, fusion.TABLE[name]))
-    return np.broadcast_to(weights, (len(votes.logits), len(weights)))
+def stacked(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+    """One weight per expert, on the simplex, fitted on the tuning split (stacking, Wolpert 1992)."""
+    name, (tuning, labels) = known.config.fusion, known.tuning
+    weights = known.once(("stacked", name), lambda: fit_weights(tuning, labels, fusion.TABLE[name]))
+    return np.broadcast_to(weights, (len(outputs.logits), len(weights)))
 
 
-def fit_weights(tuning, labels, mix):
-    """The weights [experts] on the simplex under which the experts, mixed in this way, give the labels the least −log p."""
+def fit_weights(tuning: ModelOutputs, labels: np.ndarray, mix: fusion.Fusion) -> np.ndarray:
+    """Return the weights [experts] on the simplex with the least mean −log p of the labels under a fusion."""
     logits, rows = tuning.of(tuning.experts), np.arange(len(labels))
 
-    def loss(free):
+    def loss(free: np.ndarray) -> float:
         mixed = mix(logits, np.broadcast_to(softmax(free), logits.shape[:2]))
         return -log_softmax(mixed, axis=1)[rows, labels].mean()
 
     return softmax(minimize(loss, np.zeros(logits.shape[1]), method="BFGS").x)
 
 
-def best_single(votes, known):
-    """The expert that is right most often on the sentences kept aside, alone."""
+def best_single(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+    """The expert with the best accuracy on the tuning split, alone."""
     best = right(*known.tuning).mean(axis=0).argmax()
-    return np.broadcast_to(np.eye(len(votes.experts))[best], (len(votes.logits), len(votes.experts)))
+    return np.broadcast_to(np.eye(len(outputs.experts))[best], (len(outputs.logits), len(outputs.experts)))
 
 
-def knora_u(votes, known):
-    """KNORA-U (Ko et al. 2008): an expert weighs as many as it gets right of the 7 nearest sentences kept aside."""
-    return shares(local(votes, known))
+def knora_u(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+    """KNORA-U (Ko et al. 2008): α ∝ how many of the 7 nearest tuning sentences an expert gets right."""
+    return shares(local(outputs, known))
 
 
-def ola(votes, known):
-    """Overall local accuracy (Woods et al. 1997): the experts best on the 7 nearest sentences kept aside, alone."""
-    found = local(votes, known)
-    return shares((found == found.max(axis=1, keepdims=True)).astype(float))
+def ola(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+    """Overall local accuracy (Woods et al. 1997): the experts best on the 7 nearest tuning sentences."""
+    competence = local(outputs, known)
+    return shares((competence == competence.max(axis=1, keepdims=True)).astype(float))
 
 
-def local(votes, known):
-    """How many of its nearest sentences kept aside each expert gets right: [n, experts]."""
+def local(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+    """Return how many of the nearest tuning sentences each expert gets right: [n, experts]."""
     from sklearn.neighbors import NearestNeighbors
 
     tuning, labels = known.tuning
-    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labels))).fit(tuning.vectors).kneighbors(votes.vectors)[1]
+    search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labels))).fit(tuning.vectors)
+    near = search.kneighbors(outputs.vectors)[1]
     return right(tuning, labels)[near].sum(axis=1).astype(float)
 
 
-def shares(counts):
-    """Counts [n, experts] → weights that sum to one; equal weights where every count is zero."""
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Return counts [n, experts] as weights that sum to one; equal weights where every count is zero."""
     counts = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, 1.0)
     return counts / counts.sum(axis=1, keepdims=True)
 
 
-# ---- controls ---------------------------------------------------------------------------------------------------
+# Controls
 
 
-def permuted(votes, known, seed=0):
-    """α of another sentence: what remains of the gate once it no longer knows where a sentence lies."""
-    return np.random.default_rng(seed).permutation(gated(votes, known))
+def permuted(outputs: ModelOutputs, known: FitContext, seed: int = 0) -> np.ndarray:
+    """α of another sentence: the gate without knowledge of the sentence's position."""
+    return np.random.default_rng(seed).permutation(gated(outputs, known))
 
 
-def oracle(votes, known):
+def oracle(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
     """The ceiling of every gate: the experts that are right, where there are any; it looks at the answer."""
-    return shares(right(votes, known.labels).astype(float))
+    return shares(right(outputs, np.asarray(known.labels)).astype(float))
 
 
 LEARNED = ("tuning", "vectors")
@@ -247,43 +290,49 @@ TABLE = {
     "α permuted": Combiner("control", permuted),
     "oracle": Combiner("control", oracle, None, ("labels",)),
 }
-GATE_VARIANTS = {  # the same gates, turned: what the playground has sliders for
+GATE_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # gates at other settings
     **{f"distance p={p:g}": ("distance", {"sharpness": p}) for p in (2.0, 4.0, 8.0)},
     "membership d^4": ("membership", {"power": 4.0}),
     "membership top-1": ("membership", {"top_k": 1}),
 }
 
 
-def all_combiners():
-    """All ways by name: the run's own gate first, each gate of `gates.TABLE` at its own settings, the gates turned, and TABLE."""
-    offered = {name: through(named(name), needs=("mixture",) if name == "posterior" else ()) for name in gates.TABLE}
-    turned = {name: through(named(gate, **settings)) for name, (gate, settings) in GATE_VARIANTS.items()}
-    return {"monju": through(gates.make), **offered, **turned, **TABLE}
+def all_combiners() -> dict[str, Combiner]:
+    """Return all combiners by name: the run's gate, each gate at its defaults, GATE_VARIANTS, TABLE."""
+    defaults = {name: through(named(name), needs=("mixture",) if name == "posterior" else ())
+                for name in gates.TABLE}
+    variants = {name: through(named(gate, **settings)) for name, (gate, settings) in GATE_VARIANTS.items()}
+    return {"monju": through(gates.make), **defaults, **variants, **TABLE}
 
 
-# ---- a run under one of these -----------------------------------------------------------------------------------
+# A run under another gate, fusion or combiner
 
 
-def view(reader, gate=None, **settings):
-    """The run under another gate and fusion; `gate` may also be a name of TABLE.
+def view(reader: SentenceReader, gate: Any = None, **settings: Any) -> SentenceReader:
+    """Return the run under another gate and fusion; `gate` may also be a name of TABLE.
 
-    Raises MonjuError for what cannot be.
+    Raises MonjuError for settings that cannot be.
     """
     if not isinstance(gate, str) or gate in gates.TABLE or gate not in TABLE:
         return reader.under(**settings, **({} if gate is None else {"gate": gate}))
     if own := next((name for name, mix in fusion.TABLE.items() if mix is TABLE[gate].mix), None):
         settings["fusion"] = own
     config = reader.under(**settings).config
-    return reader.under((gate, lambda outputs: reader.call("monju.evaluation.combiners:decide_by", gate, config, outputs)), **settings)
+
+    def decide(outputs: ModelOutputs) -> Predictions:
+        return reader.call("monju.evaluation.combiners:decide_by", gate, config, outputs)
+
+    return reader.under((gate, decide), **settings)
 
 
-def decide_by(monju, name, config, outputs):
-    """Predictions by a combiner of TABLE under these settings; called where the models are, since some learn with torch."""
-    return TABLE[name].decide(outputs, replace(monju.memo("fit context", lambda: fit_context(monju)), config=config))
+def decide_by(monju: SentenceReader, name: str, config: Config, outputs: ModelOutputs) -> Predictions:
+    """Return predictions by a combiner of TABLE; called in the models' process, since some learn with torch."""
+    context = monju.memo("fit context", lambda: fit_context(monju))
+    return TABLE[name].decide(outputs, replace(context, config=config))
 
 
-def held_out_alpha(reader, **settings):
-    """α [n, experts] of the stored held-out sentences under these settings, or None where none are stored."""
+def held_out_alpha(reader: SentenceReader, **settings: Any) -> np.ndarray | None:
+    """Return α [n, experts] of the stored held-out sentences under these settings; None where none are stored."""
     try:
         return reader.memo(("alpha", *sorted(settings.items())),
                            lambda: view(reader, **settings).decide(reader.held_out()[0]).alpha)
@@ -291,24 +340,28 @@ def held_out_alpha(reader, **settings):
         return None
 
 
-def effect(reader, **settings):
-    """What these settings change against the run's own on the stored held-out sentences.
+def effect(reader: SentenceReader, **settings: Any) -> dict[str, Any]:
+    """Return what these settings change against the run's own on the stored held-out sentences.
 
-    {"n", "before", "after" (accuracies), "own" (whether nothing is changed), and what `metrics.compare_pair` says}. Raises
-    MonjuError where none are stored, and for settings that cannot be.
+    {"n", "before", "after" (accuracies), "own" (whether nothing is changed), and the entries of
+    `metrics.compare_pair`}. Raises MonjuError where none are stored, and for settings that cannot be.
     """
-    (outputs, labels), turned = reader.held_out(), view(reader, **settings)
-    before, after = (one.decide(outputs).monju.argmax(axis=1) for one in (reader, turned))
-    return {"n": len(labels), "before": float((before == labels).mean()), "after": float((after == labels).mean()),
-            "own": turned.combiner is None and turned.config == reader.config, **metrics.compare_pair(after, before, labels)}
+    (outputs, labels), changed = reader.held_out(), view(reader, **settings)
+    before, after = (one.decide(outputs).monju.argmax(axis=1) for one in (reader, changed))
+    return {"n": len(labels), "before": float((before == labels).mean()),
+            "after": float((after == labels).mean()),
+            "own": changed.combiner is None and changed.config == reader.config,
+            **metrics.compare_pair(after, before, labels)}
 
 
-def offered(reader):
-    """Names by which this run can be decided: gates, and combiners that it can learn; no controls."""
+def offered(reader: SentenceReader) -> list[str]:
+    """Return the names of gates and combiners that this run supports, without controls."""
     return reader.memo("offered", lambda: _offered(reader))
 
 
-def _offered(reader):
-    context, outputs = reader.memo("fit context", lambda: fit_context(reader)), reader.outputs(["ready"])
+def _offered(reader: SentenceReader) -> list[str]:
+    """The names, worked out."""
+    context = reader.memo("fit context", lambda: fit_context(reader))
+    outputs = reader.outputs(["ready"])
     return [name for name, combiner in all_combiners().items() if not combiner.lack(outputs, context)
             and (name in gates.TABLE or name in TABLE and combiner.kind != "control")]

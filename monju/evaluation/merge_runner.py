@@ -1,12 +1,16 @@
-"""A run's experts as one model: takes their weights, merges them in one of `merge_methods`'s ways, and answers with what comes of it.
+"""Merging a run's experts into one model: their weights, what a merge asks of the tuning split, the answers.
 
 Adapters are merged as what they add to their backbone, exactly.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import repeat, takewhile
 from threading import Event, Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,151 +25,184 @@ from monju.runs.prediction_store import load_predictions
 from monju.runs.run_data import load_run_data, read_again
 from monju.utils.cache import once
 
-SCORED = 300  # sentences at most, drawn from those kept aside, on which a soup is scored
-INFORMANTS = 24  # sentences at most from which an expert's Fisher information is estimated
+if TYPE_CHECKING:
+    from monju.inference.pipeline import Monju
+
+SCORED = 300  # sentences of the tuning split, at most, on which a soup is scored
+INFORMANTS = 24  # sentences, at most, from which an expert's Fisher information is estimated
 
 
 class MergeRunner:
-    """Merges the experts of a loaded run. Raises MonjuError for unlike architectures, and where a merge needs what the run
-    lacks. `source`: where the run's own sentences may be, if they are not where they were."""
+    """Merges the experts of a loaded run.
 
-    def __init__(self, monju, source=None):
-        self.monju, self.source, self.padding, self.device = monju, source, monju.tokenizer.pad_token_id, torch.device("cpu")
+    Its properties raise MonjuError for unlike architectures, and where a merge needs what the run lacks.
+
+    Parameters
+    ----------
+    monju : Monju
+        The loaded run.
+    source : str or path, optional
+        Where the run's own sentences may be, if its own source does not hold them any more.
+    """
+
+    def __init__(self, monju: Monju, source: sources.Source | None = None):
+        self.monju, self.source = monju, source
+        self.padding, self.device = monju.tokenizer.pad_token_id, torch.device("cpu")
 
     @once
-    def models(self):
-        """What every expert was before fine-tuning, and each expert after: plain classifiers."""
+    def models(self) -> list[Any]:
+        """Plain classifiers: the experts' common start, and each expert after fine-tuning."""
         if len(self.monju.config.all_backbones) > 1:
-            raise MonjuError("the experts have different backbones, and only models of one architecture can be merged")
+            raise MonjuError("the experts have different backbones, "
+                             "and only models of one architecture can be merged")
         config, names = self.monju.config, self.monju.label_names
         start = Expert.start(config, names, self.padding, config.seed * 1000, self.device).model
-        experts = [Expert.load(self.monju.run.path / "experts" / name, len(names), self.padding, self.device).model
+        folder = self.monju.run.path / "experts"
+        experts = [Expert.load(folder / name, len(names), self.padding, self.device).model
                    for name in self.monju.experts]
         return [start.merge_and_unload() if config.finetuning == "lora" else start, *experts]
 
     @once
-    def weights(self):
-        """(before fine-tuning, each expert after) as dictionaries of tensors; integers are left alone."""
-        found = [{name: weight.detach().float().clone() for name, weight in model.named_parameters()} for model in self.models]
-        if any(one.keys() != found[0].keys() or any(one[name].shape != found[0][name].shape for name in one) for one in found):
+    def weights(self) -> tuple[merge_methods.Weights, list[merge_methods.Weights]]:
+        """The weights of `models`: before fine-tuning, and each expert's after."""
+        start, *experts = [{name: weight.detach().float().clone()
+                            for name, weight in model.named_parameters()} for model in self.models]
+        shapes = {name: weight.shape for name, weight in start.items()}
+        if any({name: weight.shape for name, weight in expert.items()} != shapes for expert in experts):
             raise MonjuError("the experts are not of one architecture, and only such models can be merged")
-        return found[0], found[1:]
+        return start, experts
 
     @once
-    def learned(self):
+    def learned(self) -> list[str]:
         """Names of the weights in which the experts differ: a frozen backbone needs no merging."""
-        experts = self.weights[1]
-        return [name for name in experts[0] if any(not torch.equal(expert[name], experts[0][name]) for expert in experts)]
+        first, *others = self.weights[1]
+        return [name for name, weight in first.items()
+                if any(not torch.equal(expert[name], weight) for expert in others)]
 
-    def tokens(self, texts):
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts, as the experts read them."""
         return backbones.encode(self.monju.tokenizer, texts, self.monju.config.max_tokens)
 
-    def logits(self, weights, texts):
-        """A model with these weights reads texts [n] → logits [n, labels]."""
-        model = self.models[0]  # lends its shape; its own weights are kept in `weights`
+    def logits(self, weights: merge_methods.Weights, texts: Sequence[str]) -> np.ndarray:
+        """Return the logits [n, labels] of a model with these weights on texts [n]."""
+        model = self.models[0]  # used for its architecture; its own weights are kept in `weights`
         model.load_state_dict(weights, strict=False)
         return Expert(model, self.padding, self.device).logits(self.tokens(texts))
 
-    def per_sentence(self, texts, alpha):
-        """Every sentence is read by a model of its own, the experts' weights averaged by its α [n, experts] → logits [n, labels]."""
+    def per_sentence(self, texts: Sequence[str], alpha: Any) -> np.ndarray:
+        """Return logits [n, labels], each sentence's by a model of its own, averaged by α [n, experts]."""
         experts = [{name: expert[name] for name in self.learned} for expert in self.weights[1]]
         own, size = merge_methods.by_alpha(experts), sum(weight.numel() for weight in experts[0].values())
         alpha = torch.as_tensor(alpha, dtype=torch.float32)
         out, tokens = np.zeros((len(texts), len(self.monju.label_names)), np.float32), self.tokens(texts)
 
-        def read(model, rows, over):
+        def read(model: Any, rows: Iterable[int], stop: Event) -> None:
             with torch.inference_mode():
                 room = torch.empty(size)
-                for row in takewhile(lambda _: not over.is_set(), rows):
+                for row in takewhile(lambda _: not stop.is_set(), rows):
                     ids, mask = backbones.pad([tokens[row]], self.padding)
                     out[row] = torch.func.functional_call(model, own(alpha[row], room), (ids, mask)).logits[0]
 
-        abreast(read, self.models[1:3], (range(0, len(texts), 2), range(1, len(texts), 2)))  # a model lends its shape to one thread
+        # one model per thread
+        in_pairs(read, self.models[1:3], (range(0, len(texts), 2), range(1, len(texts), 2)))
         return out
 
-    # what some merges ask of the sentences that were kept aside from training
+    # what some merges ask of the tuning split
 
     @once
-    def aside(self):
-        """Those sentences, as `sources.Split`."""
+    def tuning(self) -> Any:
+        """The tuning split, a `Split`: training sentences from which no expert learned."""
         run = self.monju.run
         if not run.manifest["data"].get("tuning"):
-            raise MonjuError("it needs sentences kept aside from training: train the run with --tuning-size 2000")
+            raise MonjuError("it needs sentences kept aside from training: "
+                             "train the run with --tuning-size 2000")
         try:
             return load_run_data(run).tuning
         except MonjuError as error:
-            with suppress(MonjuError):  # of a source that does not hold them the run's own reason is told
+            with suppress(MonjuError):  # if the given source fails, too, the run's own error is raised
                 if self.source:
                     return read_again(run, run.manifest["data"]["fingerprint"], self.source).tuning
             raise error from None
 
     @once
-    def scored(self):
-        """(texts, labels) of those, every class in its proportion, on which soups are scored."""
-        rows = sources.stratified(self.aside.labels, SCORED, self.monju.config.seed)
-        return [self.aside.texts[row] for row in rows], self.aside.labels[rows]
+    def scored(self) -> tuple[list[str], np.ndarray]:
+        """Texts and labels of a stratified sample of the tuning split, on which soups are scored."""
+        rows = sources.stratified(self.tuning.labels, SCORED, self.monju.config.seed)
+        return [self.tuning.texts[row] for row in rows], self.tuning.labels[rows]
 
-    def score(self, weights):
-        """The share of the scored sentences that a model with these weights gets right."""
+    def score(self, weights: merge_methods.Weights) -> float:
+        """Return the accuracy of a model with these weights on `scored`."""
         texts, labels = self.scored
         return float((self.logits(weights, texts).argmax(axis=1) == labels).mean())
 
     @once
-    def informants(self):
-        """For each expert, the rows of sentences kept aside that lie in its own clusters, every class in its proportion."""
-        nearest, seed = load_predictions(self.monju.run, "tuning")[0].distances.argmin(axis=1), self.monju.config.seed
+    def informants(self) -> list[np.ndarray]:
+        """For each expert, rows of a stratified sample of the tuning split that lie in its own clusters."""
+        outputs, _ = load_predictions(self.monju.run, "tuning")
+        nearest, seed = outputs.distances.argmin(axis=1), self.monju.config.seed
         own = [np.flatnonzero(np.isin(nearest, subset)) for subset in self.monju.subsets]
-        return [rows[sources.stratified(self.aside.labels[rows], INFORMANTS, seed)] for rows in own]
+        return [rows[sources.stratified(self.tuning.labels[rows], INFORMANTS, seed)] for rows in own]
 
     @once
-    def fishers(self):
-        """Each expert's Fisher information, the diagonal, over sentences kept aside that lie in its own clusters: the mean of
-        Σ_y p(y|x) (∂ log p(y|x) / ∂θ)² (Matena & Raffel 2022, eq. 2). Weights which all experts share have none."""
-        tokens = self.tokens(self.aside.texts)
-        return abreast(self.fisher, self.models[1:], [[tokens[row] for row in rows] for rows in self.informants])
+    def fishers(self) -> list[merge_methods.Weights]:
+        """Each expert's diagonal Fisher information over its `informants`; zero for weights that all share.
 
-    def fisher(self, model, sentences, over=None):
-        over = over or Event()
-        weights = {name: weight.requires_grad_(name in self.learned) for name, weight in model.named_parameters()}
-        found = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        asked = [weights[name] for name in self.learned]
-        for sentence in takewhile(lambda _: not over.is_set(), sentences):
+        The mean of Σ_y p(y|x) (∂ log p(y|x) / ∂θ)² (Matena & Raffel 2022, eq. 2).
+        """
+        tokens = self.tokens(self.tuning.texts)
+        own = [[tokens[row] for row in rows] for rows in self.informants]
+        return in_pairs(self.fisher, self.models[1:], own)
+
+    def fisher(self, model: Any, tokens: Sequence[list[int]],
+               stop: Event | None = None) -> merge_methods.Weights:
+        """Return one model's diagonal Fisher information over tokenised sentences."""
+        stop = stop or Event()
+        weights = {name: weight.requires_grad_(name in self.learned)
+                   for name, weight in model.named_parameters()}
+        information = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        learned = [weights[name] for name in self.learned]
+        for sentence in takewhile(lambda _: not stop.is_set(), tokens):
             log_p = model(*backbones.pad([sentence], self.padding)).logits[0].log_softmax(-1)
             for y, p in enumerate(log_p.exp().tolist()):
-                for name, slope in zip(self.learned, torch.autograd.grad(log_p[y], asked, retain_graph=True)):
-                    found[name] += p * slope**2 / len(sentences)
-        return found
+                gradients = torch.autograd.grad(log_p[y], learned, retain_graph=True)
+                for name, gradient in zip(self.learned, gradients):
+                    information[name] += p * gradient**2 / len(tokens)
+        return information
 
 
-def abreast(work, *parts):
-    """work(*each, over) for each of the zipped parts, two at a time: sentences one by one keep a single core busy. `over` is set
-    when nobody waits any more, as after Ctrl-C, where the threads would keep this process from its end."""
-    over = Event()
+def in_pairs(work: Callable[..., Any], *parts: Iterable) -> list:
+    """Return work(*each, stop) for each of the zipped parts, two at a time: one sentence keeps one core busy.
+
+    `stop` is set when the caller is gone, as after Ctrl-C: the threads would keep the process alive.
+    """
+    stop = Event()
     with ThreadPoolExecutor(2) as pool:
         try:
-            return list(pool.map(work, *parts, repeat(over)))
+            return list(pool.map(work, *parts, repeat(stop)))
         finally:
-            over.set()
+            stop.set()
 
 
-def single_answers(monju, text):
-    """What each merge and each student of a loaded run says of one sentence: {name: logits [labels]}, and {merge: why it is missing}."""
-    lends, merges, lacking, one_at_a_time = monju.memo("merges", lambda: all_merges(monju))
+def single_answers(monju: Monju, text: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return each merge's and each student's logits [labels] of one sentence, and why merges are missing."""
+    classifier, merges, missing, lock = monju.memo("merges", lambda: all_merges(monju))
     tokens, answers = backbones.encode(monju.tokenizer, [text], monju.config.max_tokens), {}
-    with one_at_a_time:
+    with lock:
         for name, weights in merges.items():
-            lends.model.load_state_dict(weights, strict=False)
-            answers[name] = lends.logits(tokens)[0]
-    return answers | {name: logits[0] for name, logits in student_logits(monju, [text]).items()}, lacking
+            classifier.model.load_state_dict(weights, strict=False)
+            answers[name] = classifier.logits(tokens)[0]
+    students = {name: logits[0] for name, logits in student_logits(monju, [text]).items()}
+    return answers | students, missing
 
 
-def all_merges(monju):
-    """(a model that lends its shape, {merge: the weights in which it differs}, {merge: why there is none}, a lock on that model)."""
-    runner, merges, lacking = MergeRunner(monju), {}, {}
+def all_merges(monju: Monju) -> tuple[Expert | None, dict[str, merge_methods.Weights], dict[str, str], Any]:
+    """Return a classifier to load merges into, their weights, why others are missing, and the classifier's lock."""
+    runner, merges, missing = MergeRunner(monju), {}, {}
     for name, merge in merge_methods.TABLE.items():
         try:
             weights = merge(runner)
             merges[name] = {part: weights[part] for part in runner.learned}
         except MonjuError as error:
-            lacking[name] = str(error)
-    return Expert(runner.models[0], runner.padding, runner.device) if merges else None, merges, lacking, Lock()
+            missing[name] = str(error)
+    classifier = Expert(runner.models[0], runner.padding, runner.device) if merges else None
+    return classifier, merges, missing, Lock()

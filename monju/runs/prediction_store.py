@@ -1,7 +1,7 @@
-"""The stored predictions of a run, one row a sentence, no text: predictions.parquet of the held-out sentences,
-tuning.parquet of those kept aside from training.
+"""Stored model outputs of a run, one row a sentence, no text.
 
-Every gate, fusion and table that needs no new forward pass starts here.
+predictions.parquet holds those of the held-out sentences, tuning.parquet those of the tuning split. Gates,
+fusions and tables that need no new forward pass read them.
 """
 
 import io
@@ -13,27 +13,32 @@ from monju.ensemble import subsets
 from monju.ensemble.outputs import ModelOutputs
 from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
+from monju.runs.run import Run
 
-MOST_NUMBERS = 4_000_000  # in the vectors of the held-out sentences: 8 MB
+MOST_NUMBERS = 4_000_000  # in the stored vectors of the held-out sentences: 8 MB
 
 
-def save_predictions(run, votes, labels, name="predictions"):
-    """Write ids, labels, distances, posteriors (where there are any), every model's logits, and vectors in half precision,
-    which learned gates ask for; of very many held-out sentences no vectors."""
-    columns = {"id": np.arange(len(labels)), "label": labels, "distances": list(votes.distances)}
-    if votes.posterior is not None:
-        columns["posterior"] = list(votes.posterior)
-    if votes.vectors is not None and (name == "tuning" or votes.vectors.size <= MOST_NUMBERS):
-        columns["vector"] = list(votes.vectors.astype(np.float16))
-    columns |= {f"logits {model}": list(votes.logits[:, i]) for i, model in enumerate(votes.models)}
+def save_predictions(run: Run, outputs: ModelOutputs, labels: np.ndarray, name: str = "predictions") -> None:
+    """Write outputs and labels [n]: distances, posterior, every model's logits, vectors in half precision.
+
+    Learned gates need the vectors; of very many held-out sentences they are left out.
+    """
+    columns = {"id": np.arange(len(labels)), "label": labels, "distances": list(outputs.distances)}
+    if outputs.posterior is not None:
+        columns["posterior"] = list(outputs.posterior)
+    if outputs.vectors is not None and (name == "tuning" or outputs.vectors.size <= MOST_NUMBERS):
+        columns["vector"] = list(outputs.vectors.astype(np.float16))
+    columns |= {f"logits {model}": list(logits) for model, logits in outputs.by_model().items()}
     buffer = io.BytesIO()
     pd.DataFrame(columns).to_parquet(buffer, index=False)
     run.write_bytes(f"{name}.parquet", buffer.getvalue())
 
 
-def load_predictions(run, name="predictions"):
-    """Votes and labels [n] as they were stored, with vectors where they were. Raises MonjuError for a damaged file, and
-    where a run has no sentences kept aside."""
+def load_predictions(run: Run, name: str = "predictions") -> tuple[ModelOutputs, np.ndarray]:
+    """Return the stored outputs and labels [n] of "predictions" or "tuning".
+
+    Raises MonjuError for a damaged file, and where the run has no tuning split.
+    """
     if name == "tuning" and not run.manifest["data"].get("tuning"):
         raise MonjuError("this run kept no sentences aside to choose on: train one with --tuning-size 2000")
     config, models = run.config, run.manifest["models"]
@@ -41,11 +46,13 @@ def load_predictions(run, name="predictions"):
     control = [model_key("equal-cost", name) for name in models["equal-cost"]]
     try:
         rows = pd.read_parquet(run.path / f"{name}.parquet")
-        logits = np.stack([np.stack(rows[f"logits {name}"]) for name in experts + models["baseline"] + control], axis=1)
+        names = experts + models["baseline"] + control
+        logits = np.stack([np.stack(rows[f"logits {name}"]) for name in names], axis=1)
         posterior = np.stack(rows["posterior"]) if "posterior" in rows else None
         vectors = np.stack(rows["vector"]).astype(np.float32) if "vector" in rows else None
         distances, labels = np.stack(rows["distances"]), rows["label"].to_numpy()
     except (OSError, ValueError, KeyError) as error:
-        raise MonjuError(f"{run.path / name}.parquet is damaged ({error}): restore the file or train the run again") from None
-    return ModelOutputs(subsets.cluster_names(config.k), subsets.expert_subsets(config.k, config.subset_size), experts, models["baseline"],
-                 control, vectors, distances, posterior, logits), labels
+        raise MonjuError(f"{run.path / name}.parquet is damaged ({error}): "
+                         "restore the file or train the run again") from None
+    return ModelOutputs(subsets.cluster_names(config.k), subsets.expert_subsets(config.k, config.subset_size),
+                        experts, models["baseline"], control, vectors, distances, posterior, logits), labels

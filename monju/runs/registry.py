@@ -1,7 +1,9 @@
-"""The runs in a folder: list, rename, delete, pack, send to the hub.
+"""The runs in a folder: list, rename, delete, archive, upload, download.
 
-Only a plain folder inside the runs' folder is ever touched, and no link is followed. Knows nothing of the page.
+Only a plain folder inside the runs' folder is ever touched, and no link is followed.
 """
+
+from __future__ import annotations
 
 import glob
 import os
@@ -9,42 +11,49 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from monju.errors import MonjuError
 from monju.runs.run import Run
 from monju.utils import locks
 from monju.utils.files import ROOT
 
+AnyPath = str | os.PathLike[str]
 SHIPPED = ROOT / "trained" / "sst2-minilm"
 LONGEST = 80  # characters of a name
 FORBIDDEN = set('/\\:*?"<>|')
 
 
-def validate_name(name):
-    """The name, as a folder's on every system. Raises MonjuError for any other."""
+def validate_name(name: Any) -> str:
+    """Return a run's name, fit for a folder on every system. Raises MonjuError for any other."""
     name = name.strip() if isinstance(name, str) else ""
     if not name:
         raise MonjuError("a run needs a name: type one, for example my-run")
-    if len(name) > LONGEST or name[0] in ".-" or name[-1] == "." or not name.isprintable() or FORBIDDEN & set(name):
-        raise MonjuError(f"a run cannot be named {name[:LONGEST]!r}: use letters, digits, - and _, at most {LONGEST}")
+    if (len(name) > LONGEST or name[0] in ".-" or name[-1] == "." or not name.isprintable()
+            or FORBIDDEN & set(name)):
+        raise MonjuError(f"a run cannot be named {name[:LONGEST]!r}: "
+                         f"use letters, digits, - and _, at most {LONGEST}")
     return name
 
 
-def run_dir(folder, name):
-    """The folder of a run's name, there or not."""
+def run_dir(folder: AnyPath, name: Any) -> Path:
+    """Return the folder of a run's name, whether it exists or not. Raises MonjuError for an invalid name."""
     return Path(folder) / validate_name(name)
 
 
-def new_run_dir(folder, name):
-    """The folder that a new run of this name will have. Raises MonjuError where there is something already."""
+def new_run_dir(folder: AnyPath, name: Any) -> Path:
+    """Return the folder of a new run of this name. Raises MonjuError where something is there already."""
     path = run_dir(folder, name)
     if os.path.lexists(path):
         raise MonjuError(f"there is already a run named {path.name}: choose another name")
     return path
 
 
-def writable_run(folder, name):
-    """The folder of a run that may be changed. Raises MonjuError for the run that ships, a link, or one in training."""
+def writable_run(folder: AnyPath, name: Any) -> Path:
+    """Return the folder of a run that may be changed.
+
+    Raises MonjuError for the bundled run, a link, or a run in training.
+    """
     path = run_dir(folder, name)
     if path.is_symlink() or not (path / "run.json").is_file():
         raise MonjuError(f"there is no run {path.name} here: choose one from the list")
@@ -55,8 +64,8 @@ def writable_run(folder, name):
     return path
 
 
-def rename(folder, old, new):
-    """Give a run another name."""
+def rename(folder: AnyPath, old: Any, new: Any) -> None:
+    """Rename a run. Raises MonjuError where it may not be changed or the name is taken."""
     path, target = writable_run(folder, old), new_run_dir(folder, new)
     try:
         os.rename(path, target)
@@ -64,8 +73,8 @@ def rename(folder, old, new):
         raise MonjuError(f"{path.name} could not be renamed ({error.strerror})") from None
 
 
-def delete(folder, name):
-    """Delete a run: first out of sight, so that nobody opens half of it."""
+def delete(folder: AnyPath, name: Any) -> None:
+    """Delete a run, hidden first so that nobody opens half of it. Raises MonjuError as `writable_run`."""
     path = writable_run(folder, name)
     gone = Path(folder) / f".{path.name}.deleted"
     try:
@@ -76,81 +85,95 @@ def delete(folder, name):
         raise MonjuError(f"{path.name} could not be deleted ({error.strerror})") from None
 
 
-def list_runs(folder):
-    """Every run in the folder, the newest first, as plain values; accuracies are fractions, None where unknown."""
-    found = []
+def list_runs(folder: AnyPath) -> list[dict[str, Any]]:
+    """Return a summary of every run in the folder, the newest first, as plain values.
+
+    Accuracies are fractions; what is unknown is None.
+    """
+    runs = []
     for manifest in Path(folder).glob("[!.]*/run.json"):
         try:
-            found.append(summarize(Run.open(manifest.parent), manifest.stat().st_mtime))
+            runs.append(summarize(Run.open(manifest.parent), manifest.stat().st_mtime))
         except (MonjuError, OSError):
-            found.append({"name": manifest.parent.name, "date": None, "data": None, "backbone": None, "monju": None,
-                          "baseline": None, "bytes": None, "status": "damaged"})
-    return sorted(found, key=lambda run: run["date"] or 0, reverse=True)
+            unknown = dict.fromkeys(("date", "data", "backbone", "monju", "baseline", "bytes"))
+            runs.append({"name": manifest.parent.name, **unknown, "status": "damaged"})
+    return sorted(runs, key=lambda run: run["date"] or 0, reverse=True)
 
 
-def summarize(run, date):
-    """One run's line in the list. Raises MonjuError for results that are not as they were written."""
+def summarize(run: Run, date: float) -> dict[str, Any]:
+    """Return one run's line in the list. Raises MonjuError for results that are not as they were written."""
     metrics = run.check("metrics.json").read_json("metrics.json") if run.finished else {}
     status = run.manifest.get("status")
     if status == "training" and not locks.taken(run.path):
         status = "died"
-    return {"name": run.path.name, "date": date, "data": Path(run.config.data).name, "backbone": run.config.backbone,
-            "monju": metrics.get("monju", {}).get("accuracy"), "baseline": metrics.get("baseline", {}).get("accuracy"),
-            "n": metrics.get("n"), "bytes": sum(file.stat().st_size for file in files(run.path)), "status": status}
+    return {"name": run.path.name, "date": date, "data": Path(run.config.data).name,
+            "backbone": run.config.backbone, "monju": metrics.get("monju", {}).get("accuracy"),
+            "baseline": metrics.get("baseline", {}).get("accuracy"), "n": metrics.get("n"),
+            "bytes": sum(file.stat().st_size for file in files(run.path)), "status": status}
 
 
-def files(path):
-    """The run's own files: no links, nothing hidden."""
-    found = []
-    for run_dir, folders, names in os.walk(path):  # does not walk through links
-        folders[:] = [name for name in folders if not name.startswith(".") and not os.path.islink(os.path.join(run_dir, name))]
-        found += [Path(run_dir) / name for name in names if not name.startswith(".")]
-    return sorted(file for file in found if file.is_file() and not file.is_symlink())
+def files(path: AnyPath) -> list[Path]:
+    """Return the run's own files: no links, nothing hidden."""
+    paths = []
+    for folder, folders, names in os.walk(path):  # does not walk through links
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(folder) / name for name in names if not name.startswith(".")]
+    return sorted(file for file in paths if file.is_file() and not file.is_symlink())
 
 
-def archive(path, within=None):
-    """The run as a zip in a new folder within `within` (where temporary files lie): its path. Whoever asked removes the folder."""
+def archive(path: AnyPath, within: AnyPath | None = None) -> Path:
+    """Write the run as a zip into a new temporary folder inside `within`, which the caller removes; its path.
+
+    Raises MonjuError where there is no run.
+    """
     path = Path(path)
     if not (path / "run.json").is_file() or path.is_symlink():
         raise MonjuError(f"there is no run {path.name} here: choose one from the list")
-    packed = Path(tempfile.mkdtemp(prefix="monju-", dir=within)) / f"{path.name}.zip"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    target = Path(tempfile.mkdtemp(prefix="monju-", dir=within)) / f"{path.name}.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
         for file in files(path):
-            archive.write(file, Path(path.name) / file.relative_to(path))
-    return packed
+            zipped.write(file, Path(path.name) / file.relative_to(path))
+    return target
 
 
-def upload(path, repository, token, inside=None):
-    """Send a finished run to a private model repository on the hub, there into the folder `inside` (none); its address.
-    The token is used and forgotten. Raises MonjuError where the hub does not take it."""
+def upload(path: AnyPath, repository: str | None, token: str | None, inside: str | None = None) -> str:
+    """Upload a finished run to a private model repository on the hub; return its address.
+
+    `inside` is a folder of the repository. The token is not kept. Raises MonjuError where the hub refuses.
+    """
     from huggingface_hub import HfApi
 
     path = Path(path)
     run = Run.open(path).check()
-    if not (repository or "").strip() or not (token or "").strip():
-        raise MonjuError("the hub needs a repository (owner/name) and your token with write access: give both")
+    repository, token = (repository or "").strip(), (token or "").strip()
+    if not repository or not token:
+        raise MonjuError("the hub needs a repository (owner/name) and your token with write access: "
+                         "give both")
     try:
-        hub = HfApi(token=token.strip())
-        address = hub.create_repo(repository.strip(), private=True, exist_ok=True)
-        hub.upload_folder(repo_id=address.repo_id, folder_path=run.path, path_in_repo=inside, commit_message="A Monju run",
+        hub = HfApi(token=token)
+        address = hub.create_repo(repository, private=True, exist_ok=True)
+        hub.upload_folder(repo_id=address.repo_id, folder_path=run.path, path_in_repo=inside,
+                          commit_message="A Monju run",
                           allow_patterns=[file.relative_to(path).as_posix() for file in files(path)])
     except Exception as error:  # the hub, the network and the rights fail each in their own way
-        said = (str(error).strip() or type(error).__name__).splitlines()[0].replace(token.strip(), "…")
-        raise MonjuError(f"the hub did not take {path.name}: {said}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(token, "…")
+        raise MonjuError(f"the hub did not take {path.name}: {reason}") from None
     return str(address)
 
 
-def download(folder, repository, token=None):
-    """Fetch the runs of a hub repository, a folder each, that are not here yet: their names. Only what a run's manifest lists
-    is kept, and only if it is whole. Raises MonjuError where the hub does not give them, or, once all the others are here, for
-    one that cannot be taken."""
+def download(folder: AnyPath, repository: str, token: str | None = None) -> list[str]:
+    """Fetch the runs of a hub repository, a folder each, that are not here yet; return their names.
+
+    Only files that a run's manifest lists are kept, and only if the run is whole. Raises MonjuError where the
+    hub does not answer or, once all the others are fetched, for a run that cannot be used.
+    """
     from huggingface_hub import HfApi
 
     folder, fetched, refused = Path(folder), [], None
     try:
         hub = HfApi(token=token or None)
-        there = hub.list_repo_files(repository)
-        for name in sorted({file.removesuffix("/run.json") for file in there if file.count("/") == 1 and file.endswith("/run.json")}):
+        manifests = [file for file in hub.list_repo_files(repository) if file.endswith("/run.json")]
+        for name in sorted(file.removesuffix("/run.json") for file in manifests if file.count("/") == 1):
             try:
                 if not os.path.lexists(target := run_dir(folder, name)):
                     _take(hub, repository, name, target)
@@ -162,16 +185,16 @@ def download(folder, repository, token=None):
     except MonjuError:
         raise
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise MonjuError(f"the runs in {repository} could not be fetched: {said}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MonjuError(f"the runs in {repository} could not be fetched: {reason}") from None
     return fetched
 
 
-def _take(hub, repository, name, target):
-    """Fetch one run of a repository, look at it aside, and put it in its place."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as aside:
-        hub.snapshot_download(repository, local_dir=aside, allow_patterns=[f"{glob.escape(name)}/*"])
-        run = Run.open(Path(aside) / name).check()
+def _take(hub: Any, repository: str, name: str, target: Path) -> None:
+    """Fetch one run into a temporary folder, check it, and move it to its place."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
+        hub.snapshot_download(repository, local_dir=temporary, allow_patterns=[f"{glob.escape(name)}/*"])
+        run = Run.open(Path(temporary) / name).check()
         for file in files(run.path):
             if file.relative_to(run.path).as_posix() not in {*run.manifest["files"], "run.json", "README.md"}:
                 file.unlink()

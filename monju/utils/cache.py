@@ -1,24 +1,28 @@
-"""A cache for threads: one makes a value, those who ask for the same wait, those who ask for others do not.
+"""A thread-safe LRU cache: one caller makes a value, others of its key wait, those of other keys do not."""
 
-Knows nothing of what the values are.
-"""
+from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from typing import Any
 
 
 class Cache:
-    """Values by key, of which the `size` last used are kept; `drop(value)` is called with each that is not kept any more."""
+    """The `size` last used values by key; `drop(value)` is called with each value that is evicted."""
 
-    def __init__(self, size, drop=lambda value: None):
+    def __init__(self, size: int, drop: Callable[[Any], object] = lambda value: None):
         self.size, self.drop = size, drop
-        self._kept, self._making, self._lock = OrderedDict(), {}, threading.Lock()
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._making: dict[Hashable, Future] = {}
+        self._lock = threading.Lock()
 
-    def get(self, key, make, valid=lambda value: True):
-        """The value of a key; where there is none, or one that is not `valid` any more, what `make()` gives.
+    def get(self, key: Hashable, make: Callable[[], Any],
+            valid: Callable[[Any], bool] = lambda value: True) -> Any:
+        """Return the value of a key; where there is none that is `valid`, what `make()` returns.
 
-        What `make` raises is raised for all who waited for it, and not kept.
+        An exception in `make` is raised for all who waited for it, and not kept.
         """
         while True:
             with self._lock:
@@ -33,7 +37,7 @@ class Cache:
             if valid(value := promise.result()):
                 return value
 
-    def _made(self, key, make, promise, dropped):
+    def _made(self, key: Hashable, make: Callable[[], Any], promise: Future, dropped: list) -> Any:
         try:
             for value in dropped:
                 self.drop(value)
@@ -52,11 +56,11 @@ class Cache:
             self.drop(old)
         return value
 
-    def __contains__(self, key):
+    def __contains__(self, key: Hashable) -> bool:
         return key in self._kept
 
-    def clear(self):
-        """Keep nothing."""
+    def clear(self) -> None:
+        """Evict every value."""
         with self._lock:
             dropped = list(self._kept.values())
             self._kept.clear()
@@ -65,19 +69,21 @@ class Cache:
 
 
 class once:
-    """A property that is worked out once for each object. functools.cached_property has one lock for all objects in
-    Python 3.11, and none in 3.12."""
+    """A property computed once per object, with a lock for each object.
 
-    def __init__(self, work):
+    functools.cached_property has one lock for all objects in Python 3.11, and none in 3.12.
+    """
+
+    def __init__(self, work: Callable[[Any], Any]):
         self.work, self.__doc__ = work, work.__doc__
 
-    def __set_name__(self, owner, name):
+    def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, instance, owner=None):
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        kept = vars(instance)  # what it holds is found before this is called again
+        kept = vars(instance)
         with kept.setdefault(f"{self.name} lock", threading.RLock()):
             if self.name not in kept:
                 kept[self.name] = self.work(instance)

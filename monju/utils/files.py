@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, told apart by their content; and where the checkout is."""
+"""Files: atomic writes, digests, and the folder of the checkout."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]  # the checkout: assets/ and trained/ lie in it
 
 
-def write(path, content):
-    """Write bytes or text so that a reader sees the old or the new file, whatever happens meanwhile."""
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file atomically: a reader sees the old or the new file, never a part."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb") as file:
@@ -20,10 +20,10 @@ def write(path, content):
         partial.unlink(missing_ok=True)
 
 
-def digest(file):
-    """A file's SHA-256, in hexadecimal."""
-    found = hashlib.sha256()
+def digest(file: str | os.PathLike[str]) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    sha256 = hashlib.sha256()
     with open(file, "rb") as handle:
         while block := handle.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+            sha256.update(block)
+    return sha256.hexdigest()

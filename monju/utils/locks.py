@@ -1,19 +1,24 @@
-"""Locks that die with their holder: one process at a time does what others must not do meanwhile.
+"""Locks between processes on a file or folder, by flock: released when the holder ends, however it ends.
 
-The system keeps such a lock with an open file, so that it is free the moment its process has ended, however it
-ended. Knows nothing of what is locked: any file or folder will do, and nothing is written to it.
+Nothing is written to what is locked.
 """
+
+from __future__ import annotations
 
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+AnyPath = str | os.PathLike[str]
 
-def take(path, patience=1.0):
-    """An open file descriptor that holds the lock on `path` until it is closed; None where another process has it.
 
-    Whoever inherits the descriptor holds the lock too. `patience` outlasts those who only look (`taken`).
+def take(path: AnyPath, patience: float = 1.0) -> int | None:
+    """Lock `path` until the returned file descriptor is closed; None where another process has the lock.
+
+    A process that inherits the descriptor holds the lock, too. It waits for `patience` seconds, since `taken`
+    holds the lock for a moment.
     """
     held = os.open(path, os.O_RDONLY)
     until = time.monotonic() + patience
@@ -28,23 +33,23 @@ def take(path, patience=1.0):
             time.sleep(0.05)
 
 
-def taken(path):
-    """Whether some process holds the lock on `path` now; no where there is no such file."""
+def taken(path: AnyPath) -> bool:
+    """Return whether some process holds the lock on `path`; False where there is no such file."""
     try:
-        looking = os.open(path, os.O_RDONLY)
+        opened = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(looking, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who look do not see each other
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two calls at once do not see each other
     except BlockingIOError:
         return True
     finally:
-        os.close(looking)
+        os.close(opened)
     return False
 
 
 @contextmanager
-def holding(path, refusal):
+def holding(path: AnyPath, refusal: Exception) -> Iterator[None]:
     """Hold the lock on `path` for a block; raises `refusal` where another process has it."""
     held = take(path)
     if held is None:

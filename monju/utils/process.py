@@ -1,27 +1,29 @@
-"""Processes that this one starts: their environment, and how they end with whoever started them."""
+"""Child processes: their environment, and how they end with their parent."""
 
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 
 from monju.utils.files import ROOT
 
 
-def child_environment():
-    """The environment of a Python process that imports this package, on few threads that do not spin, its output unbuffered."""
+def child_environment() -> dict[str, str]:
+    """Return the environment for a Python child that imports this package: passive threads, no buffering."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
 
 
-def end_with_parent():
-    """A parent that was killed cannot end its workers: they watch for it."""
-    multiprocessing.parent_process().join()
+def end_with_parent() -> None:
+    """Wait for the parent process to end, then end this one: a killed parent cannot end its children."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 
-def when_stdin_ends(act):
+def when_stdin_ends(act: Callable[[], object]) -> None:
     """Call act() in a thread when standard input ends, as it does with the process at its other end."""
-    def watch():
+    def watch() -> None:
         while os.read(0, 1024):
             pass
         act()

@@ -99,12 +99,12 @@ def test_what_was_kept_aside_is_read_from_the_given_source_where_the_runs_own_is
     monju = SimpleNamespace(run=moved, tokenizer=SimpleNamespace(pad_token_id=0))
     run_data._read.clear()
     with pytest.raises(MonjuError, match="there is no source .*gone"):
-        MergeRunner(monju).aside
-    assert MergeRunner(monju, str(movies)).aside.texts == sources.load(movies, tuning_size=20).tuning.texts
+        MergeRunner(monju).tuning
+    assert MergeRunner(monju, str(movies)).tuning.texts == sources.load(movies, tuning_size=20).tuning.texts
     with open(tmp_path / "others.csv", "w", encoding="utf-8") as file:
         file.write("text,label\n" + "".join(f"sentence {i},{i % 2}\n" for i in range(60)))
     with pytest.raises(MonjuError, match="there is no source .*gone"):
-        MergeRunner(monju, str(tmp_path / "others.csv")).aside
+        MergeRunner(monju, str(tmp_path / "others.csv")).tuning
 
 
 def test_a_model_merged_with_itself_is_that_model(found):

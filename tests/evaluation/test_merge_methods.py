@@ -114,4 +114,4 @@ def test_work_side_by_side_ends_with_whoever_waits_for_it():
         assert over.wait(10)
 
     with pytest.raises(KeyboardInterrupt):
-        merge_runner.abreast(work, [0, 1])
+        merge_runner.in_pairs(work, [0, 1])
