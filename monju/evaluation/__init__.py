@@ -1,1 +1,1 @@
-"""What a run is worth: measures, tables, every way to combine or merge its experts, the map of its clusters."""
+"""The worth of a run: measures, tables, combiners and merges of its experts, the map of its clusters."""

@@ -97,18 +97,18 @@ class Combiner:
     needs: tuple[str, ...] = ()
     gate: GateMaker | None = None
 
-    def lack(self, outputs: ModelOutputs, known: FitContext) -> str | None:
+    def lack(self, outputs: ModelOutputs, context: FitContext) -> str | None:
         """Return what a run lacks for this combiner, in words, or None."""
-        there = {"tuning": known.tuning, "mixture": outputs.posterior, "vectors": outputs.vectors,
-                 "labels": known.labels, "singles": True if known.config.subset_size == 1 else None}
-        return next((LACKS[need] for need in self.needs if there[need] is None), None)
+        available = {"tuning": context.tuning, "mixture": outputs.posterior, "vectors": outputs.vectors,
+                     "labels": context.labels, "singles": True if context.config.subset_size == 1 else None}
+        return next((LACKS[need] for need in self.needs if available[need] is None), None)
 
-    def decide(self, outputs: ModelOutputs, known: FitContext) -> Predictions:
+    def decide(self, outputs: ModelOutputs, context: FitContext) -> Predictions:
         """Return the predictions. Raises MonjuError where the run lacks what the combiner needs."""
-        if why := self.lack(outputs, known):
+        if why := self.lack(outputs, context):
             raise MonjuError(f"this way to decide {why}")
-        alpha = self.alpha(outputs, known)
-        return outputs.decide(lambda *_: alpha, self.mix or fusion.TABLE[known.config.fusion])
+        alpha = self.alpha(outputs, context)
+        return outputs.decide(lambda *_: alpha, self.mix or fusion.TABLE[context.config.fusion])
 
 
 def right(outputs: ModelOutputs, labels: np.ndarray) -> np.ndarray:
@@ -119,9 +119,9 @@ def right(outputs: ModelOutputs, labels: np.ndarray) -> np.ndarray:
 # Gates
 
 
-def gated(outputs: ModelOutputs, known: FitContext, gate: GateMaker = gates.make) -> np.ndarray:
+def gated(outputs: ModelOutputs, context: FitContext, gate: GateMaker = gates.make) -> np.ndarray:
     """Return α of a gate, by default the run's own."""
-    return gate(known.config)(outputs.distances, outputs.subsets, outputs.posterior)
+    return gate(context.config)(outputs.distances, outputs.subsets, outputs.posterior)
 
 
 def named(name: str, **settings: Any) -> GateMaker:
@@ -139,7 +139,7 @@ def through(gate: GateMaker, mix: fusion.Fusion | None = None, needs: tuple[str,
     return Combiner("gate", partial(gated, gate=gate), mix, needs, gate)
 
 
-def running_prior(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def running_prior(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """BTM's posterior; the prior is the mean posterior of the sentences so far (Li et al. 2022, sec. 2.3)."""
     likelihoods = np.asarray(outputs.posterior)  # the mixture's own weights are nearly equal
     prior, posteriors = np.full(likelihoods.shape[1], 1 / likelihoods.shape[1]), []
@@ -150,16 +150,16 @@ def running_prior(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
     return gates.share(np.array(posteriors), outputs.subsets)
 
 
-def parent(outputs: ModelOutputs, known: FitContext, hidden: int = 0) -> np.ndarray:
+def parent(outputs: ModelOutputs, context: FitContext, hidden: int = 0) -> np.ndarray:
     """A mixture-of-experts gate (Jacobs et al. 1991) over frozen experts, learned from c-BTM's weights on."""
-    tuning, labels = known.tuning
-    q = known.once(("parent", hidden, known.config.temperature),
-                   lambda: fit_parent(tuning, labels, known, hidden))
+    tuning, labels = context.tuning
+    q = context.once(("parent", hidden, context.config.temperature),
+                     lambda: fit_parent(tuning, labels, context, hidden))
     return gates.share(q(outputs.vectors), outputs.subsets)
 
 
-def fit_parent(tuning: ModelOutputs, labels: np.ndarray, known: FitContext, hidden: int = 0, steps: int = 300,
-               decay: float = 1e-2) -> Callable[[np.ndarray], np.ndarray]:
+def fit_parent(tuning: ModelOutputs, labels: np.ndarray, context: FitContext, hidden: int = 0,
+               steps: int = 300, decay: float = 1e-2) -> Callable[[np.ndarray], np.ndarray]:
     """Learn a gate on the tuning split by −log Σ α_S p_S(y|x); return vectors [n, dim] → q [n, k].
 
     It starts at q = softmax(−‖h − c‖²/T), which is linear in h but for a term common to all clusters. With
@@ -169,8 +169,8 @@ def fit_parent(tuning: ModelOutputs, labels: np.ndarray, known: FitContext, hidd
     import torch
 
     random = torch.Generator().manual_seed(0)  # its own: several gates may be learned at once
-    centres = torch.tensor(known.centres, dtype=torch.float64)
-    start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / known.config.temperature  # (d + 1, k)
+    centres = torch.tensor(context.centres, dtype=torch.float64)
+    start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / context.config.temperature  # (d + 1, k)
     change = torch.zeros_like(start, requires_grad=True)
     parts = [change]
     if hidden:
@@ -205,15 +205,15 @@ def fit_parent(tuning: ModelOutputs, labels: np.ndarray, known: FitContext, hidd
 # One weight for all sentences, and selections
 
 
-def uniform(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def uniform(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """Equal weights: what a gate is measured against."""
     return np.full((len(outputs.logits), len(outputs.experts)), 1 / len(outputs.experts))
 
 
-def stacked(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def stacked(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """One weight per expert, on the simplex, fitted on the tuning split (stacking, Wolpert 1992)."""
-    name, (tuning, labels) = known.config.fusion, known.tuning
-    weights = known.once(("stacked", name), lambda: fit_weights(tuning, labels, fusion.TABLE[name]))
+    name, (tuning, labels) = context.config.fusion, context.tuning
+    weights = context.once(("stacked", name), lambda: fit_weights(tuning, labels, fusion.TABLE[name]))
     return np.broadcast_to(weights, (len(outputs.logits), len(weights)))
 
 
@@ -228,28 +228,28 @@ def fit_weights(tuning: ModelOutputs, labels: np.ndarray, mix: fusion.Fusion) ->
     return softmax(minimize(loss, np.zeros(logits.shape[1]), method="BFGS").x)
 
 
-def best_single(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def best_single(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """The expert with the best accuracy on the tuning split, alone."""
-    best = right(*known.tuning).mean(axis=0).argmax()
+    best = right(*context.tuning).mean(axis=0).argmax()
     return np.broadcast_to(np.eye(len(outputs.experts))[best], (len(outputs.logits), len(outputs.experts)))
 
 
-def knora_u(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def knora_u(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """KNORA-U (Ko et al. 2008): α ∝ how many of the 7 nearest tuning sentences an expert gets right."""
-    return shares(local(outputs, known))
+    return shares(local(outputs, context))
 
 
-def ola(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def ola(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """Overall local accuracy (Woods et al. 1997): the experts best on the 7 nearest tuning sentences."""
-    competence = local(outputs, known)
+    competence = local(outputs, context)
     return shares((competence == competence.max(axis=1, keepdims=True)).astype(float))
 
 
-def local(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def local(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """Return how many of the nearest tuning sentences each expert gets right: [n, experts]."""
     from sklearn.neighbors import NearestNeighbors
 
-    tuning, labels = known.tuning
+    tuning, labels = context.tuning
     search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labels))).fit(tuning.vectors)
     near = search.kneighbors(outputs.vectors)[1]
     return right(tuning, labels)[near].sum(axis=1).astype(float)
@@ -264,14 +264,14 @@ def shares(counts: np.ndarray) -> np.ndarray:
 # Controls
 
 
-def permuted(outputs: ModelOutputs, known: FitContext, seed: int = 0) -> np.ndarray:
+def permuted(outputs: ModelOutputs, context: FitContext, seed: int = 0) -> np.ndarray:
     """α of another sentence: the gate without knowledge of the sentence's position."""
-    return np.random.default_rng(seed).permutation(gated(outputs, known))
+    return np.random.default_rng(seed).permutation(gated(outputs, context))
 
 
-def oracle(outputs: ModelOutputs, known: FitContext) -> np.ndarray:
+def oracle(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     """The ceiling of every gate: the experts that are right, where there are any; it looks at the answer."""
-    return shares(right(outputs, np.asarray(known.labels)).astype(float))
+    return shares(right(outputs, np.asarray(context.labels)).astype(float))
 
 
 LEARNED = ("tuning", "vectors")
