@@ -96,6 +96,7 @@ class TfidfEmbedder:
 
     @staticmethod
     def _vectorizer(vocabulary: list[str] | None = None) -> TfidfVectorizer:
+        """Return c-BTM's vectorizer, unfitted or with a vocabulary."""
         return TfidfVectorizer(stop_words="english", preprocessor=one_number, vocabulary=vocabulary,
                                dtype=np.float64)
 

@@ -164,6 +164,7 @@ class Umap:
         return np.concatenate([self._place(batch) for batch in batches] or [np.zeros((0, 2))])
 
     def _place(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the coordinates [n, 2] of a batch."""
         squared = (vectors**2).sum(1)[:, None] - 2 * vectors @ self.vectors.T + (self.vectors**2).sum(1)
         near = np.argsort(squared, axis=1, kind="stable")[:, : self._near()]
         # the nearest again, by differences: the form above leaves a member of the sample at 1e-4 instead of 0
@@ -185,6 +186,7 @@ class Umap:
         return self
 
     def _near(self) -> int:
+        """Return the number of neighbours, fewer in a small sample."""
         return min(self.neighbours, len(self.vectors) - 1)
 
 

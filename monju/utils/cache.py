@@ -38,6 +38,7 @@ class Cache:
                 return value
 
     def _made(self, key: Hashable, make: Callable[[], Any], promise: Future, dropped: list) -> Any:
+        """Make a value, keep it, evict others, and give it or its exception to those who wait."""
         try:
             for value in dropped:
                 self.drop(value)
