@@ -39,7 +39,7 @@ class Clustering:
     labels_: np.ndarray
 
     def __init__(self, config: Config):
-        self.embedder: embedders.Embedder = embedders.TABLE[config.embedder](config)
+        self.embedder: Any = embedders.TABLE[config.embedder](config)
         self.clusterer: Any = clusterers.TABLE[config.clusterer](config.k, config.seed)
 
     def fit(self, texts: Sequence[str], domains: Sequence[str] | None = None) -> Clustering:

@@ -326,13 +326,13 @@ def view(reader: SentenceReader, gate: Any = None, **settings: Any) -> SentenceR
 
 
 def decide_by(monju: SentenceReader, name: str, config: Config, outputs: ModelOutputs) -> Predictions:
-    """Return predictions by a combiner of TABLE; called in the models' process, since some learn with torch."""
+    """Return predictions by a combiner of TABLE, in the models' process, since some learn with torch."""
     context = monju.memo("fit context", lambda: fit_context(monju))
     return TABLE[name].decide(outputs, replace(context, config=config))
 
 
 def held_out_alpha(reader: SentenceReader, **settings: Any) -> np.ndarray | None:
-    """Return α [n, experts] of the stored held-out sentences under these settings; None where none are stored."""
+    """Return α [n, experts] of the stored held-out sentences under these settings; None without any."""
     try:
         return reader.memo(("alpha", *sorted(settings.items())),
                            lambda: view(reader, **settings).decide(reader.held_out()[0]).alpha)

@@ -196,7 +196,7 @@ def single_answers(monju: Monju, text: str) -> tuple[dict[str, np.ndarray], dict
 
 
 def all_merges(monju: Monju) -> tuple[Expert | None, dict[str, merge_methods.Weights], dict[str, str], Any]:
-    """Return a classifier to load merges into, their weights, why others are missing, and the classifier's lock."""
+    """Return a classifier to load merges into, their weights, why others are missing, and its lock."""
     runner, merges, missing = MergeRunner(monju), {}, {}
     for name, merge in merge_methods.TABLE.items():
         try:
