@@ -60,7 +60,9 @@ def compare(monju, labels, texts=None, votes=None, source=None):
                      "difference_interval": pair["interval"], "forward_passes": system.passes,
                      "train_tokens": sum(cost.get(member, {}).get("tokens", 0) for member in system.trained) or None,
                      "parameters": count(system.held)})
-    holm(rows, against)
+    others = [row for row in rows if row["name"] != against]
+    for row, p in zip(others, metrics.holm(np.array([row["p_value"] for row in others]))):
+        row["p_holm"] = float(p)
     return {"n": len(labels), "against": against, "rows": rows, "left_out": left_out, "diversity": diversity(votes, labels)}
 
 
@@ -110,16 +112,6 @@ def merged(merger, decided, texts):
     """Every merge by name, as a function without arguments → logits [n, labels]."""
     found = {name: lambda merge=merge: merger.logits(merge(merger), texts) for name, merge in merge_methods.TABLE.items()}
     return found | {BY_ALPHA: lambda: merger.per_sentence(texts, decided.alpha)}
-
-
-def holm(rows, against):
-    """Holm's correction of the rows' p-values, over all but the row that the others are measured against."""
-    from statsmodels.stats.multitest import multipletests
-
-    others = [row for row in rows if row["name"] != against]
-    corrected = multipletests([row["p_value"] for row in others], method="holm")[1]
-    for row, p in zip(others, corrected):
-        row["p_holm"] = float(p)
 
 
 def parameters(monju, votes):

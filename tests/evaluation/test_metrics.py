@@ -16,6 +16,7 @@ from monju.evaluation.metrics import (
     compare_pair,
     cost_share,
     gain,
+    holm,
     interval,
     majority,
     mean_agreement,
@@ -109,6 +110,12 @@ def test_pair_that_agrees_everywhere():
     assert found == {
         "difference": 0.0, "interval": [0.0, 0.0], "rescued": 0, "broken": 0, "changed": 0, "p_value": 1.0,
     }  # fmt: skip
+
+
+def test_holms_correction_by_hand():
+    # sorted: 0.01 · 3, 0.03 · 2, 0.04 · 1, which is less than the one before it
+    assert holm(np.array([0.01, 0.04, 0.03])) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.6, 0.5])).tolist() == [1.0, 1.0] and len(holm(np.array([]))) == 0
 
 
 def test_difference_is_resampled_in_pairs():
@@ -274,13 +281,10 @@ def test_calibration_bins_by_hand():
     assert [cell["confidence"] for cell in found] == pytest.approx([0.55, 0.655, 0.975])
 
 
-def test_calibration_bins_give_the_ece():
-    random = np.random.default_rng(0)
-    scores, labels = random.normal(size=(500, 3)) * 2, random.integers(0, 3, 500)
-    found = calibration(scores, labels)
-    ece = sum(cell["n"] * abs(cell["accuracy"] - cell["confidence"]) for cell in found) / 500
-    assert sum(cell["n"] for cell in found) == 500
-    assert ece == pytest.approx(measure(scores, labels)["ece"], abs=1e-6)
+def test_the_ece_is_the_gap_of_each_bin_by_its_sentences():
+    sure = np.array([0.61, 0.65, 0.95])  # bins of a fifteenth: two in 9/15 to 10/15, one of them right; one in the last but one
+    found = measure(np.log(np.column_stack([sure, 1 - sure])), verdicts("010"))
+    assert found["ece"] == pytest.approx((2 * abs(0.5 - 0.63) + (1 - 0.95)) / 3)
 
 
 def test_certainty_of_one_falls_into_the_last_bin():
