@@ -7,7 +7,7 @@ not of models trained anew with other seeds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -211,6 +211,34 @@ def cost_share(metrics: dict, models: dict) -> float | None:
     if not baseline or not cost.keys() >= {*models, *baseline}:
         return None
     return sum(cost[name]["tokens"] for name in models) / sum(cost[name]["tokens"] for name in baseline)
+
+
+class Row(NamedTuple):
+    """One line of a run's table: an ensemble, or (with `model`) one of its members."""
+
+    key: str  # the ensemble's
+    model: str
+    title: str
+    members: list[str]  # the models that the line is about
+    numbers: dict
+    cost: dict | None  # what their training took: {one of COSTS: sum}
+    share: float | None  # of the baseline's training tokens
+
+
+def table_rows(metrics: dict) -> list[Row]:
+    """A run's table line by line, each ensemble above its members, for whoever draws it."""
+    found, cost = [], metrics.get("cost", {})
+
+    def add(key, model, title, models, numbers):
+        counted = cost.keys() >= models.keys()
+        spent = {what: sum(cost[name][what] for name in models) for what in COSTS} if counted else None
+        found.append(Row(key, model, title, list(models), numbers, spent, cost_share(metrics, models)))
+
+    for key, ensemble, models in ensembles(metrics):
+        add(key, "", TITLES[key], models, ensemble)
+        for name, model in models.items():
+            add(key, name, trained_on(name, model), {name: model}, model)
+    return found
 
 
 # ---- beyond the table: what needs every sentence ----------------------------------------------------------------

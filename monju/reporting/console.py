@@ -2,50 +2,64 @@
 
 import sys
 import threading
+from collections.abc import Iterator
 
 from rich import box
+from rich import progress as bars
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
-from tqdm import tqdm
 
-from monju.evaluation.metrics import COSTS, TITLES, cost_share, ensembles, trained_on
+from monju.evaluation.metrics import COSTS, TITLES, ensembles, table_rows, trained_on
 from monju.training.pipeline import Phase, Progress, Stage
+from monju.utils.format import clock, interval, percent
 
 
-def show(events):
-    """Draw a training's events on standard error until it ends."""
-    bar, late = None, None
+def show(events: Iterator[Stage | Progress]) -> None:
+    """Draw a training's events on standard error until it ends: a bar, or where that is no terminal, a line a percent."""
+    console, late, last = Console(stderr=True, highlight=False, markup=False, emoji=False), None, -1
+    bar = bars.Progress(bars.TextColumn("{task.percentage:3.0f}%"), bars.BarColumn(20),
+                        bars.TextColumn("{task.description}", markup=False), console=console, disable=not console.is_terminal)
+    task = bar.add_task("", total=1.0, visible=False)
+
+    def tell(description, **more):
+        bar.update(task, description=description, visible=True, **more)
+        if bar.disable:
+            console.print(f"{bar.tasks[0].percentage:3.0f}% {description}", soft_wrap=True)
+
     try:
-        for event in events:
-            if late is not None:
-                late.cancel()
-            if isinstance(event, Stage):
-                tqdm.write(event.text, file=sys.stderr)
-                if not isinstance(event, Phase) or bar is None:
+        with bar:
+            for event in events:
+                if late is not None:
+                    late.cancel()
+                if isinstance(event, Stage):
+                    console.print(event.text, soft_wrap=True)
+                if not isinstance(event, (Phase, Progress)):
                     continue
-                description = event.name + (f", about {clock(event.left)} left for the run" if event.left is not None else "")
-            else:
-                step, held_out = event.step, "" if event.held_out is None else f", held out {event.held_out:.1%}"
-                description = (f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
-                               f"{event.sentences_per_s:.0f} sentences/s, about {clock(event.left)} left for the run")
-            if bar is None:
-                bar = tqdm(total=100, file=sys.stderr, bar_format="{percentage:3.0f}%|{bar:20}| {desc}", dynamic_ncols=True)
-            bar.set_description_str(description)
-            bar.update(100 * event.done - bar.n)
-            if isinstance(event, Progress):
-                late = threading.Timer(event.patience, bar.set_description_str, [
-                    f"no step for {event.patience:.0f} s: probably waiting for a free processor"])
-                late.daemon = True
-                late.start()
-        if bar is not None:
-            bar.update(100 - bar.n)
+                if not bar.disable or int(100 * event.done) > last:
+                    tell(described(event), completed=event.done)
+                    last = int(100 * event.done)
+                if isinstance(event, Progress):
+                    late = threading.Timer(event.patience, tell, [
+                        f"no step for {event.patience:.0f} s: probably waiting for a free processor"])
+                    late.daemon = True
+                    late.start()
+            if last >= 0:
+                tell("done", completed=1.0)
     finally:
         events.close()  # where Ctrl-C came between two events, the training is told here
         if late is not None:
             late.cancel()
-        if bar is not None:
-            bar.close()
+
+
+def described(event: Phase | Progress) -> str:
+    """A model's last step, or what comes after training, with the time left."""
+    left = "" if event.left is None else f", about {clock(event.left)} left for the run"
+    if isinstance(event, Phase):
+        return event.name + left
+    step, held_out = event.step, "" if event.held_out is None else f", held out {event.held_out:.1%}"
+    return (f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
+            f"{event.sentences_per_s:.0f} sentences/s{left}")
 
 
 def print_metrics(metrics):
@@ -105,13 +119,6 @@ def numbers(values):
     return " ".join(f"{value:+.2f}" for value in values)
 
 
-def clock(seconds):
-    """Seconds as 1:02:03 or 02:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
-
-
 def print_comparison(found):
     """The rows of `compare`, the most accurate first, then what was left out and why."""
     console = Console(width=None if sys.stdout.isatty() else 110)
@@ -121,7 +128,7 @@ def print_comparison(found):
                          ("p", "right"), ("p, Holm", "right"), ("NLL", "right"), ("ECE", "right"), ("passes", "right")):
         table.add_column(header, justify=side, no_wrap=True)
     for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
-        tested = [f"{100 * row['difference']:+.2f}", f"{row['p_value']:.2g}", f"{row['p_holm']:.2g}" if "p_holm" in row else ""]
+        tested = [percent(row["difference"], sign="+"), f"{row['p_value']:.2g}", f"{row['p_holm']:.2g}" if "p_holm" in row else ""]
         if not row["changed"] and row["name"] != found["against"]:
             tested = ["same answers", "", ""]
         table.add_row(*map(Text, (row["name"], row["kind"], with_interval(row), *tested, f"{row['nll']:.4f}", f"{row['ece']:.4f}",
@@ -140,7 +147,7 @@ def print_sweep(found):
     for row in found["rows"]:
         if row["name"] in ("monju", "uniform", "baseline", "equal cost"):
             settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
-            rows.append((settings, row["name"], spread(row["accuracy"]), spread(row["difference"], "+.2f"),
+            rows.append((settings, row["name"], spread(row["accuracy"]), spread(row["difference"], "+"),
                          " ".join(f"{p:.2g}" for p in row["p_value"])))
     seeds = len(found["seeds"])
     against = "the baseline" if any(row["name"] == "baseline" for row in found["rows"]) else "equal weights"
@@ -150,9 +157,9 @@ def print_sweep(found):
         ("", "", "Acc. %", "difference", "p of each seed"), rows))
 
 
-def spread(found, form=".2f"):
+def spread(found, sign=""):
     """A mean in percent with its standard deviation, where there is one."""
-    return f"{100 * found['mean']:{form}}" + ("" if found["sd"] is None else f" ± {100 * found['sd']:.2f}")
+    return percent(found["mean"], sign=sign) + ("" if found["sd"] is None else f" ± {percent(found['sd'])}")
 
 
 # the tables of a run
@@ -169,11 +176,9 @@ def tables(metrics):
 
 
 def accuracy_table(metrics):
-    rows = []
-    for key, ensemble, models in ensembles(metrics):
-        gained = percent(ensemble["gain"], "+.2f") + span(ensemble["gain_interval"], "+.2f")
-        rows.append((TITLES[key], f"{percent(ensemble['mean_member'])} mean", with_interval(ensemble), gained))
-        rows += [(f" {trained_on(name, model)}", with_interval(model), "", "") for name, model in models.items()]
+    rows = [(f" {row.title}", with_interval(row.numbers), "", "") if row.model else
+            (row.title, f"{percent(row.numbers['mean_member'])} mean", with_interval(row.numbers), gained(row.numbers))
+            for row in table_rows(metrics)]
     headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]", "Gain over mean\nmember, points")
     return grid(f"Accuracy on {metrics['n']:,} sentences", headers, rows)
 
@@ -188,8 +193,7 @@ def verdict(other, pair, n):
         return f"Monju and {other} answered no sentence differently.\n"
     if not pair["rescued"] + pair["broken"]:
         return f"Monju and {other} answered {pair['changed']:,} of {n:,} sentences differently, both wrongly.\n"
-    return (f"Monju − {other}: {percent(pair['difference'], '+.2f')} points"
-            f"{span(pair['interval'], '+.2f')}; one sentence is {100 / n:.2f} points.\n"
+    return (f"Monju − {other}: {percent(pair['difference'], sign='+')} points{bounds(pair['interval'])}; one sentence is {100 / n:.2f} points.\n"
             f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
             f"exact McNemar p = {pair['p_value']:.3g}.\n")
 
@@ -214,14 +218,10 @@ def cluster_tables(metrics):
 
 
 def cost_table(metrics):
-    """What training took, of every ensemble whose members were all counted: its total, then each member."""
-    cost, rows = metrics["cost"], []
-    for key, _, models in ensembles(metrics):
-        if cost.keys() >= models.keys():
-            total = {what: sum(cost[name][what] for name in models) for what in COSTS}
-            share = cost_share(metrics, models)
-            rows.append((TITLES[key], *amounts(total), "" if share is None else f"{percent(share)} %"))
-            rows += [(f" {trained_on(name, model)}", *amounts(cost[name]), "") for name, model in models.items()]
+    """What training took, where it was counted: each ensemble's total, then each member."""
+    rows = [(f" {row.title}", *amounts(row.cost), "") if row.model else
+            (row.title, *amounts(row.cost), "" if row.share is None else f"{percent(row.share)} %")
+            for row in table_rows(metrics) if row.cost]
     return grid("Cost of training", ("", *COSTS, "of baseline's\ntokens"), rows)
 
 
@@ -262,17 +262,17 @@ def amounts(cost):
 
 
 def starred(cell):
-    return ("" if cell["seen"] else "*") + ("–" if cell["accuracy"] is None else percent(cell["accuracy"]))
+    return ("" if cell["seen"] else "*") + percent(cell["accuracy"])
 
 
-def percent(fraction, form=".2f"):
-    return format(round(100 * fraction, 2) + 0.0, form)  # + 0.0: no "-0.00"
-
-
-def span(bounds, form):
-    """" [low, high]"; nothing where the interval has no width."""
-    return f" [{', '.join(percent(bound, form) for bound in bounds)}]" if bounds[0] < bounds[1] else ""
+def bounds(found, digits=2, sign="+"):
+    """An interval behind its number."""
+    return f" {text}" if (text := interval(found, digits, sign)) else ""
 
 
 def with_interval(model):
-    return percent(model["accuracy"]) + span(model["interval"], ".1f")
+    return percent(model["accuracy"]) + bounds(model["interval"], 1, "")
+
+
+def gained(ensemble):
+    return percent(ensemble["gain"], sign="+") + bounds(ensemble["gain_interval"])

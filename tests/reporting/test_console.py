@@ -1,5 +1,6 @@
 """The terminal's tables: every number where it belongs, no line too long."""
 
+import re
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ from monju.ensemble.gates import Membership
 from monju.ensemble.outputs import Reading, Verdict
 from monju.evaluation.metrics import table
 from monju.reporting.console import print_comparison, print_sweep, show, tables, tell
-from monju.training.pipeline import Phase, Progress
+from monju.training.pipeline import Phase, Progress, Stage
 from monju.training.trainer import Step
 
 
@@ -30,21 +31,36 @@ def row(text: str, name: str, after: str = "") -> list[str]:
     return next(line.strip().removeprefix(name).split() for line in lines if line.strip().startswith(name))
 
 
-def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeypatch, capsys):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeypatch, capsys, terminal):
     def events():
+        yield Stage("Training [AB] on 400 sentences.")
         yield Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, 0.5, 90.0)
         time.sleep(0.5)
         yield Phase("Drawing the map.", "map", 0.9, 20.0)
+        time.sleep(0.5)
         told.append(capsys.readouterr().err)
 
     told = []
-    assert next(events()).patience == 20 and Progress("AB", Step(10, 4000, 320, 4000, 0.7, 1e-4, 20.0), None, 16.0, 0.1, 9.0).patience == 120
-    monkeypatch.setattr(Progress, "patience", 0.1)
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
+    monkeypatch.setenv("COLUMNS", "120")
+    assert Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, 0.5, 90.0).patience == 20
+    assert Progress("AB", Step(10, 4000, 320, 4000, 0.7, 1e-4, 20.0), None, 16.0, 0.1, 9.0).patience == 120
+    monkeypatch.setattr(Progress, "patience", 0.2)
     show(events())
-    assert "AB 1/100, loss 0.700, 32 sentences/s, about 01:30 left" in told[0]
-    assert "no step for 0 s: probably waiting for a free processor" in told[0] and " 90%|" in told[0]
-    assert "map, about 00:20 left for the run" in told[0] and "100%" not in told[0]
+    assert "Training [AB] on 400 sentences.\n" in told[0] and "Drawing the map.\n" in told[0]
+    assert re.search(r"50%.* AB 1/100, loss 0.700, 32 sentences/s, about 1:30 left for the run", told[0])
+    assert "no step for 0 s: probably waiting for a free processor" in told[0]
+    assert re.search(r"90%.* map, about 0:20 left for the run", told[0]) and "100%" not in told[0]
     assert "100%" in capsys.readouterr().err
+    assert ("\x1b" in told[0]) == terminal  # a file or a pipe gets plain lines
+
+
+def test_a_pipe_gets_a_line_a_percent(monkeypatch, capsys):
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    show(Progress("AB", Step(i + 1, 1000, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, i / 1000, 9.0) for i in range(500))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 51 and lines[0].startswith("  0% AB 1/1000") and lines[-1] == "100% done"
 
 
 def test_the_view_shows_the_numbers():
