@@ -7,7 +7,6 @@ run: everything is measured in rounds, each contender once a round, and medians 
 
 import importlib.util
 import logging
-import platform
 import resource
 import tempfile
 import time
@@ -28,6 +27,7 @@ from monju.models.classifier import Expert
 from monju.runs.registry import SHIPPED
 from monju.training import local_engine, trainer
 from monju.training.local_engine import in_a_process
+from monju.training.pipeline import machine, versions
 from monju.training.samplers import SamplerContext, buckets
 from monju.training.trainer import FEW_SHAPES, wants_bf16
 
@@ -86,7 +86,7 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     ratios = {"ratio": {name: found["median_ms"] / ours["median_ms"] for name, found in report.items()},
               "ratio_batch": {name: ours["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()}}
     peers = report | {name: {"left_out": why} for name, why in left_out.items()}
-    return {"ours": ours, "peers": peers, **ratios, "sentences": len(texts), "source": source, "rounds": rounds, "machine": machine(device)}
+    return {"ours": ours, "peers": peers, **ratios, "sentences": len(texts), "source": source, "rounds": rounds, "machine": machine(device) | versions()}
 
 
 class Ours:
@@ -240,7 +240,7 @@ def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
             "ratio": {name: ours["sentences_per_s"] / peer["sentences_per_s"] for name, peer in report.items()},
             "ratio_tokens": {name: ours["tokens_per_s"] / peer["tokens_per_s"] for name, peer in report.items()},
             "steps": bench.steps, "batch_size": config.batch_size, "backbone": config.backbone, "finetuning": config.finetuning,
-            "source": source, "matmul_flops_per_s": rates, "machine": machine(device)}
+            "source": source, "matmul_flops_per_s": rates, "machine": machine(device) | versions()}
 
 
 @dataclass(frozen=True)
@@ -372,12 +372,3 @@ def turn(contenders, number):
 def peak_memory(device):
     """Bytes: of the GPU, or of this process."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def machine(device):
-    found = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu", "threads": torch.get_num_threads(),
-             "torch": torch.__version__, "transformers": transformers.__version__, "python": platform.python_version()}
-    if Path("/proc/cpuinfo").exists():
-        found["processor"] = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                                   if line.startswith("model name")), "")
-    return found

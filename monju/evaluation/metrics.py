@@ -1,8 +1,8 @@
 """Tables over a run: how often each model is right, what each ensemble gains, and how sure one can be of it.
 
-`table` turns arrays into a dictionary that JSON can hold: `reporting.console`, `reporting.report` and the page draw it.
-Knows nothing of texts, files or training. Every interval and p-value speaks of these models on other sentences,
-not of models trained anew with other seeds.
+`table` turns arrays into a dictionary that JSON can hold: `reporting.console`, `reporting.report` and the
+page draw it. Knows nothing of texts, files or training. Every interval and p-value speaks of these models on
+other sentences, not of models trained anew with other seeds.
 """
 
 from __future__ import annotations
@@ -21,23 +21,28 @@ POSTER = {  # the poster's own numbers: RoBERTa-base on SST-2's validation split
     "n": 872,
     "experts": {"AB": {"accuracy": 0.9312}, "BC": {"accuracy": 0.9346}, "CA": {"accuracy": 0.9266}},
     "baseline": {
-        "models": {"seed0": {"accuracy": 0.9323}, "seed1": {"accuracy": 0.9369}, "seed2": {"accuracy": 0.9335}},
+        "models": {"seed0": {"accuracy": 0.9323}, "seed1": {"accuracy": 0.9369},
+                   "seed2": {"accuracy": 0.9335}},
         "accuracy": 0.9415,  # 821 of 872; the scan reads 94.18 %, which is no multiple of 1/872
     },
     "monju": {"accuracy": 0.9404},
 }
-TITLES = {"baseline": "Baseline", "equal_cost": "Equal cost", "monju": "Monju"}  # the ensembles, in reading order
+# the ensembles, in reading order
+TITLES = {"baseline": "Baseline", "equal_cost": "Equal cost", "monju": "Monju"}
 COSTS = ("sentences", "tokens", "steps", "seconds")
 
 
-# ---- measures ---------------------------------------------------------------------------------------------------
+# ---- measures
 
 
 def interval(scores: np.ndarray) -> list[float]:
-    """95 % bootstrap interval of the mean of one score per sentence (n,): 2,000 resamples, percentiles, fixed seed.
+    """95 % bootstrap interval of the mean of one score per sentence (n,).
+
+    2,000 resamples, percentiles, fixed seed.
 
     An accuracy, a difference and a gain are all such means; the last two are paired, since each score already
-    compares models on the same sentence. Where all scores are equal it has no width, and says nothing: nobody draws it.
+    compares models on the same sentence. Where all scores are equal it has no width, and says nothing: nobody
+    draws it.
 
     >>> interval(np.array([1, 1, 1]))
     [1.0, 1.0]
@@ -48,12 +53,13 @@ def interval(scores: np.ndarray) -> list[float]:
     if np.ptp(scores) == 0:  # every resample has the same mean
         return [float(scores[0])] * 2
     batch = max(1, 2_000_000 // len(scores))  # resamples held in memory at once
-    found = bootstrap((scores,), np.mean, n_resamples=2000, batch=batch, vectorized=True, method="percentile", rng=0)
+    found = bootstrap((scores,), np.mean, n_resamples=2000, batch=batch, vectorized=True,
+                      method="percentile", rng=0)
     return [float(bound) for bound in found.confidence_interval]
 
 
 def accuracy_interval(hits: np.ndarray) -> list[float]:
-    """`interval` of hits and misses (n,); Wilson's where all are hits or all are misses, of which every resample is alike."""
+    """`interval` of hits and misses (n,); Wilson's where all are alike, as every resample then is."""
     from scipy.stats import binomtest
 
     if 0 < hits.sum() < len(hits):
@@ -73,10 +79,21 @@ def majority(labels: np.ndarray) -> dict:
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict:
-    """Accuracy with its interval, macro-F1, NLL, Brier score and ECE of logits (n, L) against labels (n,).
+    """Accuracy with its interval, macro-F1, NLL, Brier score and ECE.
 
-    Macro-F1: over the labels that were given or predicted. ECE: 15 equally wide bins of the winning probability.
-    Brier: squared differences summed over the L classes, averaged over sentences (0 is perfect, 2 the worst).
+    Parameters
+    ----------
+    logits : ndarray (n, L)
+        One model's or ensemble's, of n sentences.
+    labels : ndarray (n,)
+        The sentences' labels, 0 to L − 1.
+
+    Returns
+    -------
+    dict
+        "accuracy", "interval" (95 %), "macro_f1" over the labels that were given or predicted, "nll" in nats,
+        "brier" (squared differences summed over the L classes, averaged over sentences: 0 is perfect, 2 the
+        worst) and "ece" (the mean gap in the bins of `calibration`).
     """
     from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
 
@@ -88,7 +105,8 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict:
         "macro_f1": float(f1_score(labels, verdicts, average="macro")),
         "nll": float(log_loss(labels, probabilities, labels=classes)),
         "brier": float(brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)),
-        "ece": sum(b["n"] * abs(b["accuracy"] - b["confidence"]) for b in calibration(logits, labels)) / len(labels),
+        "ece": sum(b["n"] * abs(b["accuracy"] - b["confidence"])
+                   for b in calibration(logits, labels)) / len(labels),
     }
 
 
@@ -104,9 +122,10 @@ def gain(fused: np.ndarray, members: list[np.ndarray], labels: np.ndarray) -> di
 
 
 def compare_pair(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> dict:
-    """Two models' verdicts (n,), sentence by sentence: who rescued what the other got wrong, and is it more than luck?
+    """Two models' verdicts (n,): who rescued what the other got wrong, and is it more than luck?
 
-    With three labels or more a verdict can change from one wrong label to another: changed ≥ rescued + broken.
+    With three labels or more a verdict can change from one wrong label to another: changed ≥ rescued +
+    broken.
 
     >>> found = compare_pair(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
     >>> found["rescued"], found["broken"], found["changed"], found["p_value"]
@@ -127,14 +146,15 @@ def compare_pair(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> di
     }
 
 
-# ---- the table --------------------------------------------------------------------------------------------------
+# ---- the table
 
 
 def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None, gate: str = "") -> dict:
     """Everything that can be said of a run on one labelled set, as plain numbers.
 
-    A sentence belongs to the cluster with the nearest centre. A cell whose cluster the model was not trained on
-    is out of fold: `seen` is false. Baseline and equal-cost are left out where the run has none, and so is `cost`.
+    A sentence belongs to the cluster with the nearest centre. A cell whose cluster the model was not trained
+    on is out of fold: `seen` is false. Baseline and equal-cost are left out where the run has none, and so is
+    `cost`.
     """
     labels = np.asarray(labels)
     check(predictions, labels)
@@ -159,7 +179,8 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     ):
         if fused is not None:
             found[key] = {"models": {name: alone(logits[name]) for name in names}} | together(fused, names)
-            found[f"monju_vs_{key}"] = compare_pair(predictions.monju.argmax(axis=1), fused.argmax(axis=1), labels)
+            found[f"monju_vs_{key}"] = compare_pair(predictions.monju.argmax(axis=1), fused.argmax(axis=1),
+                                                    labels)
     found["alpha"] = _gate_at_work(predictions)
     return found if cost is None else found | {"cost": cost}
 
@@ -168,14 +189,17 @@ def check(predictions: Predictions, labels: np.ndarray) -> None:
     """Raise MonjuError unless there are sentences, a label (n,) of the run's for each, and finite logits."""
     n, count = predictions.monju.shape
     if n == 0:
-        raise MonjuError("there is no sentence to evaluate on: choose a source with at least one labelled sentence")
+        raise MonjuError("there is no sentence to evaluate on: "
+                         "choose a source with at least one labelled sentence")
     if labels.shape != (n,):
-        raise MonjuError(f"{n} sentences were read but {labels.size} labels given: pass one label per sentence")
+        raise MonjuError(f"{n} sentences were read but {labels.size} labels given: "
+                         "pass one label per sentence")
     if not np.isin(labels, range(count)).all():
         raise MonjuError(f"this run knows the labels 0 to {count - 1}: choose a source with the same labels")
     for name, logits in predictions.by_model().items():
         if not np.isfinite(logits).all():
-            raise MonjuError(f"{name} gives logits that are not finite: train it again with a lower learning rate")
+            raise MonjuError(f"{name} gives logits that are not finite: "
+                             "train it again with a lower learning rate")
 
 
 def _cell(hits: np.ndarray, seen: bool) -> dict:
@@ -183,24 +207,27 @@ def _cell(hits: np.ndarray, seen: bool) -> dict:
 
 
 def _gate_at_work(predictions: Predictions) -> dict:
-    """How far the gate is from equal weights: mean α per expert, mean sorted α, and the labels that it changed."""
+    """How far the gate is from equal weights: mean α, mean sorted α, labels that it changed."""
     alpha = np.asarray(predictions.alpha, dtype=float)  # (n, experts)
+    turned_by_gate = predictions.monju.argmax(axis=1) != predictions.uniform.argmax(axis=1)
     return {
         "mean": dict(zip(predictions.experts, alpha.mean(axis=0).tolist(), strict=True)),
         "sorted_mean": np.sort(alpha, axis=1).mean(axis=0).tolist(),
-        "fused_differs_from_uniform": int((predictions.monju.argmax(axis=1) != predictions.uniform.argmax(axis=1)).sum()),
+        "fused_differs_from_uniform": int(turned_by_gate.sum()),
     }
 
 
 def ensembles(metrics: dict) -> list[tuple[str, dict, dict]]:
-    """(key, the ensemble's numbers, its members' numbers) of every ensemble that a run's table has, in reading order."""
-    return [(key, metrics[key], metrics[key].get("models", metrics["experts"])) for key in TITLES if key in metrics]
+    """(key, its numbers, its members' numbers) of a table's ensembles, in reading order."""
+    return [(key, metrics[key], metrics[key].get("models", metrics["experts"]))
+            for key in TITLES if key in metrics]
 
 
 def trained_on(name: str, model: dict) -> str:
     """`{C,A}` for the expert CA, `{A,B,C} seed0` for a model that has seen every cluster."""
     cells = model["clusters"]
-    seen = sorted((cluster for cluster in cells if cells[cluster]["seen"]), key=name.find)  # in the name's order
+    # in the name's order
+    seen = sorted((cluster for cluster in cells if cells[cluster]["seen"]), key=name.find)
     return f"{{{','.join(seen)}}}" + (f" {name.split('/')[-1]}" if len(seen) == len(cells) else "")
 
 
@@ -241,11 +268,11 @@ def table_rows(metrics: dict) -> list[Row]:
     return found
 
 
-# ---- beyond the table: what needs every sentence ----------------------------------------------------------------
+# ---- beyond the table: what needs every sentence
 
 
 def agreement(predictions: Predictions) -> tuple[list[str], np.ndarray]:
-    """The experts' and the baseline's names, and the share of sentences on which each two give the same verdict."""
+    """Names of experts and baseline, and the share of sentences on which each two agree."""
     names = predictions.experts + predictions.members
     says = predictions.of(names).argmax(axis=2)  # (n, models)
     return names, (says[:, :, None] == says[:, None, :]).mean(axis=0)
@@ -262,7 +289,7 @@ def mean_agreement(same: np.ndarray) -> float | None:
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[dict]:
-    """How often verdicts of a like certainty are right: the bins of the winning probability that hold any sentence.
+    """The bins of the winning probability that hold any sentence: how often are they right?
 
     The ECE is Σ n · |accuracy − confidence| / Σ n over them.
     """
@@ -283,7 +310,8 @@ def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values (m,) corrected for their number (Holm 1979): the i-th smallest times m − i, i from 0, never less than one before it.
+    """p-values (m,) corrected for their number (Holm 1979): the i-th smallest times m − i, i from 0, never
+    less than one before it.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -294,7 +322,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def turned(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which sentences (indices into n) our verdicts rescued and broke: right where theirs are wrong, and the reverse.
+    """Which sentences (indices into n) our verdicts rescued and broke, beside theirs.
 
     >>> turned(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
     (array([1]), array([], dtype=int64))
@@ -304,7 +332,7 @@ def turned(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> tuple[np
 
 
 def compare_gains(predictions: Predictions, labels: np.ndarray) -> dict | None:
-    """Monju's gain over its mean expert less the baseline's over its mean member, paired; None without a baseline."""
+    """Monju's gain over its mean member less the baseline's, paired; None without a baseline."""
     if predictions.baseline is None:
         return None
 
@@ -312,5 +340,6 @@ def compare_gains(predictions: Predictions, labels: np.ndarray) -> dict | None:
         members = predictions.of(names).argmax(axis=2) == labels[:, None]
         return (fused.argmax(axis=1) == labels) - members.mean(axis=1)
 
-    scores = gained(predictions.monju, predictions.experts) - gained(predictions.baseline, predictions.members)
+    scores = gained(predictions.monju, predictions.experts) - gained(predictions.baseline,
+                                                                     predictions.members)
     return {"difference": float(scores.mean()), "interval": interval(scores)}

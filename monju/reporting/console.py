@@ -2,24 +2,27 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 from rich import box
 from rich import progress as bars
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from monju.ensemble.outputs import Reading
 from monju.evaluation.metrics import COSTS, TITLES, ensembles, table_rows, trained_on
 from monju.training.pipeline import Phase, Progress, Stage
 from monju.utils.format import clock, interval, percent
 
 
 def show(events: Iterator[Stage | Progress]) -> None:
-    """Draw a training's events on standard error until it ends: a bar, or where that is no terminal, a line a percent."""
+    """Draw a training's events on standard error: a bar, or in a file or pipe, a line a percent."""
     console, late, last = Console(stderr=True, highlight=False, markup=False, emoji=False), None, -1
     bar = bars.Progress(bars.TextColumn("{task.percentage:3.0f}%"), bars.BarColumn(20),
-                        bars.TextColumn("{task.description}", markup=False), console=console, disable=not console.is_terminal)
+                        bars.TextColumn("{task.description}", markup=False), console=console,
+                        disable=not console.is_terminal)
     task = bar.add_task("", total=1.0, visible=False)
 
     def tell(description, **more):
@@ -62,13 +65,13 @@ def described(event: Phase | Progress) -> str:
             f"{event.sentences_per_s:.0f} sentences/s{left}")
 
 
-def print_metrics(metrics):
+def print_metrics(metrics: dict) -> None:
     """The poster's table and what stands behind it, on standard output."""
     wide_enough = Console(width=None if sys.stdout.isatty() else 80)
     wide_enough.print(tables(metrics))
 
 
-def print_data(found):
+def print_data(found: dict) -> None:
     """What was read of a source: the sizes of its parts, its classes, then all notes."""
     aside = f", {found['tuning']:,} kept aside" if found["tuning"] else ""
     print(f"{found['train']:,} training sentences, {found['validation']:,} held out{aside}.")
@@ -78,24 +81,28 @@ def print_data(found):
     print(*(note["text"] for note in found["notes"] if note["code"] != "classes"), sep="\n")
 
 
-def print_bench(found):
+def print_bench(found: dict) -> None:
     """A bench's report: a row a contender, and how many times faster ours is."""
     rows = {"ours": found["ours"]} | found["peers"]
     columns = [name for name in found["ours"] if name in next(iter(found["peers"].values()))]
-    ratios = [name for name in ("ratio", "ratio_batch", "ratio_tokens") if name in found]
-    table = Table(title=f"{found['source']}, {found['machine']['device']}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    ratios = [name for name in ("ratio", "ratio_batch", "ratio_bf16", "ratio_batch_bf16", "ratio_tokens")
+              if name in found]
+    table = Table(title=f"{found['source']}, {found['machine']['device']}", title_justify="left", box=None,
+                  padding=(0, 2, 0, 0))
     for column in ("", *columns, *ratios):
         table.add_column(column.replace("_", " "), justify="right" if column else "left")
     for name, row in rows.items():
         if "left_out" in row:
             table.add_row(name, Text(row["left_out"]))
             continue
-        cells = [f"{row[column]:,.4g}" if isinstance(row[column], (int, float)) else str(row[column]) for column in columns]
-        table.add_row(name, *cells, *(f"{found[ratio][name]:.2f}×" if name in found[ratio] else "" for ratio in ratios))
+        cells = [f"{row[column]:,.4g}" if isinstance(row[column], (int, float)) else str(row[column])
+                 for column in columns]
+        table.add_row(name, *cells,
+                      *(f"{found[ratio][name]:.2f}×" if name in found[ratio] else "" for ratio in ratios))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def tell(readings):
+def tell(readings: list[Reading]) -> None:
     """Each sentence with α, every expert's view and both verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 80)
     for reading in readings:
@@ -109,29 +116,36 @@ def tell(readings):
             table.add_row(expert, f"{alpha:.3f}", numbers(reading.logits[expert]), "")
         for name, verdict in (("Monju", reading.monju), ("baseline", reading.baseline)):
             if verdict is not None:
-                says = Text(f"{verdict.name} {verdict.probabilities.max():.1%}")  # Text: brackets are no markup
+                # Text: brackets are no markup
+                says = Text(f"{verdict.name} {verdict.probabilities.max():.1%}")
                 table.add_row(name, "", numbers(verdict.logits), says, style="bold")
         console.print(table)
-        console.print("distances: " + ", ".join(f"d_{cluster} {d:.3f}" for cluster, d in reading.distances.items()) + "\n")
+        console.print("distances: "
+                      + ", ".join(f"d_{cluster} {d:.3f}" for cluster, d in reading.distances.items()) + "\n")
 
 
-def numbers(values):
+def numbers(values: np.ndarray) -> str:
     return " ".join(f"{value:+.2f}" for value in values)
 
 
-def print_comparison(found):
+def print_comparison(found: dict) -> None:
     """The rows of `compare`, the most accurate first, then what was left out and why."""
     console = Console(width=None if sys.stdout.isatty() else 110)
-    table = Table(title=f"{found['n']:,} sentences, against {found['against']}", box=box.SIMPLE_HEAD, title_justify="left",
+    table = Table(title=f"{found['n']:,} sentences, against {found['against']}", box=box.SIMPLE_HEAD,
+                  title_justify="left",
                   title_style="bold", show_edge=False, pad_edge=False)
-    for header, side in (("", "left"), ("kind", "left"), ("Acc. % [95 % CI]", "right"), ("difference", "right"),
-                         ("p", "right"), ("p, Holm", "right"), ("NLL", "right"), ("ECE", "right"), ("passes", "right")):
+    for header, side in (("", "left"), ("kind", "left"), ("Acc. % [95 % CI]", "right"),
+                         ("difference", "right"),
+                         ("p", "right"), ("p, Holm", "right"), ("NLL", "right"), ("ECE", "right"),
+                         ("passes", "right")):
         table.add_column(header, justify=side, no_wrap=True)
     for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
-        tested = [percent(row["difference"], sign="+"), f"{row['p_value']:.2g}", f"{row['p_holm']:.2g}" if "p_holm" in row else ""]
+        tested = [percent(row["difference"], sign="+"), f"{row['p_value']:.2g}",
+                  f"{row['p_holm']:.2g}" if "p_holm" in row else ""]
         if not row["changed"] and row["name"] != found["against"]:
             tested = ["same answers", "", ""]
-        table.add_row(*map(Text, (row["name"], row["kind"], with_interval(row), *tested, f"{row['nll']:.4f}", f"{row['ece']:.4f}",
+        table.add_row(*map(Text, (row["name"], row["kind"], with_interval(row), *tested, f"{row['nll']:.4f}",
+                                  f"{row['ece']:.4f}",
                                   str(row["forward_passes"]))))
     console.print(table)
     for row in found["rows"]:
@@ -141,7 +155,7 @@ def print_comparison(found):
         console.print(Text(f"{row['name']} is left out: {row['reason']}."))
 
 
-def print_sweep(found):
+def print_sweep(found: dict) -> None:
     """Monju and the baseline of every combination of a sweep: mean ± sd over the seeds."""
     rows = []
     for row in found["rows"]:
@@ -157,7 +171,7 @@ def print_sweep(found):
         ("", "", "Acc. %", "difference", "p of each seed"), rows))
 
 
-def spread(found, sign=""):
+def spread(found: dict, sign: str = "") -> str:
     """A mean in percent with its standard deviation, where there is one."""
     return percent(found["mean"], sign=sign) + ("" if found["sd"] is None else f" ± {percent(found['sd'])}")
 
@@ -165,46 +179,54 @@ def spread(found, sign=""):
 # the tables of a run
 
 
-def tables(metrics):
+def tables(metrics: dict) -> Group:
     """What `metrics.table` found: the poster's table, then what stands behind it. Fits 80 columns."""
     costs = [cost_table(metrics), ""] if "cost" in metrics else []
-    commonest = [f"Always the commonest label: {percent(metrics['majority']['accuracy'])} %.\n"] if "majority" in metrics else []
+    commonest = []
+    if "majority" in metrics:
+        commonest = [f"Always the commonest label: {percent(metrics['majority']['accuracy'])} %.\n"]
     parts = [accuracy_table(metrics), "", *commonest, *verdicts(metrics), quality_table(metrics), ""]
     parts += [*cluster_tables(metrics), *costs, gate_line(metrics)]
     parts += ["", rounds_table(metrics)] if "rounds" in metrics else []
-    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # Text: brackets are no markup
+    # Text: brackets are no markup
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
 
 
-def accuracy_table(metrics):
+def accuracy_table(metrics: dict) -> Table:
     rows = [(f" {row.title}", with_interval(row.numbers), "", "") if row.model else
-            (row.title, f"{percent(row.numbers['mean_member'])} mean", with_interval(row.numbers), gained(row.numbers))
+            (row.title, f"{percent(row.numbers['mean_member'])} mean", with_interval(row.numbers),
+             gained(row.numbers))
             for row in table_rows(metrics)]
-    headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]", "Gain over mean\nmember, points")
+    headers = ("Training data", "Acc. %\n[95 % CI]", "Ensemble %\n[95 % CI]",
+               "Gain over mean\nmember, points")
     return grid(f"Accuracy on {metrics['n']:,} sentences", headers, rows)
 
 
-def verdicts(metrics):
+def verdicts(metrics: dict) -> list[str]:
     """What Monju changes against each other ensemble, in words."""
-    return [verdict(TITLES[key].lower(), pair, metrics["n"]) for key in TITLES if (pair := metrics.get(f"monju_vs_{key}"))]
+    return [verdict(TITLES[key].lower(), pair, metrics["n"])
+            for key in TITLES if (pair := metrics.get(f"monju_vs_{key}"))]
 
 
-def verdict(other, pair, n):
+def verdict(other: str, pair: dict, n: int) -> str:
     if not pair["changed"]:
         return f"Monju and {other} answered no sentence differently.\n"
     if not pair["rescued"] + pair["broken"]:
-        return f"Monju and {other} answered {pair['changed']:,} of {n:,} sentences differently, both wrongly.\n"
-    return (f"Monju − {other}: {percent(pair['difference'], sign='+')} points{bounds(pair['interval'])}; one sentence is {100 / n:.2f} points.\n"
-            f"{pair['changed']:,} of {n:,} labels changed: {pair['rescued']:,} rescued, {pair['broken']:,} broken; "
+        return (f"Monju and {other} answered {pair['changed']:,} of {n:,} sentences differently, "
+                "both wrongly.\n")
+    return (f"Monju − {other}: {percent(pair['difference'], sign='+')} points{bounds(pair['interval'])}; "
+            f"one sentence is {100 / n:.2f} points.\n{pair['changed']:,} of {n:,} labels changed: "
+            f"{pair['rescued']:,} rescued, {pair['broken']:,} broken; "
             f"exact McNemar p = {pair['p_value']:.3g}.\n")
 
 
-def quality_table(metrics):
+def quality_table(metrics: dict) -> Table:
     names = ("macro_f1", "nll", "brier", "ece")
     rows = [(TITLES[key], *(f"{found[name]:.4f}" for name in names)) for key, found, _ in ensembles(metrics)]
     return grid("Beyond accuracy", ("", "Macro-F1 ↑", "NLL ↓", "Brier ↓", "ECE ↓"), rows)
 
 
-def cluster_tables(metrics):
+def cluster_tables(metrics: dict) -> list[Table | str]:
     """Expert × cluster, at most six clusters side by side."""
     models = {f" {trained_on(name, model)}": model["clusters"] for name, model in metrics["experts"].items()}
     models |= {TITLES[key]: fused["clusters"] for key, fused, _ in ensembles(metrics)}
@@ -217,7 +239,7 @@ def cluster_tables(metrics):
     return [*found, "* out of fold: the expert was not trained on this cluster\n"]
 
 
-def cost_table(metrics):
+def cost_table(metrics: dict) -> Table:
     """What training took, where it was counted: each ensemble's total, then each member."""
     rows = [(f" {row.title}", *amounts(row.cost), "") if row.model else
             (row.title, *amounts(row.cost), "" if row.share is None else f"{percent(row.share)} %")
@@ -225,28 +247,30 @@ def cost_table(metrics):
     return grid("Cost of training", ("", *COSTS, "of baseline's\ntokens"), rows)
 
 
-def rounds_table(metrics):
+def rounds_table(metrics: dict) -> Table:
     """Every expert, the ensemble and the experts' average after each round of branch, train, merge."""
     rounds = metrics["rounds"]
     models = {name: [found["experts"][name] for found in rounds] for name in metrics["experts"]}
-    models |= {TITLES["monju"]: [found["monju"] for found in rounds], "Their average": [found["merged"] for found in rounds]}
+    models |= {TITLES["monju"]: [found["monju"] for found in rounds],
+               "Their average": [found["merged"] for found in rounds]}
     rows = [(name, *(percent(model["accuracy"]) for model in line)) for name, line in models.items()]
     rows.append(("1,000 tokens so far", *(f"{found['tokens'] / 1000:,.0f}" for found in rounds)))
     return grid("Accuracy % after each round; from the second on, no cluster is out of fold",
                 ("", *(str(found["round"]) for found in rounds)), rows)
 
 
-def gate_line(metrics):
+def gate_line(metrics: dict) -> str:
     alpha, gate = metrics["alpha"], metrics["monju"].get("gate")
     weights = " / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"])
     return (
-        f"Gate{f' {gate}' if gate else ''}: mean sorted α {weights} (equal weights: {1 / len(alpha['mean']):.2f}); "
-        f"against the equal-weight average it changed {alpha['fused_differs_from_uniform']:,} of {metrics['n']:,} labels."
+        f"Gate{f' {gate}' if gate else ''}: mean sorted α {weights} "
+        f"(equal weights: {1 / len(alpha['mean']):.2f}); against the equal-weight average it changed "
+        f"{alpha['fused_differs_from_uniform']:,} of {metrics['n']:,} labels."
     )
 
 
-def grid(title, headers, rows):
-    """Names to the left, where they may fold; numbers to the right, never folded; the ensembles' rows in bold."""
+def grid(title: str, headers: Sequence[str], rows: list[tuple]) -> Table:
+    """A table: names may fold, numbers never, the ensembles' rows in bold."""
     looks = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
     grid = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **looks)
     grid.add_column(headers[0], overflow="fold")
@@ -257,22 +281,22 @@ def grid(title, headers, rows):
     return grid
 
 
-def amounts(cost):
+def amounts(cost: dict) -> list[str]:
     return [f"{cost[what]:,.{1 if what == 'seconds' else 0}f}" for what in COSTS]
 
 
-def starred(cell):
+def starred(cell: dict) -> str:
     return ("" if cell["seen"] else "*") + percent(cell["accuracy"])
 
 
-def bounds(found, digits=2, sign="+"):
+def bounds(found: list[float], digits: int = 2, sign: str = "+") -> str:
     """An interval behind its number."""
     return f" {text}" if (text := interval(found, digits, sign)) else ""
 
 
-def with_interval(model):
+def with_interval(model: dict) -> str:
     return percent(model["accuracy"]) + bounds(model["interval"], 1, "")
 
 
-def gained(ensemble):
+def gained(ensemble: dict) -> str:
     return percent(ensemble["gain"], sign="+") + bounds(ensemble["gain_interval"])

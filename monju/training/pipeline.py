@@ -12,6 +12,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -359,7 +360,11 @@ def versions():
 
 
 def machine(device):
-    """What the run was trained on."""
+    """What the run was trained on, or a benchmark measured on."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(), "bf16": torch.cuda.is_bf16_supported()}
-    return {"device": "cpu", "threads": torch.get_num_threads(), "system": platform.machine()}
+    found = {"device": "cpu", "threads": torch.get_num_threads(), "system": platform.machine()}
+    with suppress(OSError, StopIteration):  # Linux alone names it there
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found["processor"] = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return found

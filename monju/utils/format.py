@@ -1,4 +1,4 @@
-"""Numbers as people read them, alike in the terminal, the report and the web app."""
+"""Numbers and texts as people read them, alike in the terminal, the report and the web app."""
 
 
 def percent(fraction: float | None, digits: int = 2, sign: str = "") -> str:
@@ -7,7 +7,8 @@ def percent(fraction: float | None, digits: int = 2, sign: str = "") -> str:
     >>> percent(0.9014), percent(0.9014, 1), percent(-0.00001, sign="+"), percent(None)
     ('90.14', '90.1', '+0.00', '–')
     """
-    return "–" if fraction is None else f"{round(100 * fraction, digits) + 0.0:{sign}.{digits}f}"  # + 0.0: no "-0.00"
+    # + 0.0: no "-0.00"
+    return "–" if fraction is None else f"{round(100 * fraction, digits) + 0.0:{sign}.{digits}f}"
 
 
 def share(fraction: float | None, digits: int = 1) -> str:
@@ -56,3 +57,12 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def clipped(text: str, most: int = 160) -> str:
+    """The beginning of a text, "…" behind it where there is more.
+
+    >>> clipped("a quiet triumph", 7)
+    'a quiet…'
+    """
+    return text if len(text) <= most else text[:most] + "…"

@@ -5,8 +5,10 @@ import json
 import re
 from pathlib import Path
 from string import Formatter
+from types import SimpleNamespace
 
 import pytest
+from jinja2 import nodes
 
 from monju.config import Config
 from monju.data import notes, sources
@@ -21,6 +23,7 @@ from monju.ui.components import batch, merged_models
 from monju.ui.i18n.translator import LANGUAGES, TEXTS, Said, Translator, bare
 from monju.ui.server.auth import Owner
 from monju.ui.tabs.clusters import PLOTLY
+from monju.utils.templates import environment
 
 HOUSE = Path(__file__).parents[2] / "monju"
 SERVER = "/srv/My app/trained/.uploads/3f2a9c/レビュー 1.csv"  # where a file may stand on the server
@@ -71,6 +74,14 @@ def test_every_text_is_given_all_its_values():
         if isinstance(key, ast.Constant) and None not in given:
             seen += 1
             lacking += [(file.name, key.value)] if fields(TEXTS[key.value][0]) != given else []
+    for package in ("monju.ui", "monju.reporting"):
+        templates = environment(package)
+        for name in templates.list_templates(extensions=["html"]):
+            for call in templates.parse(templates.loader.get_source(templates, name)[0]).find_all(nodes.Call):
+                if isinstance(call.node, nodes.Name) and call.node.name == "say" and isinstance(call.args[0], nodes.Const):
+                    key, given = call.args[0].value, {word.key for word in call.kwargs}
+                    seen += 1
+                    lacking += [(name, key)] if fields(TEXTS[key][0]) != given else []
     assert seen > 150 and lacking == []
 
 
@@ -127,7 +138,7 @@ def test_an_english_error_on_the_japanese_page_is_marked_and_one_that_has_both_i
     noted = MonjuError("in English")
     noted.note = Note("sentence_cut", {"n": 300, "limit": 128})
     assert Translator("ja").error(noted) == noted.note.text("ja").rstrip("。") and "lang" not in Translator("ja").error(noted)
-    assert Translator("ja").note("an old run's note, --k 3") == '<span lang="en">an old run&#x27;s note, “クラスタ数（k）: 3”</span>'
+    assert Translator("ja").note("an old run's note, --k 3") == '<span lang="en">an old run&#39;s note, “クラスタ数（k）: 3”</span>'
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -155,6 +166,8 @@ def test_a_merge_that_lacks_the_sentences_says_so_and_no_more(tiny_run, language
     assert Translator(language).reason(str(refused.value)) == why
 
     class Opened:
+        monju = SimpleNamespace(label_names=[])
+
         def singles(self, text):
             return {}, {"greedy soup": str(refused.value)}
 

@@ -2,6 +2,7 @@
 
 import csv as csv_format
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -9,29 +10,37 @@ import gradio as gr
 from monju.data import readers
 from monju.data.notes import Note
 from monju.data.rows import TEXT_COLUMNS, UNPRINTABLE
+from monju.ensemble.outputs import Reading
 from monju.errors import MonjuError
 from monju.evaluation import combiners
+from monju.inference.run_cache import RunCache
 from monju.ui.components import csv_export
 from monju.ui.components.columns import guessed
+from monju.ui.components.markup import html
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Said
 from monju.ui.page import QUIET, named
+from monju.utils.format import clipped
 
-MOST, MOST_BYTES = 2000, 8 << 20  # rows (the page's label says so, too), and of the file that brings them: read whole, it takes many times as much memory
+# rows (the page's label says so, too), and of the file that brings them: read whole, it takes many times as
+# much memory
+MOST, MOST_BYTES = 2000, 8 << 20
 CHUNK = 32  # sentences between two moves of the bar: those who type meanwhile are answered in between
 SHOWN = 200  # rows on the page; the file has all
 
 
-def build(shelf, chosen, settings):
+def build(shelf: RunCache, chosen: gr.Dropdown, settings: list) -> None:
     """Lay the batch out and wire it to the run on show and to the gate's settings."""
     with gr.Accordion(I18N("batch"), open=False, elem_id="batch"):
         with gr.Row():
             typed = gr.Textbox(label=I18N("batch_lines"), lines=5, max_lines=12, elem_id="batch-lines")
-            file = gr.File(label=I18N("batch_file"), file_types=[".csv", ".txt"], height=150, elem_id="batch-file")
+            file = gr.File(label=I18N("batch_file"), file_types=[".csv", ".txt"], height=150,
+                           elem_id="batch-file")
         start = gr.Button(I18N("batch_run"), variant="primary", scale=0, min_width=200)
         status = gr.HTML(apply_default_css=False, elem_id="batch-status")
         table = gr.HTML(apply_default_css=False, elem_id="batch-table")
-        save = gr.Button(I18N("download_csv"), size="sm", scale=0, min_width=200, visible=False, elem_id="batch-save")
+        save = gr.Button(I18N("download_csv"), size="sm", scale=0, min_width=200, visible=False,
+                         elem_id="batch-save")
         csv, name = gr.Textbox(visible="hidden"), gr.Textbox("monju-batch.csv", visible="hidden")
 
     def run(lines, path, run_name, request: gr.Request, *turned):
@@ -42,12 +51,11 @@ def build(shelf, chosen, settings):
     save.click(None, [csv, name], None, js=csv_export.SAVE, api_visibility="private")
 
 
-def answers(shelf, run, lines, path, say, settings):
+def answers(shelf: RunCache, run: str, lines: str | None, path: str | None, say: translator.Translator,
+            settings: dict) -> Iterator:
     """status, table, CSV and the button's state, again and again until all sentences are read."""
     def told(text, share=None, notes=()):
-        bar = "" if share is None else f'<progress max="1" value="{share:.3f}"></progress>'
-        listed = "".join(f"<li>{note}</li>" for note in notes)
-        return f'<div class="monju" lang="{say.language}"><p role="status">{bar} {text}</p>{f"<ul>{listed}</ul>" if notes else ""}</div>'
+        return html("batch.html", say, text=text, share=share, notes=notes)
 
     try:
         texts, given, how = rows_of(lines, path)
@@ -56,12 +64,14 @@ def answers(shelf, run, lines, path, say, settings):
         full = [i for i, text in enumerate(texts) if text]
         for begin in range(0, len(full), CHUNK):
             part = full[begin:begin + CHUNK]
-            yield told(say("batch_progress", done=begin, n=len(full)), begin / len(full)), gr.skip(), "", gr.update(visible=False)
+            yield told(say("batch_progress", done=begin, n=len(full)),
+                       begin / len(full)), gr.skip(), "", gr.update(visible=False)
             asked = [texts[i] for i in part]
             found |= dict(zip(part, view.readings(asked, opened.outputs(asked))))
         rows = [csv_export.row(found[i], view) if i in found else {"text": ""} for i in range(len(texts))]
         differ = sum(rows[i].get("baseline", rows[i]["monju"]) != rows[i]["monju"] for i in full)
-        done = say("batch_done", n=len(full), differ=differ) if view.members else say("batch_done_alone", n=len(full))
+        done = say("batch_done", n=len(full), differ=differ) if view.members else say("batch_done_alone",
+                                                                                      n=len(full))
         notes = [say.note(one) if isinstance(one, Note) else say(one[0], **one[1]) for one in how]
         notes += [say(key, n=n) for key, n in counts(texts, found.values()).items() if n]
         csv = csv_export.to_csv(rows if given is None else csv_export.beside(given, rows))
@@ -70,16 +80,18 @@ def answers(shelf, run, lines, path, say, settings):
         yield told(say.error(error) + say("stop")), "", "", gr.update(visible=False)
 
 
-def counts(texts, readings):
-    """{key of the texts: of how many rows it is true}: rows without a sentence, sentences of which something is not read."""
+def counts(texts: list[str], readings: Iterable[Reading]) -> dict[str, int]:
+    """{key of the texts: of how many rows it is true}: no sentence, or not all of it read."""
     noted = [{note.code for note in found.notes} for found in readings]
-    return {"batch_blank": texts.count(""), "batch_cut": sum(any(code.startswith("sentence_cut") for code in codes) for codes in noted),
+    return {"batch_blank": texts.count(""),
+            "batch_cut": sum(any(code.startswith("sentence_cut") for code in codes) for codes in noted),
             "batch_unknown": sum("sentence_unknown" in codes for codes in noted)}
 
 
-def rows_of(lines, path):
-    """The sentences that were pasted, or else those of the file, "" for a row without one; the file's rows as {column: value} (None
-    of plain lines); what is to be told of how they were taken, [Note or (key of the texts, values)]. Raises MonjuError."""
+def rows_of(lines: str | None, path: str | None) -> tuple[list[str], list[dict] | None, list]:
+    """The sentences that were pasted, or else those of the file, "" for a row without one; the file's rows as
+    {column: value} (None of plain lines); what is to be told of how they were taken, [Note or (key of the
+    texts, values)]. Raises MonjuError."""
     given, how = None, []
     if (lines or "").strip() or not path:
         texts = split(lines or "")
@@ -101,14 +113,14 @@ def rows_of(lines, path):
     return texts, given, how
 
 
-def split(text):
-    """A text's lines, the empty ones too; cut at line breaks alone: `str.splitlines` also cuts inside a sentence."""
+def split(text: str) -> list[str]:
+    """A text's lines, the empty ones too, cut at line breaks alone, unlike `str.splitlines`."""
     lines = re.split(r"\r\n|\r|\n", text)
     return lines if lines[-1] else lines[:-1]
 
 
-def of_table(path):
-    """`rows_of` for a table: its text column, or its only column, whose first cell may be a sentence or a heading."""
+def of_table(path: Path) -> tuple[list, list[dict] | None, list]:
+    """`rows_of` for a table: its text column, or its only one, with or without a heading."""
     table = readers.read_table(path)
     columns = {str(name): values for name, values in table.columns.items()}
     if table.repeated:
@@ -117,11 +129,13 @@ def of_table(path):
         text, _ = guessed(columns)
         if not any(re.search(r"[^\W\d_]", str(value)) for value in columns[text]):
             raise Said("batch_no_text", columns=", ".join(columns))
-        return columns[text], [dict(zip(columns, row)) for row in zip(*columns.values())], [*table.notes, ("batch_column", {"column": text})]
+        rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+        return columns[text], rows, [*table.notes, ("batch_column", {"column": text})]
     # read_table leaves empty lines out, which are rows here
-    first, *values = [row[0] if row else "" for row in csv_format.reader(readers.Lines(readers.decoded(path)))]
+    first, *values = [row[0] if row else ""
+                      for row in csv_format.reader(readers.Lines(readers.decoded(path)))]
     if first.strip().casefold() in TEXT_COLUMNS:
         return values, [{first: value} for value in values], []
     if " " not in first.strip() and any(" " in value.strip() for value in values):
         return values, [{first: value} for value in values], [("batch_heading", {"heading": first})]
-    return [first, *values], None, [("batch_no_heading", {"first": csv_export.clipped(first)})]
+    return [first, *values], None, [("batch_no_heading", {"first": clipped(first)})]

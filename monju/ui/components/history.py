@@ -3,16 +3,17 @@
 import time
 
 import gradio as gr
+from markupsafe import Markup
 
 from monju.ui.components import csv_export
-from monju.ui.i18n.translator import I18N
+from monju.ui.i18n.translator import I18N, Translator
 from monju.ui.page import QUIET
 
 REST = 2.5  # seconds after which a sentence is no longer taken for one that is being typed
 KEPT, SHOWN = 500, 30  # rows in the file, rows on the page
 
 
-def build():
+def build() -> tuple[gr.State, gr.HTML]:
     """Lay the history out; returns its rows (a gr.State) and its table, which `noted` and `drawn` fill."""
     rows = gr.State([])
     with gr.Accordion(I18N("history"), open=False, elem_id="history"):
@@ -22,11 +23,12 @@ def build():
             clear = gr.Button(I18N("clear"), size="sm", scale=0, min_width=100)
         csv, name = gr.Textbox(visible="hidden"), gr.Textbox("monju-sentences.csv", visible="hidden")
     clear.click(lambda: ([], ""), None, [rows, table], **QUIET)
-    save.click(csv_export.to_csv, rows, csv, **QUIET).then(None, [csv, name], None, js=csv_export.SAVE, api_visibility="private")
+    save.click(csv_export.to_csv, rows, csv, **QUIET).then(None, [csv, name], None, js=csv_export.SAVE,
+                                                           api_visibility="private")
     return rows, table
 
 
-def noted(rows, new):
+def noted(rows: list[dict], new: dict) -> list[dict]:
     """The rows with one more; what was typed through on the way to a sentence is replaced by it."""
     now = time.time()
     if rows and (rows[-1]["text"] == new["text"] or now - rows[-1]["at"] < REST):
@@ -34,6 +36,6 @@ def noted(rows, new):
     return [*rows, {**new, "at": round(now, 1)}][-KEPT:]
 
 
-def drawn(rows, say):
+def drawn(rows: list[dict], say: Translator) -> Markup:
     """The last rows as HTML, the newest first."""
     return csv_export.table(rows[: -SHOWN - 1 : -1], say)

@@ -1,18 +1,18 @@
-"""One model in place of all: what the merges and the students of a run say of the sentence in the Playground."""
-
-from html import escape
+"""One model in place of all: what merges and students say of the Playground's sentence."""
 
 import gradio as gr
-from scipy.special import softmax
+from markupsafe import Markup
 
 from monju.errors import MonjuError
-from monju.ui.components import cards
+from monju.inference.run_cache import RunCache
+from monju.ui.components.cards import Opinion
+from monju.ui.components.markup import html, note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N
 from monju.ui.page import MODELS, QUIET, typed
 
 
-def build(shelf, chosen, sentence):
+def build(shelf: RunCache, chosen: gr.Dropdown, sentence: gr.Textbox) -> gr.HTML:
     """The button and its answer; asked again only when one asks."""
     with gr.Row(elem_id="ask-singles-row"):
         button = gr.Button(I18N("singles_go"), size="sm", elem_id="ask-singles", scale=0, min_width=300)
@@ -20,7 +20,7 @@ def build(shelf, chosen, sentence):
 
     def ask(name, text, request: gr.Request):
         say = translator.asked(request)
-        yield cards.page(f'<p class="note" role="status"><span class="spinner"></span>{say("singles_waiting")}</p>', say)
+        yield note(say("singles_waiting"), say, busy=True)
         yield drawn(shelf, name, text, say)
 
     button.click(ask, [chosen, sentence], answer, **QUIET, **MODELS)
@@ -29,7 +29,7 @@ def build(shelf, chosen, sentence):
     return answer
 
 
-def drawn(shelf, name, text, say):
+def drawn(shelf: RunCache, name: str, text: str, say: translator.Translator) -> Markup | str:
     """The table: every merge and student with its verdict, and which there are not, with the reason."""
     try:
         opened = shelf.open(name)
@@ -37,12 +37,7 @@ def drawn(shelf, name, text, say):
             return ""
         found, lacking = opened.call("monju.evaluation.merge_runner:single_answers", typed(text))
     except MonjuError as error:
-        return cards.trouble(error, say)
-    rows = ""
-    for model, logits in found.items():
-        p = softmax(logits)
-        best = int(p.argmax())
-        rows += (f'<tr data-single="{escape(model)}"><th scope="row">{escape(model)}</th><td class="bar">{cards.bar(p[best])}</td>'
-                 f"<td>{escape(say.label(opened.label_names[best]))}</td><td>{cards.percent(p[best])}</td></tr>")
-    left = "".join(f'<p class="faint"><b>{escape(model)}</b>: {say.reason(reason)}</p>' for model, reason in lacking.items())
-    return cards.page(f'<section><div class="card"><h2>{say("singles_title")}</h2><table class="scores"><tbody>{rows}</tbody></table>{left}</div></section>', say)
+        return trouble(error, say)
+    names = say.labels(opened.label_names)
+    found = [(model, Opinion.of(logits, names)) for model, logits in found.items()]
+    return html("merged.html", say, found=found, lacking=lacking)

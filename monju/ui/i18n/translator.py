@@ -7,9 +7,10 @@ readings or layout.
 
 import os
 import re
-from html import escape, unescape
+from html import unescape
 
 import gradio as gr
+from markupsafe import Markup, escape
 
 from monju import config as schema
 from monju.data.notes import Note
@@ -37,10 +38,6 @@ FILE = re.compile(r".*\.(csv|tsv|jsonl?|parquet|npz|txt|safetensors)")
 GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)  # what `load_run_data` says of a run without sentences
 
 
-class Html(str):
-    """Text that is HTML already."""
-
-
 class Said(MonjuError):
     """An error of the page's own: a key of its texts and their values, told in the visitor's language."""
 
@@ -50,28 +47,28 @@ class Said(MonjuError):
 
 
 class Translator:
-    """The texts in one language: words("agree", label="positive") → a sentence, its values escaped for HTML."""
+    """The texts in one language: words("agree", label="positive") → a sentence as markup, its values escaped."""
 
     def __init__(self, language="en"):
         self.language = language
 
     def __call__(self, key, **values):
         text = TEXTS[key][LANGUAGES.index(self.language)]
-        return text.format(**{name: value if isinstance(value, Html) else escape(str(value)) for name, value in values.items()})
+        return Markup(text.format(**{name: escape(value) for name, value in values.items()}))
 
     def note(self, note):
         """A Note in the page's language; one that is a string (an old run's) as it is. HTML."""
         if not isinstance(note, Note):
             return self._english(str(note))
-        return Html(escape(self.without_flags(pathless(note).text(self.language))))
+        return escape(self.without_flags(pathless(note).text(self.language)))
 
     def error(self, error):
         """A MonjuError, or its text, for a visitor: with the form's labels in place of flags and names in place of paths, without
         its full stop. In the page's language where the error has it (`note`, `Said`), else English and marked so. HTML."""
         if isinstance(error, Said):
-            return Html(self(error.key, **error.values).rstrip(".。"))
+            return self(error.key, **error.values).rstrip(".。")
         note = getattr(error, "note", None)
-        return Html(self.note(note).rstrip(".。")) if isinstance(note, Note) else self._english(str(error).rstrip("."))
+        return self.note(note).rstrip(".。") if isinstance(note, Note) else self._english(str(error).rstrip("."))
 
     def reason(self, error):
         """Why a part of a run is left out: as `error`, in short where the run's own sentences are not here. HTML."""
@@ -83,7 +80,7 @@ class Translator:
 
     def _english(self, text):
         text = escape(self.without_flags(bare(text)))
-        return Html(text if self.language == "en" else f'<span lang="en">{text}</span>')
+        return text if self.language == "en" else Markup(f'<span lang="en">{text}</span>')
 
     def without_flags(self, text):
         """A text with the form's labels in place of flags: “--k 3” → ““Clusters (k): 3””. A command is named, not shown."""
@@ -110,8 +107,12 @@ class Translator:
         """A label's readable name: the common ones translated, any other as the data has it. Not escaped."""
         return self(name) if name in ("positive", "negative") else str(name)
 
+    def labels(self, names):
+        """Every label's readable name."""
+        return [self.label(name) for name in names]
+
     def listed(self, items):
-        """["AB", "BC", "CA"] → "AB, BC and CA". Not escaped."""
+        """["AB", "BC", "CA"] → "AB, BC and CA", as markup."""
         *first, last = items
         return self("and").join(filter(None, [self("comma").join(first), last]))
 

@@ -8,19 +8,19 @@ import base64
 import json
 import shlex
 from functools import partial
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from scipy.special import softmax
+from markupsafe import escape
 
 from monju.errors import MonjuError
 from monju.evaluation.cluster_map import ClusterMap
 from monju.inference import what_if
 from monju.ui.components import cards
+from monju.ui.components.markup import html, note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N
 from monju.ui.page import MODELS, QUIET, typed
@@ -87,7 +87,7 @@ def build(page, tab):
             monju, atlas = library.open(name)
             place = stand(page.shelf.open(name), atlas, sentence)
         except MonjuError as error:
-            return gr.skip(), cards.trouble(error, say), None
+            return gr.skip(), trouble(error, say), None
         return message(place, kept, monju, atlas), panel(place, library, name, monju, atlas, say), place
 
     def move(wish, name, place, kept, request: gr.Request):
@@ -132,7 +132,7 @@ def build(page, tab):
             return "[]", library.excuse(name, say)
         hits = [i for i, row in enumerate(atlas.rows) if word.casefold() in texts[row].casefold()]
         count = say("map_found", n=f"{len(hits):,}", total=f"{len(atlas.rows):,}", word=word)
-        return json.dumps(hits), cards.page(f'<p class="about" role="status">{count}</p>', say)
+        return json.dumps(hits), note(count, say, "about")
 
     def locate(sentence: str, run: str = "") -> dict[str, Any]:
         """Where a sentence stands in a run (the one that the page starts on, unless named): {distances {A…}, alpha {AB…},
@@ -189,7 +189,7 @@ class Library:
         if opened.texts() is not None:
             return ""
         source = Path(opened.config.data).name  # a whole path would tell of the machine that trained
-        return cards.page(f'<p class="about">{say("no_texts", source=source)}</p>', say)
+        return note(say("no_texts", source=source), say, "about", role=None)
 
     def told(self, asked):
         """One sentence of a run's map, for the pointer over it: [run, place in the sample] → text or None."""
@@ -271,47 +271,19 @@ def neighbours(vector, texts, monju, atlas):
 def panel(place, library, name, monju, atlas, say):
     """The marker's verdict, distances and α, and its nearest training sentences."""
     if place is None:
-        return cards.page(f'<p class="about">{say("map_hint")}</p>', say)
-    best = int(place.monju.logits.argmax())
-    sure = cards.percent(softmax(place.monju.logits)[best])
-    off = "" if place.off is None else " · " + say("map_off", h=format(place.off, ".3f"))
-    farthest = max(place.distances) or 1
-    distances = rows((f"<i>d</i><sub>{each}</sub>", d / farthest, d) for each, d in zip(monju.clusters, place.distances))
-    alpha = rows((f"α<sub>{each}</sub>", a / max(place.alpha.values()), a) for each, a in place.alpha.items())
-    near = "".join(
-        f'<li><p dir="auto">{escape(each["text"] or say("row_number", n=each["row"]))[:400]}</p>'
-        f'<small>{escape(say.label(each["label"]))} · {each["cluster"]} · {each["distance"]:.3f}</small></li>'
-        for each in neighbours(place.reading.vector, library.texts(name), monju, atlas))
-    return cards.page(
-        f'<p class="said" dir="auto">{escape(place.reading.text[:200])}</p>'
-        f'<p class="answer {cards.tint(best)}"><b>{say("map_answer", label=say.label(place.monju.name))}</b> <span>{sure}</span></p>'
-        f'<p class="faint small">{say("map_moved" if place.moved else "map_here")}{off}</p>'
-        f'<h2>{say("map_alpha")}</h2><div data-part="alpha">{alpha}</div>'
-        f'<h2>{say("map_distances")}</h2><div data-part="distances">{distances}</div>'
-        f'<h2>{say("map_nearest")}</h2><ol class="near">{near}</ol>', say)
-
-
-def rows(bars):
-    body = "".join(f'<tr><th scope="row">{head}</th><td class="bar">{cards.bar(share)}</td><td>{value:.3f}</td></tr>'
-                   for head, share, value in bars)
-    return f'<table class="scores"><tbody>{body}</tbody></table>'
+        return note(say("map_hint"), say, "about", role=None)
+    distances, alpha = dict(zip(monju.clusters, place.distances)), place.alpha
+    return html("panel.html", say, text=place.reading.text, said=cards.Opinion.of(place.monju.logits, say.labels(monju.label_names)),
+                moved=place.moved, off=place.off,
+                distances=[(name, d, d / (max(distances.values()) or 1)) for name, d in distances.items()],
+                alpha=[(name, a, a / max(alpha.values())) for name, a in alpha.items()],
+                near=neighbours(place.reading.vector, library.texts(name), monju, atlas))
 
 
 def summary(monju, atlas, say):
     """Cards of the clusters: size, labels, share of the held-out sentences, words; and how well they part."""
-    drawn = ""
-    for cluster in atlas.facts["clusters"]:
-        share = say("comma").join(f"{escape(say.label(name))} {cards.percent(count / max(1, cluster['size']))}"
-                                  for name, count in list(zip(monju.label_names, cluster["labels"]))[: cards.MOST_LABELS])
-        told = ((say("map_size"), f"{cluster['size']:,}"), (say("map_balance"), share),
-                (say("map_validation"), cards.percent(cluster["validation"])),
-                (say("map_words"), escape(say("comma").join(cluster["words"])) or "–"))
-        drawn += (f'<article class="card"><header><span class="cluster">{cluster["name"]}</span></header>'
-                  f'<dl>{"".join(f"<dt>{term}</dt><dd>{value}</dd>" for term, value in told)}</dl></article>')
-    value = atlas.facts["silhouette"]
-    line = say("map_silhouette", value="–" if value is None else f"{value:.3f}".replace("-", "−"), n=f"{len(atlas.rows):,}",
-               total=f"{atlas.facts['sentences']:,}")
-    return cards.page(f'<section><h2>{say("map_sizes")}</h2><div class="cards">{drawn}</div><p class="about">{line}</p></section>', say)
+    return html("summary.html", say, clusters=atlas.facts["clusters"], silhouette=atlas.facts["silhouette"], n=len(atlas.rows),
+                total=atlas.facts["sentences"], labels=monju.label_names[: cards.MOST_LABELS])
 
 
 def missing(shelf, name, error, say):

@@ -14,6 +14,7 @@ from monju.errors import MonjuError
 from monju.evaluation import combiners
 from monju.inference import zerogpu
 from monju.ui.components import batch, cards, csv_export, history, merged_models
+from monju.ui.components.markup import note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N
 from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
@@ -126,7 +127,7 @@ def show(shelf, name, text, say, asked=None):
         opened = shelf.open(name)
         settings = asked_for(opened, asked or {})
     except MonjuError as error:
-        return [cards.trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", "", None]
+        return [trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", "", None]
     return [*respond(shelf, name, text, say, settings)[0], *controls(opened, settings, say), measure(shelf, name, say, settings),
             describe(shelf, name, say), [name, *settings.values()]]
 
@@ -184,7 +185,7 @@ def respond(shelf, name, text, say, settings):
         alpha = combiners.held_out_alpha(opened, **settings)
         return (cards.reading(found, view, say), cards.details(found, view, say, alpha)), csv_export.row(found, view)
     except MonjuError as error:
-        return (cards.trouble(error, say), ""), None
+        return (trouble(error, say), ""), None
 
 
 def measure(shelf, name, say, settings):
@@ -192,7 +193,7 @@ def measure(shelf, name, say, settings):
     try:
         return cards.effect(combiners.effect(shelf.open(name), **settings), say)
     except MonjuError:
-        return cards.page(f'<p class="effect faint" role="status">{say("effect_unknown")}</p>', say)
+        return note(say("effect_unknown"), say, "effect faint")
 
 
 def describe(shelf, name, say):

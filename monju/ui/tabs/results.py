@@ -6,7 +6,6 @@ Layout and wiring only: what stands in the table, the words and the figures is `
 import json
 import tempfile
 import threading
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from scipy.special import softmax
 from monju.errors import MonjuError
 from monju.reporting import figures, report
 from monju.runs.run_data import load_run_data
-from monju.ui.components import cards, comparison
+from monju.ui.components import comparison
+from monju.ui.components.cards import Opinion
+from monju.ui.components.markup import html, note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N
 from monju.ui.page import QUIET
@@ -94,7 +95,7 @@ def build(page, tab):
 
     def compare(name, request: gr.Request):
         say = translator.asked(request)
-        yield cards.page(f'<p class="note" role="status"><span class="spinner"></span>{say("compare_go")}…</p>', say)
+        yield note(say("compare_go") + "…", say, busy=True)
         yield comparison.drawn(shelf, name, say)
 
     page.follow(tab, draw, [], [table, drawings, turned, wanted, compared])
@@ -111,13 +112,12 @@ def show(shelf, name, say):
     try:
         found = report.Results.of(shelf.run(name))
     except MonjuError as error:
-        return cards.trouble(error, say), "", "", "", ""
-    inside = (f'<section><h2>{report.table_title(found, say)}</h2>{report.accuracy_table(found, say)}{report.told(found, say)}'
-              f'<details><summary>{say("quality_title")}</summary>{report.quality_table(found, say)}</details></section>')
-    waiting = f'<p class="note" role="status"><span class="spinner"></span>{say("turned_reading")}</p>'
-    if found.predictions.baseline is None:
-        return cards.page(inside, say), drawn(found, say), framed(f'<p class="faint">{say("turned_none")}</p>', say), "", ""
-    return cards.page(inside, say), drawn(found, say), framed(waiting, say), name, ""
+        return trouble(error, say), "", "", "", ""
+    alone = found.predictions.baseline is None
+    tables = html("results.html", say, title=report.table_title(found, say), table=report.accuracy_table(found, say),
+                  told=report.told(found, say), quality=report.quality_table(found, say))
+    waiting = html("turned.html", say, hint=say("turned_none" if alone else "turned_reading"), busy=not alone, gone=False, lists=None)
+    return tables, drawn(found, say), waiting, "" if alone else name, ""
 
 
 def drawn(found, say):
@@ -138,42 +138,19 @@ def sentences(shelf, name, say):
     except MonjuError:
         return ""
     try:
-        texts, gone = load_run_data(found.run).validation.texts, ""
+        texts, hint = load_run_data(found.run).validation.texts, say("turned_hint")
     except MonjuError:
-        texts, gone = None, f'<p class="gone" role="status">{say("turned_gone", data=Path(found.config.data).name)}</p>'
-    hint = gone or f'<p class="faint">{say("turned_hint")}</p>'
-    lists = "".join(listed(found, ids, title, texts, say) for ids, title in zip(found.turned, ("rescued", "broken")))
-    return framed(f'{hint}<div class="turned">{lists}</div>', say)
+        texts, hint = None, say("turned_gone", data=Path(found.config.data).name)
+    lists = [(title, len(ids), turned_rows(found, ids, texts, say)) for ids, title in zip(found.turned, ("rescued", "broken"))]
+    return html("turned.html", say, hint=hint, busy=False, gone=texts is None, lists=lists, most=MOST_TURNED)
 
 
-def framed(inside, say):
-    return cards.page(f'<section><h2>{say("turned_title")}</h2>{inside}</section>', say)
-
-
-def listed(found, ids, title, texts, say):
-    """One list, the surest change of the right label's probability first."""
-    ours, theirs = (softmax(logits, axis=1) for logits in (found.predictions.monju, found.predictions.baseline))  # [n, labels]
+def turned_rows(found, ids, texts, say):
+    """The rows of one list, the surest change of the right label's probability first."""
+    votes, names = found.predictions, say.labels(found.data["label_names"])
+    ours, theirs = (softmax(logits, axis=1) for logits in (votes.monju, votes.baseline))  # (n, labels)
     right = found.labels
-    order = sorted(ids, key=lambda i: -abs(ours[i, right[i]] - theirs[i, right[i]]))
-    rows = "".join(turned_row(found, i, ours[i], theirs[i], texts, say) for i in order[:MOST_TURNED])
-    left = f'<li class="faint">{say("more_turned", n=f"{len(ids) - MOST_TURNED:,}")}</li>' if len(ids) > MOST_TURNED else ""
-    return (f'<div class="card" data-list="{title}"><h3>{say(title)} <span class="count">{len(ids):,}</span></h3>'
-            f'<ul>{rows}{left}</ul>{"" if len(ids) else "<p>" + say("nothing_turned") + "</p>"}</div>')
-
-
-def turned_row(found, i, ours, theirs, texts, say):
-    names = found.data["label_names"]
-
-    def verdict(key, probabilities):
-        best = int(probabilities.argmax())
-        label = say.label(names[best])
-        return f'<span>{say("turned_verdict", name=say(key), label=label, share=cards.percent(probabilities[best]))}</span>'
-
-    weights = say("comma").join(f"{expert} {weight:.2f}" for expert, weight in zip(found.predictions.experts, found.predictions.alpha[i]))
-    facts = f'<span>{say("truth", label=say.label(names[found.labels[i]]))}</span>' + verdict("monju", ours) + verdict("baseline", theirs)
-    if len(found.predictions.experts) <= MOST_WEIGHTS:
-        facts += f"<span>α {weights}</span>"
-    if texts is None:
-        return f'<li data-id="{i}"><span class="text">{say("turned_id", id=i)}</span><small>{facts}</small></li>'
-    return (f'<li><button type="button" data-id="{i}"><span class="text" dir="auto">{escape(texts[i])}</span>'
-            f"<small>{facts}</small></button></li>")
+    order = sorted(ids, key=lambda i: -abs(ours[i, right[i]] - theirs[i, right[i]]))[:MOST_TURNED]
+    return [{"id": i, "text": None if texts is None else texts[i], "truth": names[right[i]],
+             "verdicts": [("monju", Opinion.of(votes.monju[i], names)), ("baseline", Opinion.of(votes.baseline[i], names))],
+             "alpha": list(zip(votes.experts, votes.alpha[i])) if len(votes.experts) <= MOST_WEIGHTS else None} for i in order]

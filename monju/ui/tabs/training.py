@@ -363,7 +363,7 @@ def build(page, tab):
         try:
             return filled(loaded(text), "custom", name)
         except (ValueError, RecursionError, TypeError) as error:
-            told = progress.page(f'<p class="told" role="alert">{say("t_bad_json", error=str(error)[:200])}</p>', say)
+            told = progress.note(say("t_bad_json", error=str(error)[:200]), say, "told", "alert")
         except MonjuError as error:
             told = progress.trouble(error, say)
         return [*[gr.skip()] * (len(form) + 3), told, gr.update(visible=False), None]
@@ -486,7 +486,7 @@ def build(page, tab):
     @guarded
     def send_run(say, name, repository, token):
         address = shelved.upload(shelf.run(name).path, repository, token)
-        return [progress.page(f'<p role="status">{say("t_done", what=address)}</p>', say), ""]
+        return [progress.note(say("t_done", what=address), say, ""), ""]
 
     compare.click(side_by_side, [run, other], compared, **QUIET)
     rename.click(rename_run, [run, new_name], [new_name, *list_parts], **QUIET)
