@@ -94,7 +94,7 @@ def compare(monju: Monju, labels: np.ndarray, texts: list[str] | None = None,
 
 
 def compare_stored(monju: Monju) -> dict:
-    """`compare` on the stored held-out sentences; no model is asked. Raises MonjuError where they are damaged."""
+    """`compare` on the stored held-out sentences, without a model. Raises MonjuError for damaged ones."""
     outputs, labels = load_predictions(monju.run)
     return compare(monju, labels, votes=outputs)
 
@@ -153,7 +153,8 @@ def parameters(monju: Monju, votes: ModelOutputs) -> Callable[[list[str]], int]:
     the models named share, and beside it its own head and factors.
     """
     run, config, bases, own, backbones = monju.run, monju.config, {}, {}, {}
-    whole = {backbone: group.members.parameters for backbone, group in zip(config.all_backbones, monju.groups)}
+    whole = {backbone: group.members.parameters
+             for backbone, group in zip(config.all_backbones, monju.groups)}
     for kind, names in (("experts", votes.experts), ("baseline", votes.members), ("", votes.equal_cost)):
         for number, name in enumerate(names):
             backbone, sizes = config.backbone_of(number), stored(run.path / kind / name)

@@ -1,6 +1,6 @@
 """Reading → HTML: verdicts, experts, distances and the formula with the sentence's own numbers.
 
-What is said is decided here, how it looks is in templates/{reading,details,formulas,effect,about}.html;
+What is said is decided here, how it looks is in templates/{reading,details,formulas,effect}.html;
 colours and sizes are assets/style.css's. Knows nothing of gradio.
 """
 
@@ -126,7 +126,8 @@ def minority(found: Reading, monju: SentenceReader, say: Translator) -> Markup:
 # how it came about: from distances to α to the verdict
 
 
-def details(found: Reading, monju: SentenceReader, say: Translator, others: np.ndarray | None = None) -> Markup:
+def details(found: Reading, monju: SentenceReader, say: Translator,
+            others: np.ndarray | None = None) -> Markup:
     """How the answer came about: distances, the gate's formula, the fusion, the baseline's models.
 
     Parameters
