@@ -6,7 +6,6 @@ line and exit code 2.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -102,7 +101,7 @@ def parser():
                           help="what they learn from [out-of-fold in-sample hard-labels]")
     students.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
     students.add_argument("--sample", type=int, metavar="N", help="training sentences to learn from (all)")
-    students.add_argument("--epochs", type=float, metavar="N", help="passes over them (the run's)")
+    students.add_argument("--epochs", type=float, metavar="N", help="number of epochs (the run's)")
     students.add_argument("--temperature", type=float, metavar="T", help="softens the targets (chosen on sentences kept aside)")
     students.add_argument("--mixing", type=float, metavar="L", help="weight of the teacher against the labels (chosen likewise)")
     students.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
@@ -163,22 +162,20 @@ def add_evaluation_data(command):
 
 def add_settings(command, without=(), only=None):
     """One flag per setting of the schema (or of those in `only`), grouped as the schema groups them."""
-    asked = [field for field in dataclasses.fields(schema.Config)
-             if field.name not in without and (only is None or field.name in only)]
-    for title, fields in groupby(asked, key=lambda field: field.metadata["group"]):
+    asked = [name for name in schema.SETTINGS if name not in without and (only is None or name in only)]
+    for title, names in groupby(asked, key=schema.group):
         group = command.add_argument_group(title)
-        for field in fields:
-            kind, text = str(field.type), field.metadata["help"]
-            if field.default not in (None, dataclasses.MISSING):
-                text += f" [{DEFAULTS.get(str(field.default), field.default)}]"
-            if "bool" in kind:
+        for name in names:
+            kind, text, default = schema.kind(name), schema.SETTINGS[name].description, schema.SETTINGS[name].default
+            if default not in (None, []):
+                text += f" [{DEFAULTS.get(str(default), default)}]"
+            if kind is bool:
                 options = {"action": argparse.BooleanOptionalAction}
-            elif kind.startswith("list"):
+            elif kind is list:
                 options = {"nargs": "+", "metavar": "NAME"}
             else:
-                number = int if "int" in kind else float if "float" in kind else str
-                options = {"type": number, "choices": schema.choices(field), "metavar": "N" if number is not str else None}
-            group.add_argument(schema.flag(field.name), help=text.replace("%", "%%"), **options)
+                options = {"type": kind, "choices": schema.choices(name), "metavar": None if kind is str else "N"}
+            group.add_argument(schema.flag(name), help=text.replace("%", "%%"), **options)
 
 
 def add_device_and_json(command):

@@ -1,7 +1,5 @@
 """Presets: settings to start from; `auto` asks for a GPU and the hub."""
 
-import dataclasses
-
 from monju.config import Config, flag
 
 PRESETS = {
@@ -16,7 +14,7 @@ PRESETS = {
 }
 
 
-def choose_preset(name):
+def choose_preset(name: str) -> tuple[str, str]:
     """(preset, one line on which and why) for a preset's name or `auto`."""
     if name != "auto":
         return name, f"Preset {name}."
@@ -27,22 +25,23 @@ def choose_preset(name):
     if not torch.cuda.is_available():
         return "laptop", "Preset laptop: there is no GPU here (--preset poster asks for one)."
     if not hub.answers():
-        return "laptop", "Preset laptop: there is a GPU, but the hub does not answer (--preset poster needs its model and data)."
+        return "laptop", ("Preset laptop: there is a GPU, but the hub does not answer "
+                          "(--preset poster needs its model and data).")
     return "poster", "Preset poster: there is a GPU and the hub answers."
 
 
-def arguments(config, preset="laptop"):
-    """The flags of `train` that make this configuration out of a preset: what its defaults do not say already."""
+def arguments(config: Config, preset: str = "laptop") -> list[str]:
+    """The flags of `train` that make this configuration out of a preset: what that does not say already."""
     found, before = ["--preset", preset], Config(**PRESETS[preset])
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if value == getattr(before, field.name):
+    for name, value in config.to_json().items():
+        if value == getattr(before, name):
             continue
         if isinstance(value, bool):
-            found.append(flag(field.name) if value else f"--no-{flag(field.name)[2:]}")
+            found.append(flag(name) if value else f"--no-{flag(name)[2:]}")
         elif isinstance(value, list):
-            found += [flag(field.name), *value]
+            found += [flag(name), *value]
+        elif str(value).startswith("-"):
+            found.append(f"{flag(name)}={value}")
         else:
-            found.append(f"{flag(field.name)}={value}" if str(value).startswith("-") else flag(field.name))
-            found += [] if str(value).startswith("-") else [str(value)]
+            found += [flag(name), str(value)]
     return found

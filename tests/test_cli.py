@@ -1,7 +1,6 @@
 """The command line, as a user has it: what is printed where, and with which exit code."""
 
 import csv
-import dataclasses
 import io
 import json
 import random
@@ -51,14 +50,14 @@ def test_help_of_train_lists_every_setting_with_what_it_is_without_the_flag(caps
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     entries = [" ".join(re.sub(r"-\s+", "-", entry).split()) for entry in re.split(r"\n  (?=-)", capsys.readouterr().out)]
-    for field in dataclasses.fields(schema.Config):
-        [entry] = [entry for entry in entries if re.match(rf"{schema.flag(field.name)}[ ,]", entry)]
-        assert field.metadata["help"] in entry
-        if isinstance(field.default, bool):
-            assert f"[{'yes' if field.default else 'no'}]" in entry
-        elif field.default not in (None, dataclasses.MISSING):
-            assert f"[{field.default}]" in entry
-        for choice in schema.choices(field) or ():
+    for name, setting in schema.SETTINGS.items():
+        [entry] = [entry for entry in entries if re.match(rf"{schema.flag(name)}[ ,]", entry)]
+        assert setting.description in entry
+        if isinstance(setting.default, bool):
+            assert f"[{'yes' if setting.default else 'no'}]" in entry
+        elif setting.default not in (None, []):
+            assert f"[{setting.default}]" in entry
+        for choice in schema.choices(name) or ():
             assert choice in entry
 
 

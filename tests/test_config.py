@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 
 from monju import config, presets
-from monju.config import Config
+from monju.config import SETTINGS, Config
 from monju.errors import MonjuError
 from monju.presets import PRESETS
 
-FIELDS = dataclasses.fields(Config)
-BY_NAME = {field.name: field for field in FIELDS}
-
 
 def having(bound):
-    """The settings that have this bound, or choices."""
-    return pytest.mark.parametrize("field", [f for f in FIELDS if f.metadata[bound] is not None], ids=lambda f: f.name)
+    """Every setting with a bound of this kind, and where it lies."""
+    found = {name: config.bounds(name) for name in SETTINGS}
+    return pytest.mark.parametrize("name, limit", [(name, all[bound]) for name, all in found.items() if bound in all])
 
 
 def ask(name, value):
@@ -35,59 +33,57 @@ def refused(name, value):
     return told
 
 
-def just_below(field, bound):
-    return bound - 1 if "int" in str(field.type) else np.nextafter(bound, -np.inf)
+def just_below(name, limit):
+    return limit - 1 if config.kind(name) is int else np.nextafter(limit, -np.inf)
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_setting_is_explained_and_has_a_place_in_the_form(field):
-    assert field.metadata["help"]
-    assert field.metadata["group"] in ("data", "clusters", "fusion", "fine-tuning", "machine")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_explained_and_has_a_place_in_the_form(name):
+    assert SETTINGS[name].description
+    assert config.group(name) in ("data", "clusters", "fusion", "fine-tuning", "machine")
+    assert config.kind(name) in (bool, int, float, str, list)
 
 
-@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_every_default_passes_its_own_check(field):
-    default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-    found = getattr(Config(), field.name)
-    assert found == default and type(found) is type(default)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_default_passes_its_own_check(name):
+    default = SETTINGS[name].default
+    for found in (getattr(Config(), name), getattr(Config(**{name: default}), name)):
+        assert found == default and type(found) is type(default)
 
 
-@having("least")
-def test_the_least_is_allowed_and_less_is_not(field):
-    least = field.metadata["least"]
-    assert getattr(ask(field.name, least), field.name) == least
-    assert f"at least {least}" in refused(field.name, just_below(field, least))
+@having("ge")
+def test_the_least_is_allowed_and_less_is_not(name, limit):
+    assert getattr(ask(name, limit), name) == limit
+    assert f"at least {limit}" in refused(name, just_below(name, limit))
 
 
-@having("more_than")
-def test_an_open_lower_bound_is_not_reached(field):
-    bound = field.metadata["more_than"]
-    assert f"more than {bound}" in refused(field.name, bound)
-    assert getattr(ask(field.name, bound + 1e-9), field.name) == bound + 1e-9
+@having("gt")
+def test_an_open_lower_bound_is_not_reached(name, limit):
+    assert f"more than {limit}" in refused(name, limit)
+    assert getattr(ask(name, limit + 1e-9), name) == limit + 1e-9
 
 
-@having("below")
-def test_an_open_upper_bound_is_not_reached(field):
-    bound = field.metadata["below"]
-    assert f"below {bound}" in refused(field.name, bound)
-    assert getattr(ask(field.name, just_below(field, bound)), field.name) == just_below(field, bound)
+@having("lt")
+def test_an_open_upper_bound_is_not_reached(name, limit):
+    assert f"below {limit}" in refused(name, limit)
+    assert getattr(ask(name, just_below(name, limit)), name) == just_below(name, limit)
 
 
-@pytest.mark.parametrize("field", [f for f in FIELDS if config.choices(f)], ids=lambda f: f.name)
-def test_only_the_choices_can_be_chosen(field):
-    for choice in config.choices(field):
-        other = {"clusterer": "gmm"} if field.name == "gate" else {}
-        assert getattr(Config(**{field.name: choice, **other}), field.name) == choice
-    told = refused(field.name, "nonsense")
-    assert "nonsense" in told and all(choice in told for choice in config.choices(field))
+@pytest.mark.parametrize("name", [name for name in SETTINGS if config.choices(name)])
+def test_only_the_choices_can_be_chosen(name):
+    for choice in config.choices(name):
+        other = {"clusterer": "gmm"} if name == "gate" else {}
+        assert getattr(Config(**{name: choice, **other}), name) == choice
+    told = refused(name, "nonsense")
+    assert "nonsense" in told and all(choice in told for choice in config.choices(name))
 
 
 def test_choices_that_are_parts_come_from_the_parts_table():
-    assert config.choices(BY_NAME["embedder"]) == ("tfidf", "sbert", "backbone")
-    assert config.choices(BY_NAME["clusterer"]) == ("balanced", "kmeans", "gmm", "random", "domain")
-    assert config.choices(BY_NAME["gate"]) == ("distance", "membership", "posterior")
-    assert config.choices(BY_NAME["fusion"]) == ("logits", "probabilities", "product")
-    assert config.choices(BY_NAME["k"]) is None
+    assert config.choices("embedder") == ("tfidf", "sbert", "backbone")
+    assert config.choices("clusterer") == ("balanced", "kmeans", "gmm", "random", "domain")
+    assert config.choices("gate") == ("distance", "membership", "posterior")
+    assert config.choices("fusion") == ("logits", "probabilities", "product")
+    assert config.choices("k") is None
 
 
 @pytest.mark.parametrize("name, value", [
@@ -98,9 +94,23 @@ def test_choices_that_are_parts_come_from_the_parts_table():
     ("baselines", 1), ("baselines", "yes"), ("baselines", None), ("equal_cost", 0),
     ("data", None), ("data", 3), ("data", True), ("text_column", 3), ("embedder", 3), ("embedder", ["tfidf"]),
     ("label_names", "positive"), ("label_names", None), ("label_names", 3), ("label_names", [None]), ("label_names", [[]]),
-], ids=repr)
+    ("label_names", [1.5]), ("label_names", {"no": 0}),
+    # what pydantic alone would take
+    ("k", b"4"), ("data", b"sst2"), ("seed", False), ("batch_size", 10**400), ("batch_size", "9" * 400),
+    # what cannot be hashed, is infinite in JSON, or has more digits than Python prints
+    ("gate", {}), ("precision", []), ("device", None), ("epochs", json.loads("1e400")), ("epochs", {"a": [{}]}),
+    ("sample", {}), ("k", 10**5000), ("workers", -(10**5000)), ("epochs", 10**5000), ("data", 10**5000), ("label_names", 10**5000),
+], ids=lambda value: type(value).__name__)
 def test_a_value_of_another_kind_is_refused(name, value):
     refused(name, value)
+
+
+def test_a_nest_too_deep_to_print_is_refused():
+    nest = []
+    for _ in range(100_000):
+        nest = [nest]
+    for name in ("k", "data", "gate", "baselines", "label_names", "sample"):
+        refused(name, nest)
 
 
 def test_a_refused_value_cannot_break_the_sentence_into_lines():
@@ -149,7 +159,7 @@ def test_json_keeps_every_setting():
                      gate="membership", top_k=2, temperature=0.3, baselines=False, seed=7)
     text = json.dumps(changed.to_json())
     assert Config.from_json(json.loads(text)) == changed
-    assert list(changed.to_json()) == [field.name for field in FIELDS]
+    assert list(changed.to_json()) == list(SETTINGS) == [field.name for field in dataclasses.fields(Config)]
 
 
 def test_settings_that_json_leaves_out_have_their_defaults():

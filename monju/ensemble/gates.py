@@ -60,7 +60,7 @@ class Distance:
     [[0.625, 0.125, 0.25]]
     """
 
-    sharpness: float = 1.0
+    sharpness: float
 
     def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
         """Weigh the experts: see `Gate`."""
@@ -94,9 +94,9 @@ class Membership:
     [[0.5, 0.5, 0.0]]
     """
 
-    temperature: float = 0.1
-    power: float = 2.0
-    top_k: int | None = None
+    temperature: float
+    power: float
+    top_k: int | None
 
     def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
         """Weigh the experts: see `Gate`."""
@@ -122,7 +122,7 @@ class Posterior:
     [[0.375, 0.25, 0.375]]
     """
 
-    top_k: int | None = None
+    top_k: int | None
 
     def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
         """Weigh the experts: see `Gate`."""

@@ -7,15 +7,16 @@ Knows nothing of texts. A new combiner is one function here and one line in TABL
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from monju.config import Config
+from monju.config import SETTINGS, Config, group
 from monju.ensemble import fusion, gates, subsets
 from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.errors import MonjuError
@@ -125,13 +126,12 @@ def gated(outputs: ModelOutputs, context: FitContext, gate: GateMaker = gates.ma
 
 
 def named(name: str, **settings: Any) -> GateMaker:
-    """Return the maker of a named gate at its default settings but for these, whatever the run's are.
+    """Return the maker of a named gate at the schema's defaults but for these, whatever the run's are.
 
     The temperature alone is the run's, since it depends on the scale of the run's vectors.
     """
-    gate = gates.TABLE[name]
-    of_run = {"temperature"} & {setting.name for setting in fields(gate)}
-    return lambda config: gate(**settings, **{name: getattr(config, name) for name in of_run})
+    own = {setting: SETTINGS[setting].default for setting in SETTINGS if group(setting) == "fusion"} | settings
+    return lambda config: gates.make(SimpleNamespace(**own | {"gate": name, "temperature": config.temperature}))
 
 
 def through(gate: GateMaker, mix: fusion.Fusion | None = None, needs: tuple[str, ...] = ()) -> Combiner:

@@ -5,7 +5,6 @@ new, models that two runs share (a baseline, under other clusters) are copied, a
 train nothing at all. Its rows are those of `compare` on the stored predictions, over the seeds.
 """
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import replace
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monju.config import Config
+from monju.config import SETTINGS, group
 from monju.errors import MonjuError
 from monju.evaluation.comparison import compare
 from monju.inference.pipeline import Monju
@@ -24,7 +23,7 @@ from monju.training import estimate
 from monju.training.pipeline import Stage, train
 from monju.utils.files import write
 
-GATED = [field.name for field in dataclasses.fields(Config) if field.metadata["group"] == "fusion"]  # need no training
+GATED = [name for name in SETTINGS if group(name) == "fusion"]  # need no training
 ASIDE = [*GATED, "workers", "device", "map_size"]  # change no weight
 
 

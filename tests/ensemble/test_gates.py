@@ -1,5 +1,6 @@
 """α against numbers worked out on paper: who is far from what an expert has not seen, trusts it."""
 
+import dataclasses
 from itertools import combinations
 from math import comb, log, sqrt
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from monju.config import Config
+from monju.config import SETTINGS, Config
 from monju.ensemble import gates
 from monju.ensemble.gates import Distance, Membership, Posterior, keep_top
 from monju.ensemble.subsets import expert_subsets
@@ -19,6 +20,11 @@ pytestmark = pytest.mark.filterwarnings("error")  # an overflow or 0/0 inside a 
 def alpha(gate, k, m, *distances, posterior=None):
     """The gate's α for one sentence."""
     return gate(np.array([distances], float), expert_subsets(k, m), posterior)[0]
+
+
+def cbtm(temperature=0.1, power=2.0, top_k=None):
+    """The membership gate at the paper's settings, unless others are given."""
+    return Membership(temperature, power, top_k)
 
 
 def every_km(largest=7):
@@ -38,30 +44,30 @@ def test_there_is_one_expert_per_subset(k, m):
 
 def test_poster_formula():
     # d_A + d_B + d_C = 1 + 2 + 5 = 8: α_AB = d_C/8, α_BC = d_A/8, α_CA = d_B/8
-    assert alpha(Distance(), 3, 2, 1, 2, 5) == pytest.approx([5 / 8, 1 / 8, 2 / 8], abs=1e-15)
+    assert alpha(Distance(1.0), 3, 2, 1, 2, 5) == pytest.approx([5 / 8, 1 / 8, 2 / 8], abs=1e-15)
 
 
 def test_pairs_of_four_weigh_the_two_distances_outside():
     # α_S = (the distances outside S) / (C(3, 2) · (1+2+3+4)) = … / 30, for AB, AC, AD, BC, BD, CD
     expected = [(3 + 4) / 30, (2 + 4) / 30, (2 + 3) / 30, (1 + 4) / 30, (1 + 3) / 30, (1 + 2) / 30]
-    assert alpha(Distance(), 4, 2, 1, 2, 3, 4) == pytest.approx(expected, abs=1e-15)
+    assert alpha(Distance(1.0), 4, 2, 1, 2, 3, 4) == pytest.approx(expected, abs=1e-15)
 
 
 def test_one_cluster_per_expert_weighs_all_other_distances():
     # α_A = (2+3+4) / (C(3, 1) · 10) = 9/30, then 8/30, 7/30, 6/30: the nearest cluster's expert leads
-    assert alpha(Distance(), 4, 1, 1, 2, 3, 4) == pytest.approx([9 / 30, 8 / 30, 7 / 30, 6 / 30], abs=1e-15)
+    assert alpha(Distance(1.0), 4, 1, 1, 2, 3, 4) == pytest.approx([9 / 30, 8 / 30, 7 / 30, 6 / 30], abs=1e-15)
 
 
 def test_leaving_one_cluster_out_weighs_the_distance_to_it():
     # ABCD, ABCE, ABDE, ACDE, BCDE miss E, D, C, B, A; 1+2+3+4+6 = 16 and C(4, 4) = 1
-    assert alpha(Distance(), 5, 4, 1, 2, 3, 4, 6) == pytest.approx([6 / 16, 4 / 16, 3 / 16, 2 / 16, 1 / 16], abs=1e-15)
+    assert alpha(Distance(1.0), 5, 4, 1, 2, 3, 4, 6) == pytest.approx([6 / 16, 4 / 16, 3 / 16, 2 / 16, 1 / 16], abs=1e-15)
 
 
 def test_a_sentence_on_a_centre_mutes_the_expert_that_has_not_seen_it():
     # d_A = 0: α_BC = 0/4, α_AB = d_C/4 = 1/4, α_CA = d_B/4 = 3/4
-    assert alpha(Distance(), 3, 2, 0, 3, 1) == pytest.approx([1 / 4, 0, 3 / 4], abs=1e-15)
+    assert alpha(Distance(1.0), 3, 2, 0, 3, 1) == pytest.approx([1 / 4, 0, 3 / 4], abs=1e-15)
     # with one cluster each nobody is mute: α_A = (3+1) / (2·4), α_B = (0+1)/8, α_C = (0+3)/8
-    assert alpha(Distance(), 3, 1, 0, 3, 1) == pytest.approx([4 / 8, 1 / 8, 3 / 8], abs=1e-15)
+    assert alpha(Distance(1.0), 3, 1, 0, 3, 1) == pytest.approx([4 / 8, 1 / 8, 3 / 8], abs=1e-15)
 
 
 def test_sharpness_is_a_power_of_the_distances():
@@ -83,15 +89,15 @@ def test_a_huge_sharpness_leaves_the_expert_without_the_farthest_cluster():
     assert alpha(Distance(1000.0), 3, 2, 0.001, 0.1, 0.1) == pytest.approx([1 / 2, 0, 1 / 2], abs=1e-100)
 
 
-@pytest.mark.parametrize("gate", [Distance(), Distance(0.0), Distance(3.0), Membership(), Membership(power=4.0)], ids=str)
+@pytest.mark.parametrize("gate", [Distance(1.0), Distance(0.0), Distance(3.0), cbtm(), cbtm(power=4.0)], ids=str)
 @pytest.mark.parametrize("k, m", every_km(5))
 def test_every_centre_on_the_sentence_weighs_all_alike(gate, k, m):
     assert alpha(gate, k, m, *[0.0] * k) == pytest.approx([1 / comb(k, m)] * comb(k, m), abs=1e-15)
 
 
 @pytest.mark.parametrize("k, m", every_km())
-@pytest.mark.parametrize("gate", [Distance(), Distance(0.5), Distance(8.0), Membership(), Membership(0.01, 4.0),
-                                  Membership(top_k=1), Membership(top_k=2), Posterior(), Posterior(top_k=2)], ids=str)
+@pytest.mark.parametrize("gate", [Distance(1.0), Distance(0.5), Distance(8.0), cbtm(), cbtm(0.01, 4.0),
+                                  cbtm(top_k=1), cbtm(top_k=2), Posterior(None), Posterior(top_k=2)], ids=str)
 def test_weights_are_shares_of_one(gate, k, m):
     random = np.random.default_rng(10 * k + m)
     found = gate(random.random((200, k)) * 2, expert_subsets(k, m), random.dirichlet(np.ones(k), 200))
@@ -102,7 +108,7 @@ def test_weights_are_shares_of_one(gate, k, m):
 
 def test_distances_are_left_as_they_were():
     distances = np.array([[1.0, 2.0, 5.0]])
-    for gate in (Distance(2.0), Membership(top_k=1)):
+    for gate in (Distance(2.0), cbtm(top_k=1)):
         gate(distances, expert_subsets(3, 2))
     assert distances.tolist() == [[1, 2, 5]]
 
@@ -113,30 +119,30 @@ HALVING = 1 / log(2)  # at this temperature exp(−d²/T) = 2^(−d²)
 def test_membership_alone_is_cbtm():
     # c-BTM's own T = 0.1: d² = 0, 0.1, 0.2 make the weights 1, 1/e, 1/e²
     weights = np.exp([0, -1, -2])
-    assert alpha(Membership(), 3, 1, 0, sqrt(0.1), sqrt(0.2)) == pytest.approx(weights / weights.sum(), abs=1e-12)
+    assert alpha(cbtm(), 3, 1, 0, sqrt(0.1), sqrt(0.2)) == pytest.approx(weights / weights.sum(), abs=1e-12)
     # d² = 0, 1, 2 → 1, 1/2, 1/4 → 4/7, 2/7, 1/7
-    assert alpha(Membership(HALVING), 3, 1, 0, 1, sqrt(2)) == pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=1e-12)
+    assert alpha(cbtm(HALVING), 3, 1, 0, 1, sqrt(2)) == pytest.approx([4 / 7, 2 / 7, 1 / 7], abs=1e-12)
 
 
 def test_membership_is_shared_by_the_experts_that_know_the_cluster():
     # q = 4/7, 2/7, 1/7, each cluster in C(2, 1) = 2 experts: α_AB = (4+2)/14, α_BC = (2+1)/14, α_CA = (1+4)/14
-    assert alpha(Membership(HALVING), 3, 2, 0, 1, sqrt(2)) == pytest.approx([6 / 14, 3 / 14, 5 / 14], abs=1e-12)
+    assert alpha(cbtm(HALVING), 3, 2, 0, 1, sqrt(2)) == pytest.approx([6 / 14, 3 / 14, 5 / 14], abs=1e-12)
     # q = 8, 4, 2, 1 of 15, each cluster in C(3, 1) = 3 experts: AB, AC, AD, BC, BD, CD
     expected = np.array([12, 10, 9, 6, 5, 3]) / 45
-    assert alpha(Membership(HALVING), 4, 2, 0, 1, sqrt(2), sqrt(3)) == pytest.approx(expected, abs=1e-12)
+    assert alpha(cbtm(HALVING), 4, 2, 0, 1, sqrt(2), sqrt(3)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_membership_with_power_four():
     # d⁴ = 0, 1, 4 → 1, 1/2, 1/16 → 16, 8, 1 of 25
-    assert alpha(Membership(HALVING, power=4.0), 3, 1, 0, 1, sqrt(2)) == pytest.approx([16 / 25, 8 / 25, 1 / 25], abs=1e-12)
+    assert alpha(cbtm(HALVING, power=4.0), 3, 1, 0, 1, sqrt(2)) == pytest.approx([16 / 25, 8 / 25, 1 / 25], abs=1e-12)
 
 
 def test_membership_keeps_the_top_and_renormalises():
     # of 4/7, 2/7, 1/7 the top two become 4/6, 2/6; the top one 1
-    assert alpha(Membership(HALVING, top_k=2), 3, 1, 0, 1, sqrt(2)) == pytest.approx([4 / 6, 2 / 6, 0], abs=1e-12)
-    assert alpha(Membership(HALVING, top_k=1), 3, 1, 0, 1, sqrt(2)) == pytest.approx([1, 0, 0], abs=1e-12)
+    assert alpha(cbtm(HALVING, top_k=2), 3, 1, 0, 1, sqrt(2)) == pytest.approx([4 / 6, 2 / 6, 0], abs=1e-12)
+    assert alpha(cbtm(HALVING, top_k=1), 3, 1, 0, 1, sqrt(2)) == pytest.approx([1, 0, 0], abs=1e-12)
     # as pairs: q = 4/6, 2/6, 0 → α_AB = 6/12, α_BC = 2/12, α_CA = 4/12
-    assert alpha(Membership(HALVING, top_k=2), 3, 2, 0, 1, sqrt(2)) == pytest.approx([6 / 12, 2 / 12, 4 / 12], abs=1e-12)
+    assert alpha(cbtm(HALVING, top_k=2), 3, 2, 0, 1, sqrt(2)) == pytest.approx([6 / 12, 2 / 12, 4 / 12], abs=1e-12)
 
 
 @pytest.mark.parametrize("top", [3, 9, None])
@@ -151,25 +157,25 @@ def test_a_tie_at_the_top_is_settled_by_the_clusters_order():
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-300, 1e-310])
 def test_a_tiny_temperature_gives_all_to_the_nearest(temperature):
-    assert alpha(Membership(temperature), 3, 1, 1.2, 1.1, 1.3) == pytest.approx([0, 1, 0], abs=1e-15)
+    assert alpha(cbtm(temperature), 3, 1, 1.2, 1.1, 1.3) == pytest.approx([0, 1, 0], abs=1e-15)
 
 
 def test_a_huge_temperature_weighs_all_alike():
-    assert alpha(Membership(1e300), 3, 1, 0, 1, 2) == pytest.approx([1 / 3] * 3, abs=1e-15)
+    assert alpha(cbtm(1e300), 3, 1, 0, 1, 2) == pytest.approx([1 / 3] * 3, abs=1e-15)
 
 
 def test_posterior_is_shared_likewise():
     posterior = np.array([[0.7, 0.2, 0.1]])
     # at m = 1 the posterior itself; as pairs AB, BC, CA: (0.7+0.2)/2, (0.2+0.1)/2, (0.1+0.7)/2
-    assert alpha(Posterior(), 3, 1, 1, 1, 1, posterior=posterior) == pytest.approx([0.7, 0.2, 0.1], abs=1e-15)
-    assert alpha(Posterior(), 3, 2, 1, 1, 1, posterior=posterior) == pytest.approx([0.45, 0.15, 0.4], abs=1e-15)
+    assert alpha(Posterior(None), 3, 1, 1, 1, 1, posterior=posterior) == pytest.approx([0.7, 0.2, 0.1], abs=1e-15)
+    assert alpha(Posterior(None), 3, 2, 1, 1, 1, posterior=posterior) == pytest.approx([0.45, 0.15, 0.4], abs=1e-15)
     # the top two renormalised: 7/9, 2/9, 0
     assert alpha(Posterior(top_k=2), 3, 1, 1, 1, 1, posterior=posterior) == pytest.approx([7 / 9, 2 / 9, 0], abs=1e-15)
 
 
 def test_a_run_without_posterior_is_told_so():
     with pytest.raises(MonjuError, match="--clusterer gmm"):
-        alpha(Posterior(), 3, 2, 1, 1, 1)
+        alpha(Posterior(None), 3, 2, 1, 1, 1)
 
 
 def test_make_hands_the_settings_on():
@@ -180,5 +186,7 @@ def test_make_hands_the_settings_on():
 
 
 @pytest.mark.parametrize("name", gates.TABLE)
-def test_every_setting_of_a_gate_is_in_the_schema_with_the_same_default(name):
-    assert gates.make(Config(gate=name, clusterer="gmm")) == gates.TABLE[name]()
+def test_every_setting_of_a_gate_is_in_the_schema_and_has_its_default_there_alone(name):
+    fields = dataclasses.fields(gates.TABLE[name])
+    assert {field.name for field in fields} <= SETTINGS.keys()
+    assert all(field.default is dataclasses.MISSING for field in fields)

@@ -159,12 +159,12 @@ def test_models_are_found_by_name():
     votes = ModelOutputs(["A", "B"], [(0,), (1,)], ["A", "B"], ["seed0"], [], None, np.ones((1, 2)), None, logits)
     assert votes.of(["seed0", "A"]).tolist() == [[[4, 5], [0, 1]]]
     assert votes.by_model()["B"].tolist() == [[2, 3]]
-    assert votes.decide(gates.Distance()).monju.tolist() == [[1, 2]]
+    assert votes.decide(gates.Distance(1.0)).monju.tolist() == [[1, 2]]
 
 
 def test_without_baselines_there_is_no_baseline_verdict():
     votes = ModelOutputs(["A", "B"], [(0,), (1,)], ["A", "B"], [], [], None, np.ones((1, 2)), None, np.zeros((1, 2, 2)))
-    assert votes.decide(gates.Distance()).baseline is None
+    assert votes.decide(gates.Distance(1.0)).baseline is None
 
 
 def test_the_control_is_loaded_on_request_only(tiny_run, ensemble, found):

@@ -1,6 +1,5 @@
 """The training tab without a browser: the form and the schema, what is drawn, uploads."""
 
-import dataclasses
 import json
 import re
 import shlex
@@ -10,7 +9,7 @@ import pytest
 from monju import config as schema
 from monju import presets
 from monju.cli import parser
-from monju.config import Config
+from monju.config import SETTINGS, Config
 from monju.data import sources
 from monju.data.notes import Note, refusal
 from monju.errors import MonjuError
@@ -18,9 +17,9 @@ from monju.training.job_manager import JobManager
 from monju.ui import gr
 from monju.ui.components import progress
 from monju.ui.components.columns import guessed
-from monju.ui.i18n.texts.training import SETTINGS
+from monju.ui.i18n.texts.training import SETTINGS as WORDS
 from monju.ui.i18n.translator import TEXTS, Translator
-from monju.ui.tabs import training
+from monju.ui.tabs.training import form, source
 
 OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "domain_column": "c", "backbones": "one,two", "orders": "shuffled,by-cluster", "rounds": 2,
          "label_names": ["no", "yes, it is"][:1] + ["yes"],
@@ -33,73 +32,80 @@ SAY = Translator("en")
 
 
 def test_every_setting_is_in_the_form_with_words_in_both_languages():
-    names = [field.name for field in dataclasses.fields(Config)]
-    assert list(training.FIELDS) == names and set(SETTINGS) == set(names) and set(training.SHOWN) <= set(names)
-    for field in dataclasses.fields(Config):
-        part = training.component(field)
+    assert WORDS.keys() == SETTINGS.keys() > set(form.SHOWN)
+    for name, setting in SETTINGS.items():
+        part = form.component(name)
         assert isinstance(part, (gr.Checkbox, gr.Dropdown, gr.Number, gr.Textbox))
-        if schema.choices(field):
-            assert [value for _, value in part.choices] == list(schema.choices(field))
-        english, japanese = TEXTS[f"help_{field.name}"]
-        assert english == field.metadata["help"] and re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", japanese)
+        if schema.choices(name):
+            assert [value for _, value in part.choices] == list(schema.choices(name))
+        english, japanese = TEXTS[f"help_{name}"]
+        assert english == setting.description and re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", japanese)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Config)])
+@pytest.mark.parametrize("name, least, most", [
+    ("k", 2, 26), ("seed", 0, 2**32 - 1), ("batch_size", 1, None), ("epochs", 0, None), ("warmup", 0, 1), ("power", 0, 100)])
+def test_a_number_has_the_schemas_bounds_and_what_lies_outside_is_left_to_the_schema(name, least, most):
+    part = form.component(name)
+    assert (part.minimum, part.maximum, part.value) == (least, most, SETTINGS[name].default)
+    assert part.preprocess(-1) == -1
+
+
+@pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_reaches_the_command_line_and_back(name):
     settings = {key: OTHER[key] for key in {name, *{"gate": ["clusterer"], "subset_size": ["k"]}.get(name, [])} if key in OTHER}
     config = Config(**settings)
     assert getattr(config, name) != getattr(Config(), name), "give it another value in OTHER"
-    words = shlex.split(training.command(config, "laptop", "trained", "try"))
+    words = shlex.split(form.command(config, "laptop", "trained", "try"))
     asked = vars(parser().parse_args(words[3:]))
     assert asked["out"] == "trained/try"
-    given = {key: value for key, value in asked.items() if key in training.FIELDS}
+    given = {key: value for key, value in asked.items() if key in SETTINGS}
     assert Config(**{**presets.PRESETS[asked["preset"]], **given}) == config
-    assert training.collected(training.shown(config)) == config
-    assert training.loaded(json.dumps(config.to_json())) == config
+    assert form.collected(form.shown(config)) == config
+    assert form.loaded(json.dumps(config.to_json())) == config
 
 
 def test_all_settings_at_once_go_through_the_form_unchanged():
     for config in (Config(**OTHER | {"rounds": 1}), *(Config(**preset) for preset in presets.PRESETS.values())):
-        assert training.collected(training.shown(config)) == config
+        assert form.collected(form.shown(config)) == config
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"k": 1}', '{"k": 3, "subset_size": 3}', '{"nothing": 1}', '{"config": 3}',
                                   "[" * 100_000])
 def test_bad_json_is_told(text):
     with pytest.raises((ValueError, MonjuError, RecursionError, TypeError)):
-        training.loaded(text)
+        form.loaded(text)
 
 
 def test_an_upload_is_kept_beside_the_runs_under_its_own_name(tmp_path):
     upload = tmp_path / "レビュー 2024; é+1.CSV"
     upload.write_text("text,label\ngood,1\nbad,0\n")
-    place = training.kept(upload, tmp_path / "runs")
+    place = source.kept(upload, tmp_path / "runs")
     assert re.fullmatch(r"\.uploads/[0-9a-f]{12}/レビュー 2024; é\+1\.csv", place)
-    assert training.kept(upload, tmp_path / "runs") == place and (tmp_path / "runs" / place).read_text() == upload.read_text()
-    config = training.placed(Config(data=place), tmp_path / "runs")
+    assert source.kept(upload, tmp_path / "runs") == place and (tmp_path / "runs" / place).read_text() == upload.read_text()
+    config = source.placed(Config(data=place), tmp_path / "runs")
     assert config.data == str(tmp_path / "runs" / place) and sources.open_source(config.data).train.columns["text"] == ["good", "bad"]
     for other in ("sst2", "../x.csv", ".uploads/../../x.csv", "/etc/passwd"):
-        assert training.placed(Config(data=other), tmp_path / "runs").data == other
+        assert source.placed(Config(data=other), tmp_path / "runs").data == other
     (tmp_path / "x.pkl").write_text("")
     with pytest.raises(MonjuError, match="kind"):
-        training.kept(tmp_path / "x.pkl", tmp_path / "runs")
+        source.kept(tmp_path / "x.pkl", tmp_path / "runs")
 
 
 @pytest.mark.parametrize("name, own", [
     ("../../etc/a.csv", "-..-etc-a.csv"), ("a\0b\u202ec.csv", "abc.csv"), (".csv", "data.csv"), ("...hidden.tsv", "hidden.tsv"),
     ('a:b|"c"?.csv', "a-b--c--.csv"), ("か\u3099.csv", "が.csv"), ("映" * 200 + ".csv", "映" * 40 + ".csv")])
 def test_a_name_of_an_upload_is_safe_and_still_its_own(name, own):
-    assert training.own_name(name) == own and len(own.encode()) <= 128
+    assert source.own_name(name) == own and len(own.encode()) <= 128
 
 
 def test_the_command_names_no_place_outside_where_it_is_typed(tmp_path, monkeypatch):
     place = ".uploads/3f2a/レビュー 1.csv"
     monkeypatch.chdir(tmp_path)
-    inside = shlex.split(training.command(Config(data=place), "laptop", tmp_path / "trained", "mine"))
+    inside = shlex.split(form.command(Config(data=place), "laptop", tmp_path / "trained", "mine"))
     assert inside[inside.index("--out") + 1] == "trained/mine" and inside[inside.index("--data") + 1] == f"trained/{place}"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    outside = training.command(Config(data=place), "laptop", tmp_path / "trained", "mine")
+    outside = form.command(Config(data=place), "laptop", tmp_path / "trained", "mine")
     assert "--out mine" in outside and ".." not in outside and str(tmp_path) not in outside
 
 
@@ -154,11 +160,11 @@ def test_every_state_has_words(status, language):
 
 def test_a_source_is_previewed(movies):
     config = Config(data=str(movies))
-    columns = training.columns_of(config)
-    html, fine = training.previewed(config, columns, SAY)
+    columns = source.columns_of(config)
+    html, fine = source.previewed(config, columns, SAY)
     assert fine and "120 training sentences, columns text, label" in html and "0 60, 1 60" in html
     assert html.count('<th scope="row"') == 3 and str(movies.parent) not in html
-    html, fine = training.previewed(Config(data=str(movies), text_column="nothing"), columns, SAY)
+    html, fine = source.previewed(Config(data=str(movies), text_column="nothing"), columns, SAY)
     assert not fine and "nothing" in html and "--text-column" not in html and html.count('<th scope="row"') == 3
 
 

@@ -249,7 +249,7 @@ def test_what_the_settings_are_worth_is_counted_on_the_stored_predictions(tiny_r
     assert "Turn the gate and see" in playground.measure(shelf, "tiny", SAY, own)
     votes, labels = shelf.open("tiny").held_out()
     found = combiners.effect(shelf.open("tiny"), **own | {"gate": "membership", "temperature": 0.01})
-    uniform, sharp = votes.decide(gates.Distance()), votes.decide(gates.Membership(temperature=0.01))
+    uniform, sharp = votes.decide(gates.Distance(1.0)), votes.decide(gates.Membership(0.01, 2.0, None))
     assert found["before"] == (uniform.monju.argmax(1) == labels).mean()
     assert found["after"] == (sharp.monju.argmax(1) == labels).mean()
     assert found["changed"] == (uniform.monju.argmax(1) != sharp.monju.argmax(1)).sum() and not found["own"]

@@ -24,7 +24,7 @@ LANGUAGES = ("en", "ja")
 I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()} for i, language in enumerate(LANGUAGES)})
 
 # what the command line's errors name → what the page has in its place
-FLAGS = {**{schema.flag(name): f"setting_{name}" for name in schema.Config.__dataclass_fields__},
+FLAGS = {**{schema.flag(name): f"setting_{name}" for name in schema.SETTINGS},
          "--out": "t_name", "--resume": "t_resume"}
 FLAG = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!-)[\w.,+/-]*\w))?")
 COMMAND = re.compile(r"`python -m monju (\w+)([^`]*)`")
@@ -99,9 +99,10 @@ class Translator:
     @staticmethod
     def _belongs(flag, word):
         """Whether the word after a flag is its value, not the sentence's next word."""
-        field = schema.Config.__dataclass_fields__.get(flag[2:].replace("-", "_"))
-        allowed = (field and schema.choices(field)) or ()
-        return word in allowed or bool(re.search(r"[\d+]", word)) and not (field is None and flag in FLAGS)
+        name = flag[2:].replace("-", "_")
+        if name in schema.SETTINGS and word in (schema.choices(name) or ()):
+            return True
+        return bool(re.search(r"[\d+]", word)) and (name in schema.SETTINGS or flag not in FLAGS)
 
     def label(self, name):
         """A label's readable name: the common ones translated, any other as the data has it. Not escaped."""

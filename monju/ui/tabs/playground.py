@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from monju import config as schema
 from monju.ensemble import fusion
 from monju.errors import MonjuError
 from monju.evaluation import combiners
@@ -20,7 +21,6 @@ from monju.ui.i18n.translator import I18N
 from monju.ui.page import MODELS, QUIET, SETTINGS, named, typed
 from monju.utils.files import ROOT
 
-USUAL = {"sharpness": (0, 32, 0.5), "temperature": (0.01, 1, 0.01)}  # the sliders' bounds and steps for most runs
 ASSETS = ROOT / "assets"
 EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
 # the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be had
@@ -44,8 +44,8 @@ def build(page, tab):
         panel = gr.HTML(elem_id="panel", apply_default_css=False)
         with gr.Row(elem_id="turn"):
             gate = gr.Dropdown(["distance"], value="distance", label=I18N("gate"), elem_id="gate", min_width=180)
-            sharpness = gr.Slider(**reach("sharpness", 1.0), label=I18N("sharpness"), elem_id="sharpness", min_width=200)
-            temperature = gr.Slider(**reach("temperature", 0.1), label=I18N("temperature"), elem_id="temperature",
+            sharpness = gr.Slider(**reach("sharpness"), label=I18N("sharpness"), elem_id="sharpness", min_width=200)
+            temperature = gr.Slider(**reach("temperature"), label=I18N("temperature"), elem_id="temperature",
                                     visible=False, min_width=200)
             mix = gr.Radio(["logits"], value="logits", label=I18N("fusion"), elem_id="fusion", min_width=200)
             reset = gr.Button(I18N("reset"), size="sm", elem_id="reset", scale=0, min_width=110)
@@ -147,9 +147,11 @@ def controls(opened, settings, say):
             choice("fusion", fusion.TABLE, visible=turns[2])]
 
 
-def reach(setting, value):
-    """A slider's value, bounds and step: the usual ones, as far as the value needs others. The schema knows no largest p or T."""
-    low, high, step = USUAL[setting]
+def reach(setting, value=None):
+    """A slider's value (the schema's default unless given), bounds and step: the schema's, as far as the value needs
+    no others. The schema knows no largest p or T."""
+    value = schema.SETTINGS[setting].default if value is None else value
+    low, high, step = schema.slider(setting)
     low, high = min(low, value), max(high, value)
     if abs((value - low) / step - round((value - low) / step)) > 1e-6:
         step = float(f"1e{Decimal(repr(value)).as_tuple().exponent}")  # as fine as the value is written

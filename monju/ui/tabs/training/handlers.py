@@ -1,0 +1,27 @@
+"""What every handler of the tab does with an error."""
+
+import functools
+
+import gradio as gr
+
+from monju.errors import MonjuError
+from monju.ui.i18n import translator
+
+
+def guarded(act):
+    """The handler act(words, *values), whose errors become the page's calm words."""
+    @functools.wraps(act)
+    def handler(*values, request: gr.Request):
+        say = translator.asked(request)
+        try:
+            return act(say, *values)
+        except MonjuError as error:
+            raise gr.Error(say("t_error", error=say.error(error)), print_exception=False) from None
+        except OSError as error:
+            told = error.strerror or type(error).__name__
+            raise gr.Error(say("t_error", error=told), print_exception=False) from None
+
+    def wired(request: gr.Request, *values):
+        return handler(*values, request=request)
+
+    return wired

@@ -1,0 +1,108 @@
+"""The job that trains outside the page: its state, its curves, and the buttons that stop, resume and use
+it."""
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from monju.config import Config
+from monju.data.notes import Note
+from monju.ui.components import progress
+from monju.ui.i18n import translator
+from monju.ui.i18n.translator import I18N, Said, bare, pathless
+from monju.ui.page import QUIET
+from monju.ui.tabs.training.handlers import guarded
+
+
+class JobPanel:
+    """The panel of the job. `parts` are what `draw` gives values for."""
+
+    def __init__(self, page, jobs):
+        self.page, self.jobs = page, jobs
+        self.seen = gr.State("")
+        panel = gr.HTML(elem_id="job", apply_default_css=False)
+        with gr.Row(visible=page.owner.everyone) as steering:
+            self.stop = gr.Button(I18N("t_stop"), visible=False, elem_id="stop")
+            self.resume = gr.Button(I18N("t_resume"), visible=False, elem_id="resume")
+            self.use = gr.Button(I18N("t_use"), variant="primary", visible=False, elem_id="use")
+        with gr.Row(visible=False) as self.sure:
+            gr.Markdown(I18N("t_sure_stop"))
+            self.really_stop = gr.Button(I18N("t_really_stop"), variant="stop", elem_id="really-stop")
+            self.go_on = gr.Button(I18N("t_no"))
+        self.parts = [self.seen, panel, self.stop, self.resume, self.use]
+        self.for_owner = [steering]
+
+    def wire(self, tab, form, runs):
+        """Connect the buttons, and the clock that follows the job while the tab is shown."""
+        page, only, unqueued = self.page, self.page.owner.only, {**QUIET, "queue": False}
+
+        def ticked(before, request: gr.Request):
+            """What has changed; the list of runs too where another job, or this one's end, changed it."""
+            say = translator.asked(request)
+            drawn = self.draw(before, say)
+            job_on_show = json.loads(before or "[0, 0]")[:2]
+            moved = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != job_on_show
+            return [*drawn, *(runs.draw(say) if moved else [gr.skip()] * 3)]
+
+        def opened(before, request: gr.Request):
+            say = translator.asked(request)
+            return [tab.id, *self.draw("", say), *runs.draw(say)]
+
+        def end(say):
+            self.jobs.stop()
+            return [gr.update(visible=False), *self.draw("", say), *runs.draw(say)]
+
+        timer = gr.Timer(2, active=False)
+        timer.tick(ticked, self.seen, [*self.parts, *runs.parts], **unqueued)
+        # a page that does not show the tab asks nothing: visitors of another would pay for curves unseen
+        page.where.change(lambda where: gr.Timer(active=where == tab.id), page.where, timer, **unqueued)
+        tab.select(opened, self.seen, [page.where, *self.parts, *runs.parts], **QUIET)
+        form.start.click(only(guarded(self.begin)), [form.name, form.planned],
+                         [form.plan_panel, form.start, *self.parts], **QUIET)
+        self.stop.click(lambda: gr.update(visible=True), None, self.sure, **unqueued)
+        self.go_on.click(lambda: gr.update(visible=False), None, self.sure, **unqueued)
+        self.really_stop.click(only(guarded(end)), None, [self.sure, *self.parts, *runs.parts], **QUIET)
+        self.resume.click(only(guarded(self.go)), None, self.parts, **QUIET)
+        self.use.click(lambda: runs.choose(self.jobs.last()), None, [page.chosen, page.tabs, page.where],
+                       **QUIET)
+        gr.api(self.training, api_name="training")
+
+    def snapshot(self):
+        """The job as anyone may see it: the log, which may name files of this machine, only where everyone is
+        the owner."""
+        snapshot = self.jobs.snapshot()
+        named = {"reason": bare(str(snapshot.get("reason", ""))),
+                 "log": [bare(line) for line in snapshot.get("log", [])]}
+        if note := Note.of(snapshot.get("reason_note")):
+            named["reason_note"] = pathless(note).to_json()
+        return snapshot | named | ({} if self.page.owner.everyone else {"log": []})
+
+    def draw(self, before, say):
+        """Values of `parts`; nothing is drawn again where `before`, the state on show, says the same."""
+        snapshot = self.snapshot()
+        stamp = json.dumps([snapshot["name"], snapshot["status"], len(snapshot.get("history", [])),
+                            snapshot.get("now"), snapshot.get("log"), say.language])
+        if stamp == before:
+            return [gr.skip()] * 5
+        status = snapshot["status"]
+        return [stamp, progress.job(snapshot, say), gr.update(visible=status == "training"),
+                gr.update(visible=bool(snapshot.get("resumable"))), gr.update(visible=status == "finished")]
+
+    def begin(self, say, name, config):
+        """Start the job that was planned."""
+        if config is None:
+            raise Said("t_changed")
+        self.jobs.start(Config.from_json(config), name)
+        return ["", gr.update(visible=False), *self.draw("", say)]
+
+    def go(self, say):
+        """Resume the last job."""
+        self.jobs.resume(self.jobs.last() or "")
+        return self.draw("", say)
+
+    def training(self) -> dict[str, Any]:
+        """The job that trains now, or the last one: {name, status, reason, resumable, now {done, left,
+        memory}, stages, log, models, clusters, history [{model, step, steps, loss, held_out_accuracy,
+        …}]}."""
+        return self.snapshot()

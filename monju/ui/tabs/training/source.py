@@ -1,0 +1,163 @@
+"""The form's source of sentences: an upload, a look at its first rows, and the choice of its columns."""
+
+import os
+import shutil
+import unicodedata
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+
+from monju.errors import MonjuError
+from monju.ui.components import progress
+from monju.ui.components.columns import guessed
+from monju.ui.i18n import translator
+from monju.ui.i18n.translator import I18N, Said
+from monju.ui.page import QUIET
+from monju.utils.files import digest
+
+NAMED = ("rotten-tomatoes", "imdb", "sst2")
+UPLOADS = ".uploads/"  # in the folder of runs: what was uploaded, each file in a folder named by its content
+KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
+
+
+def kept(upload, folder):
+    """Copy an uploaded file beside the runs, so that a resume finds it: what the form has for its place,
+    which ends in its own name."""
+    upload = Path(upload)
+    if upload.suffix.lower() not in KINDS:
+        raise Said("t_kind", kinds=", ".join(KINDS))
+    place = f"{UPLOADS}{digest(upload)[:12]}/{own_name(upload.name)}"
+    to = Path(folder) / place
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if not to.exists():
+        shutil.copyfile(upload, to)
+    return place
+
+
+def own_name(name):
+    """A file's own name as every system takes it: without separators, control characters and outer dots, of
+    120 bytes at most."""
+    name = "".join("-" if letter in '/\\:*?"<>|' else letter for letter in unicodedata.normalize("NFC", name)
+                   if not unicodedata.category(letter).startswith("C"))
+    stem, dot, kind = name.rpartition(".")
+    stem = stem.strip(". ").encode()[:120].decode(errors="ignore").rstrip()
+    return (stem or "data") + dot + kind.lower()
+
+
+def placed(config, folder):
+    """The configuration with an upload's place on this machine: the form has it as seen from the runs'
+    folder."""
+    place = os.path.abspath(Path(folder) / config.data)
+    uploads = os.path.join(os.path.abspath(folder), UPLOADS)
+    inside = config.data.startswith(UPLOADS) and place.startswith(uploads)
+    return replace(config, data=place) if inside else config
+
+
+def columns_of(config):
+    """The columns of a source, {name: values}. Raises MonjuError."""
+    from monju.data import sources  # numpy and all: not before someone looks
+
+    parts = sources.open_source(config.data)
+    return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
+
+
+def previewed(config, columns, say):
+    """A source, read and drawn; what is wrong with it beside its first rows. And whether it can be trained
+    on."""
+    from monju.data import sources
+    from monju.models import backbones
+
+    try:
+        data = sources.load_for(config)
+        with suppress(MonjuError):  # a backbone that cannot be had is told by the plan
+            data.notes.extend(backbones.token_notes(config.all_backbones, data.texts, config.max_tokens))
+        return progress.preview(data, list(columns), say), True
+    except MonjuError as error:
+        return progress.trouble(error, say) + progress.first_rows(columns, say), False
+
+
+class SourcePicker:
+    """The part of the form about the source. `edited` changes once the page itself has filled several
+    fields."""
+
+    def __init__(self, page, jobs):
+        self.owner, self.jobs = page.owner, jobs
+        self.edited = gr.State(0)
+        self.upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload",
+                              height=120)
+        with gr.Row():
+            self.look = gr.Button(I18N("t_preview"), size="sm", scale=0, min_width=220, elem_id="look")
+        with gr.Row(visible=False, elem_id="columns") as self.lists:
+            self.text = gr.Dropdown([], label=I18N("t_text_list"), elem_id="text-list", min_width=200)
+            self.label = gr.Dropdown([], label=I18N("t_label_list"), elem_id="label-list", min_width=200)
+        self.preview = gr.HTML(elem_id="preview", apply_default_css=False)
+
+    def wire(self, form):
+        """Connect the parts with the form, whose fields they fill."""
+        self.form, only = form, self.owner.only
+        listed = [form.fields["text_column"], form.fields["label_column"], self.lists, self.text, self.label,
+                  self.preview, self.edited]
+        self.look.click(only(self.read), [self.edited, *form.values], listed, api_visibility="private")
+        self.upload.upload(only(self.uploaded), [self.upload, self.edited, *form.values],
+                           [form.fields["data"], form.fields["label_names"], *listed],
+                           api_visibility="private")
+        gr.on([self.text.input, self.label.input], only(self.choose_columns),
+              [self.text, self.label, self.edited, *form.values], listed, trigger_mode="always_last", **QUIET)
+
+    def looked_at(self, config, edits, say, guess=False):
+        """A source's columns as two lists, and its first rows: for `listed`. Those that are not named are
+        guessed where asked, or where they must be."""
+        here = placed(config, self.jobs.folder)
+        columns = columns_of(here)
+        text, label = guessed(columns)
+        named = {"text_column": config.text_column or text, "label_column": config.label_column or label}
+        drawn, fine = ("", False) if guess and text else previewed(here, columns, say)
+        if not fine and text:
+            here = replace(here, **named)
+            drawn, _ = previewed(here, columns, say)
+        lists = [gr.update(choices=list(columns), value=value if value in columns else None)
+                 for value in named.values()]
+        return [here.text_column or "", here.label_column or "", gr.update(visible=len(columns) > 1), *lists,
+                drawn, edits + 1]
+
+    def read(self, request, edits, *values):
+        """Look at the source that the form names."""
+        say = translator.asked(request)
+        try:
+            return self.looked_at(self.form.config(values), edits, say)
+        except MonjuError as error:
+            return no_lists(error, say)
+
+    def uploaded(self, request, file, edits, *values):
+        """Keep an uploaded file, and look at it."""
+        say = translator.asked(request)
+        if file is None:
+            return [gr.skip()] * 9
+        try:
+            place = kept(file, self.jobs.folder)
+            config = self.form.config(values, data=place, text_column="", label_column="", label_names="")
+            drawn = self.looked_at(config, edits, say, guess=True)
+        except MonjuError as error:
+            return [gr.skip(), gr.skip(), *no_lists(error, say)]
+        except OSError as error:
+            return [gr.skip(), gr.skip(), *no_lists(MonjuError(error.strerror or type(error).__name__), say)]
+        return [gr.update(choices=[*NAMED, (place.rpartition("/")[2], place)], value=place), "", *drawn]
+
+    def choose_columns(self, request, text, label, edits, *values):
+        """Look at the source with the columns that were chosen."""
+        say = translator.asked(request)
+        try:
+            if text == label:
+                raise Said("t_same_column")
+            config = self.form.config(values, text_column=text or "", label_column=label or "")
+            return self.looked_at(config, edits, say)
+        except MonjuError as error:
+            return [*[gr.skip()] * 5, progress.trouble(error, say), gr.skip()]
+
+
+def no_lists(error, say):
+    """Values of `listed` for a source that cannot be read."""
+    return [gr.skip(), gr.skip(), gr.update(visible=False), gr.skip(), gr.skip(),
+            progress.trouble(error, say), gr.skip()]
