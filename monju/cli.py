@@ -1,5 +1,5 @@
-"""The command line: python -m monju data | train | evaluate | compare | report | predict | distill | map | sweep |
-bench | app.
+"""The command line: python -m monju data | train | evaluate | compare | report | predict | distill | map |
+sweep | bench | app.
 
 Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
 line and exit code 2.
@@ -15,7 +15,6 @@ from pathlib import Path
 from monju import config as schema
 from monju import presets
 from monju.errors import MonjuError
-from monju.evaluation import cluster_map
 from monju.utils.quiet import quiet
 
 INTERRUPTED = 130
@@ -48,24 +47,30 @@ def main(arguments=None):
 
 def parser():
     """All commands and their flags."""
-    top = Parser(prog="python -m monju", description="Three language models, each an expert on two of three clusters, decide together.")
+    top = Parser(prog="python -m monju",
+                 description="Three language models, each an expert on two of three clusters, decide "
+                 "together.")
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     train = commands.add_parser("train", help="train a whole run: clusters, experts, baseline, evaluation",
                                 argument_default=argparse.SUPPRESS)
     train.set_defaults(command=run_train)
     train.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
-    train.add_argument("--resume", action="store_true", help="continue the unfinished run in --out with its own settings")
-    train.add_argument("--preset", choices=("auto", *presets.PRESETS), help="settings to start from; auto is poster where there is a GPU "
+    train.add_argument("--resume", action="store_true",
+                       help="continue the unfinished run in --out with its own settings")
+    train.add_argument("--preset", choices=("auto", *presets.PRESETS),
+                       help="settings to start from; auto is poster where there is a GPU "
                        "and the hub answers, laptop elsewhere")
     train.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
     add_settings(train)
 
-    data = commands.add_parser("data", help="what would be read of a source, without training", argument_default=argparse.SUPPRESS)
+    data = commands.add_parser("data", help="what would be read of a source, without training",
+                               argument_default=argparse.SUPPRESS)
     data.set_defaults(command=run_data)
-    data.add_argument("data", metavar="SOURCE", help="a name, a hub dataset, a file or a folder, as for `train --data`")
-    add_settings(data, only=("text_column", "label_column", "domain_column", "label_names", "keep_overlap", "sample", "tuning_size",
-                             "backbone", "max_tokens", "seed"))
+    data.add_argument("data", metavar="SOURCE",
+                      help="a name, a hub dataset, a file or a folder, as for `train --data`")
+    add_settings(data, only=("text_column", "label_column", "domain_column", "label_names", "keep_overlap",
+                             "sample", "tuning_size", "backbone", "max_tokens", "seed"))
     data.add_argument("--json", action="store_true", help="print JSON")
 
     evaluate = commands.add_parser("evaluate", help="the results table on a labelled source")
@@ -76,88 +81,118 @@ def parser():
     predict = commands.add_parser("predict", help="what every model and both ensembles say of sentences")
     predict.set_defaults(command=run_predict)
     predict.add_argument("run", metavar="RUN", help="a finished run's folder")
-    predict.add_argument("texts", metavar="TEXT", nargs="+", help="a sentence; - reads one a line from standard input")
+    predict.add_argument("texts", metavar="TEXT", nargs="+",
+                         help="a sentence; - reads one a line from standard input")
     add_device_and_json(predict)
 
-    compare = commands.add_parser("compare", help="every ensemble, gate and merge that the run allows, side by side")
+    compare = commands.add_parser("compare",
+                                  help="every ensemble, gate and merge that the run allows, side by side")
     compare.set_defaults(command=run_compare)
     add_evaluation_data(compare)
     add_device_and_json(compare)
 
-    taken = commands.add_parser("report", help="a finished run's results as HTML, CSV or LaTeX, as the page gives them")
+    taken = commands.add_parser("report",
+                                help="a finished run's results as HTML, CSV or LaTeX, as the page gives them")
     taken.set_defaults(command=run_report)
     taken.add_argument("run", metavar="RUN", help="a finished run's folder")
     taken.add_argument("--out", metavar="PATH", default=".",
-                       help="an existing folder, or a new file; what is there is never overwritten [monju-RUN.html here]")
+                       help="an existing folder, or a new file; what is there is never overwritten "
+                       "[monju-RUN.html here]")
     taken.add_argument("--format", choices=("html", "csv", "latex"),
                        help="what to write (what the ending of --out says, else html)")
     taken.add_argument("--language", choices=("en", "ja"), default="en", help="of the HTML [en]")
 
     students = commands.add_parser("distill", help="teach one model what the ensemble of a finished run says")
     students.set_defaults(command=run_distill)
-    students.add_argument("run", metavar="RUN", help="a finished run's folder; its students are kept there, and `compare` has them")
-    students.add_argument("--students", nargs="+", default=["same"], metavar="SIZE", help="same: the backbone; half: every second layer of it [same]")
-    students.add_argument("--targets", nargs="+", metavar="T", default=["out-of-fold", "in-sample", "hard-labels"],
+    students.add_argument("run", metavar="RUN",
+                          help="a finished run's folder; its students are kept there, and `compare` has them")
+    students.add_argument("--students", nargs="+", default=["same"], metavar="SIZE",
+                          help="same: the backbone; half: every second layer of it [same]")
+    students.add_argument("--targets", nargs="+", metavar="T",
+                          default=["out-of-fold", "in-sample", "hard-labels"],
                           help="what they learn from [out-of-fold in-sample hard-labels]")
-    students.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
+    students.add_argument("--data", metavar="SOURCE",
+                          help="where the run's own sentences are now (where they were)")
     students.add_argument("--sample", type=int, metavar="N", help="training sentences to learn from (all)")
     students.add_argument("--epochs", type=float, metavar="N", help="number of epochs (the run's)")
-    students.add_argument("--temperature", type=float, metavar="T", help="softens the targets (chosen on sentences kept aside)")
-    students.add_argument("--mixing", type=float, metavar="L", help="weight of the teacher against the labels (chosen likewise)")
-    students.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    students.add_argument("--temperature", type=float, metavar="T",
+                          help="softens the targets (chosen on sentences kept aside)")
+    students.add_argument("--mixing", type=float, metavar="L",
+                          help="weight of the teacher against the labels (chosen likewise)")
+    students.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                          help="where to compute")
 
     chart = commands.add_parser("map", help="draw, or draw again, the map of a finished run's sentences")
     chart.set_defaults(command=run_map)
     chart.add_argument("run", metavar="RUN", help="a finished run's folder")
-    chart.add_argument("--data", metavar="SOURCE", help="where the run's own sentences are now (where they were)")
-    chart.add_argument("--size", type=int, default=10_000, metavar="N", help="sentences on it, at most 10,000 [10000]")
+    chart.add_argument("--data", metavar="SOURCE",
+                       help="where the run's own sentences are now (where they were)")
+    chart.add_argument("--size", type=int, default=10_000, metavar="N",
+                       help="sentences on it, at most 10,000 [10000]")
     chart.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
 
-    sweep = commands.add_parser("sweep", help="several seeds, and every combination of a few settings, each trained once",
+    sweep = commands.add_parser("sweep",
+                                help="several seeds, and every combination of a few settings, "
+                                "each trained once",
                                 argument_default=argparse.SUPPRESS)
     sweep.set_defaults(command=run_sweep)
-    sweep.add_argument("--out", required=True, metavar="DIR", help="the folder of its runs; what it holds already is not trained again")
-    sweep.add_argument("--over", action="append", metavar="SETTING=A,B,C", help="a setting and its values, such as k=3,4 or sharpness=0,1,4; "
+    sweep.add_argument("--out", required=True, metavar="DIR",
+                       help="the folder of its runs; what it holds already is not trained again")
+    sweep.add_argument("--over", action="append", metavar="SETTING=A,B,C",
+                       help="a setting and its values, such as k=3,4 or sharpness=0,1,4; "
                        "may be given several times")
-    sweep.add_argument("--seeds", type=int, metavar="N", help="runs of each combination, mean and sd over them are told [1]")
-    sweep.add_argument("--budget", type=float, metavar="MINUTES", help="refuse to start where the trainings would take longer")
+    sweep.add_argument("--seeds", type=int, metavar="N",
+                       help="runs of each combination, mean and sd over them are told [1]")
+    sweep.add_argument("--budget", type=float, metavar="MINUTES",
+                       help="refuse to start where the trainings would take longer")
     sweep.add_argument("--preset", choices=("auto", *presets.PRESETS), help="settings to start from")
     sweep.add_argument("--json", action="store_true", help="print sweep.json instead of the table")
     add_settings(sweep)
 
     bench = commands.add_parser("bench", help="speed against what one would otherwise use")
     kinds = bench.add_subparsers(required=True, metavar="predict|train", parser_class=Parser)
-    reading = kinds.add_parser("predict", help="a run's models against transformers pipelines and ONNX Runtime sessions")
+    reading = kinds.add_parser("predict",
+                               help="a run's models against transformers pipelines and ONNX Runtime sessions")
     reading.set_defaults(command=run_bench_predict)
     reading.add_argument("run", metavar="RUN", nargs="?", help="a finished run's folder (the one that ships)")
-    reading.add_argument("--data", metavar="SOURCE", help="labelled sentences (the run's own, or made-up ones where they are not at hand)")
-    reading.add_argument("--rounds", type=int, default=40, metavar="N", help="sentences that are timed one at a time [40]")
-    reading.add_argument("--passes", type=int, default=1, metavar="N", help="how often all sentences are timed together [1]")
-    reading.add_argument("--sentences", type=int, metavar="N", help="how many sentences are read together (all)")
+    reading.add_argument("--data", metavar="SOURCE",
+                         help="labelled sentences (the run's own, or made-up ones where they are not here)")
+    reading.add_argument("--rounds", type=int, default=40, metavar="N",
+                         help="sentences that are timed one at a time [40]")
+    reading.add_argument("--passes", type=int, default=1, metavar="N",
+                         help="how often all sentences are timed together [1]")
+    reading.add_argument("--sentences", type=int, metavar="N",
+                         help="how many sentences are read together (all)")
     add_device_and_json(reading)
-    training = kinds.add_parser("train", help="three experts against transformers' Trainer, ordinary and tuned",
+    training = kinds.add_parser("train",
+                                help="three experts against transformers' Trainer, ordinary and tuned",
                                 argument_default=argparse.SUPPRESS)
     training.set_defaults(command=run_bench_train)
     length = training.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="steps of each model [100]")
-    length.add_argument("--seconds", type=float, metavar="S", help="about so long with the ordinary Trainer, instead of --steps")
-    training.add_argument("--rounds", type=int, metavar="N", help="how often each is timed, in turn; the median counts [1]")
+    length.add_argument("--seconds", type=float, metavar="S",
+                        help="about so long with the ordinary Trainer, instead of --steps")
+    training.add_argument("--rounds", type=int, metavar="N",
+                          help="how often each is timed, in turn; the median counts [1]")
     training.add_argument("--json", action="store_true", help="print JSON")
     add_settings(training, without=("rounds",))  # a bench's rounds are its own
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
     app.add_argument("run", metavar="RUN", nargs="?", help="the run to open on (the one that ships)")
-    app.add_argument("--open-to-all", action="store_true", help="let whoever reaches the page train and delete runs")
+    app.add_argument("--open-to-all", action="store_true",
+                     help="let whoever reaches the page train and delete runs")
     return top
 
 
 def add_evaluation_data(command):
     command.add_argument("run", metavar="RUN", help="a finished run's folder")
-    command.add_argument("--data", required=True, metavar="SOURCE", help="labelled sentences: their held-out part where there is one")
+    command.add_argument("--data", required=True, metavar="SOURCE",
+                         help="labelled sentences: their held-out part where there is one")
     for name in ("text_column", "label_column"):
         command.add_argument(schema.flag(name), metavar="NAME")
-    command.add_argument("--keep-trained", action="store_true", help="also count sentences that the run trained on")
+    command.add_argument("--keep-trained", action="store_true",
+                         help="also count sentences that the run trained on")
 
 
 def add_settings(command, without=(), only=None):
@@ -166,7 +201,8 @@ def add_settings(command, without=(), only=None):
     for title, names in groupby(asked, key=schema.group):
         group = command.add_argument_group(title)
         for name in names:
-            kind, text, default = schema.kind(name), schema.SETTINGS[name].description, schema.SETTINGS[name].default
+            kind, setting = schema.kind(name), schema.SETTINGS[name]
+            text, default = setting.description, setting.default
             if default not in (None, []):
                 text += f" [{DEFAULTS.get(str(default), default)}]"
             if kind is bool:
@@ -174,8 +210,15 @@ def add_settings(command, without=(), only=None):
             elif kind is list:
                 options = {"nargs": "+", "metavar": "NAME"}
             else:
-                options = {"type": kind, "choices": schema.choices(name), "metavar": None if kind is str else "N"}
+                options = {"type": kind, "choices": schema.choices(name),
+                           "metavar": None if kind is str else "N"}
             group.add_argument(schema.flag(name), help=text.replace("%", "%%"), **options)
+
+
+def settings_of(asked, without=()):
+    """The settings that were given among a command's flags."""
+    names = schema.SETTINGS.keys() - set(without)
+    return {name: value for name, value in vars(asked).items() if name in names}
 
 
 def add_device_and_json(command):
@@ -188,11 +231,12 @@ def run_train(asked):
     from monju.runs.run import Run, command
     from monju.training.pipeline import train
 
-    settings = {name: value for name, value in vars(asked).items() if name not in ("command", "out", "resume", "json", "preset")}
+    settings = settings_of(asked)
     if asked.__dict__.get("resume"):
         if settings or "preset" in vars(asked):
             extra = schema.flag(next(iter(settings), "preset"))
-            raise MonjuError(f"--resume continues a run with its own settings: leave out {extra}, or train a new run in another --out")
+            raise MonjuError(f"--resume continues a run with its own settings: leave out {extra}, "
+                             "or train a new run in another --out")
         chosen = None
     else:
         preset, why = presets.choose_preset(vars(asked).get("preset", "auto"))
@@ -214,18 +258,19 @@ def run_sweep(asked):
     from monju.training.sweep import sweep
     from monju.utils.files import write
 
-    own = ("command", "out", "over", "seeds", "budget", "preset", "json")
     preset, why = presets.choose_preset(vars(asked).get("preset", "auto"))
     print(why, file=sys.stderr)
-    config = schema.Config(**{**presets.PRESETS[preset], **{name: value for name, value in vars(asked).items() if name not in own}})
+    config = schema.Config(**{**presets.PRESETS[preset], **settings_of(asked)})
     over = {}
     for text in vars(asked).get("over", []):
         name, _, values = text.partition("=")
         if not values:
             raise MonjuError(f"--over {text} names no values: write it as --over k=3,4")
         over[name.strip().removeprefix("--").replace("-", "_")] = values.split(",")
-    if unknown := [name for name in over if name not in config.to_json() or name in ("backbones", "orders", "label_names", "seed")]:
-        raise MonjuError(f"--over cannot vary {unknown[0]!r}: name a setting of `train` that has one value (--seeds varies the seed)")
+    several = ("backbones", "orders", "label_names", "seed")
+    if unknown := [name for name in over if name not in schema.SETTINGS or name in several]:
+        raise MonjuError(f"--over cannot vary {unknown[0]!r}: name a setting of `train` that has one value "
+                         "(--seeds varies the seed)")
     show(sweep(config, over, asked.out, vars(asked).get("seeds", 1), vars(asked).get("budget")))
     with open(os.path.join(asked.out, "sweep.json"), encoding="utf-8") as file:
         found = json.load(file)
@@ -240,23 +285,25 @@ def run_data(asked):
     from monju.models import backbones
     from monju.reporting.console import print_data
 
-    config = schema.Config(**{name: value for name, value in vars(asked).items() if name not in ("command", "json")})
+    config = schema.Config(**settings_of(asked))
     data = sources.load_for(config)
     reach = backbones.token_summary(config.backbone, data.texts, config.max_tokens)
-    found = {"train": len(data.train.texts), "validation": len(data.validation.texts), "tuning": len(data.tuning.texts) if data.tuning else 0,
-             "classes": data.classes, "overlap": data.overlap, "cut": reach["cut"], "unknown_tokens": reach["unknown_tokens"],
+    found = {"train": len(data.train.texts), "validation": len(data.validation.texts),
+             "tuning": len(data.tuning.texts) if data.tuning else 0,
+             "classes": data.classes, "overlap": data.overlap,
+             "cut": reach["cut"], "unknown_tokens": reach["unknown_tokens"],
              "notes": [note.to_json() for note in [*data.notes, *reach["notes"]]]}
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_data(found)
 
 
 def evaluated(asked):
-    """(the run of `evaluate` or `compare`, its labelled sentences, their notes, which are told on standard error)."""
+    """(the run of `evaluate` or `compare`, its labelled sentences, their notes, told on standard error)."""
     from monju.inference.pipeline import Monju
     from monju.runs.run_data import evaluation_data
 
     monju = Monju.load(asked.run, asked.device, controls=True)
-    labelled, notes = evaluation_data(monju.run, asked.data, text_column=asked.text_column, label_column=asked.label_column,
-                                      keep_trained=asked.keep_trained)
+    labelled, notes = evaluation_data(monju.run, asked.data, text_column=asked.text_column,
+                                      label_column=asked.label_column, keep_trained=asked.keep_trained)
     for note in notes:
         print(note.text(), file=sys.stderr)
     return monju, labelled, [note.to_json() for note in notes]
@@ -268,7 +315,8 @@ def run_evaluate(asked):
 
     monju, labelled, notes = evaluated(asked)
     cost = monju.run.read_json("metrics.json").get("cost")
-    table = metrics.table(monju.predict(labelled.texts), labelled.labels, cost, repr(gates.make(monju.config)))
+    table = metrics.table(monju.predict(labelled.texts), labelled.labels, cost,
+                          repr(gates.make(monju.config)))
     return report(table | {"notes": notes}, asked.json)
 
 
@@ -320,8 +368,8 @@ def run_distill(asked):
     from monju.reporting.console import show
     from monju.training.distill import distill
 
-    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature, asked.mixing,
-                 asked.device, asked.data))
+    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature,
+                 asked.mixing, asked.device, asked.data))
 
 
 def run_bench_predict(asked):
@@ -330,7 +378,8 @@ def run_bench_predict(asked):
 
     if min(asked.rounds, asked.passes, asked.sentences or 1) < 1 or asked.sentences == 0:
         raise MonjuError("--rounds, --passes and --sentences must be at least 1")
-    found = speed.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device, tell_progress)
+    found = speed.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device,
+                          tell_progress)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
 
 
@@ -338,12 +387,13 @@ def run_bench_train(asked):
     from monju.benchmark import speed
     from monju.reporting.console import print_bench
 
-    settings = {name: value for name, value in vars(asked).items() if name not in ("command", "json", "steps", "seconds", "rounds")}
+    settings = settings_of(asked, without=("rounds",))
     limits = {name: vars(asked)[name] for name in ("steps", "seconds", "rounds") if name in vars(asked)}
     for name, value in limits.items():
         if not 0 < value < float("inf"):
             raise MonjuError(f"--{name} must be more than 0")
-    found = speed.train(schema.Config(**{**presets.PRESETS["laptop"], **settings}), tell=tell_progress, **limits)
+    found = speed.train(schema.Config(**{**presets.PRESETS["laptop"], **settings}), tell=tell_progress,
+                        **limits)
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_bench(found)
 
 
@@ -354,7 +404,7 @@ def tell_progress(text):
 def typed():
     """The lines of standard input."""
     try:
-        lines = sys.stdin.read().split("\n")  # not splitlines, which also cuts inside a line, at form feeds and the like
+        lines = sys.stdin.read().split("\n")  # not splitlines, which also cuts at form feeds and the like
     except UnicodeDecodeError:
         raise MonjuError("standard input is not UTF-8: convert it first") from None
     if not lines[-1]:
@@ -365,6 +415,7 @@ def typed():
 
 
 def run_map(asked):
+    from monju.evaluation import cluster_map
     from monju.inference.pipeline import Monju
     from monju.runs.run import Run
     from monju.runs.run_data import read_again

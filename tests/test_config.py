@@ -14,8 +14,8 @@ from monju.presets import PRESETS
 
 def having(bound):
     """Every setting with a bound of this kind, and where it lies."""
-    found = {name: config.bounds(name) for name in SETTINGS}
-    return pytest.mark.parametrize("name, limit", [(name, all[bound]) for name, all in found.items() if bound in all])
+    return pytest.mark.parametrize(
+        "name, limit", [(name, config.bounds(name)[bound]) for name in SETTINGS if bound in config.bounds(name)])
 
 
 def ask(name, value):
@@ -89,28 +89,30 @@ def test_choices_that_are_parts_come_from_the_parts_table():
 @pytest.mark.parametrize("name, value", [
     ("k", 2.5), ("k", "x"), ("k", True), ("k", None), ("k", [3]), ("k", float("nan")), ("k", float("inf")),
     ("sample", 10.5), ("sample", ""), ("seed", 2**53 + 1), ("seed", 10**400),
-    ("learning_rate", float("nan")), ("learning_rate", float("inf")), ("learning_rate", True), ("learning_rate", "fast"),
-    ("learning_rate", None), ("learning_rate", "nan"), ("learning_rate", 10**400), ("sharpness", -float("inf")),
+    ("learning_rate", float("nan")), ("learning_rate", float("inf")), ("learning_rate", True),
+    ("learning_rate", "fast"), ("learning_rate", None), ("learning_rate", "nan"), ("learning_rate", 10**400),
+    ("sharpness", -float("inf")),
     ("baselines", 1), ("baselines", "yes"), ("baselines", None), ("equal_cost", 0),
     ("data", None), ("data", 3), ("data", True), ("text_column", 3), ("embedder", 3), ("embedder", ["tfidf"]),
-    ("label_names", "positive"), ("label_names", None), ("label_names", 3), ("label_names", [None]), ("label_names", [[]]),
-    ("label_names", [1.5]), ("label_names", {"no": 0}),
+    ("label_names", "positive"), ("label_names", None), ("label_names", 3), ("label_names", [None]),
+    ("label_names", [[]]), ("label_names", [1.5]), ("label_names", {"no": 0}),
     # what pydantic alone would take
     ("k", b"4"), ("data", b"sst2"), ("seed", False), ("batch_size", 10**400), ("batch_size", "9" * 400),
-    # what cannot be hashed, is infinite in JSON, or has more digits than Python prints
-    ("gate", {}), ("precision", []), ("device", None), ("epochs", json.loads("1e400")), ("epochs", {"a": [{}]}),
-    ("sample", {}), ("k", 10**5000), ("workers", -(10**5000)), ("epochs", 10**5000), ("data", 10**5000), ("label_names", 10**5000),
-], ids=lambda value: type(value).__name__)
+    # what cannot be hashed, or is infinite in JSON
+    ("gate", {}), ("precision", []), ("device", None), ("epochs", json.loads("1e400")),
+    ("epochs", {"a": [{}]}), ("sample", {}),
+], ids=repr)
 def test_a_value_of_another_kind_is_refused(name, value):
     refused(name, value)
 
 
-def test_a_nest_too_deep_to_print_is_refused():
+@pytest.mark.parametrize("name", ["k", "sample", "workers", "epochs", "data", "gate", "baselines", "label_names"])
+def test_what_python_itself_cannot_print_is_refused(name):
     nest = []
     for _ in range(100_000):
         nest = [nest]
-    for name in ("k", "data", "gate", "baselines", "label_names", "sample"):
-        refused(name, nest)
+    for value in (nest, 10**5000, -(10**5000)):
+        refused(name, value)
 
 
 def test_a_refused_value_cannot_break_the_sentence_into_lines():
@@ -155,8 +157,8 @@ def test_an_unknown_setting_is_named():
 
 
 def test_json_keeps_every_setting():
-    changed = Config(data="reviews.csv", text_column="review", label_names=["no", "yes"], sample=100, k=4, subset_size=1,
-                     gate="membership", top_k=2, temperature=0.3, baselines=False, seed=7)
+    changed = Config(data="reviews.csv", text_column="review", label_names=["no", "yes"], sample=100, k=4,
+                     subset_size=1, gate="membership", top_k=2, temperature=0.3, baselines=False, seed=7)
     text = json.dumps(changed.to_json())
     assert Config.from_json(json.loads(text)) == changed
     assert list(changed.to_json()) == list(SETTINGS) == [field.name for field in dataclasses.fields(Config)]
@@ -198,7 +200,8 @@ def test_the_posters_preset_is_the_posters_recipe():
 
 
 @pytest.mark.parametrize("gpu, hub, preset, reason", [
-    (False, True, "laptop", "no GPU"), (True, False, "laptop", "does not answer"), (True, True, "poster", "hub answers")])
+    (False, True, "laptop", "no GPU"), (True, False, "laptop", "does not answer"),
+    (True, True, "poster", "hub answers")])
 def test_auto_says_which_preset_and_why(monkeypatch, gpu, hub, preset, reason):
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
     monkeypatch.setattr("monju.data.hub.answers", lambda: hub)

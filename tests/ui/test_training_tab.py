@@ -43,7 +43,8 @@ def test_every_setting_is_in_the_form_with_words_in_both_languages():
 
 
 @pytest.mark.parametrize("name, least, most", [
-    ("k", 2, 26), ("seed", 0, 2**32 - 1), ("batch_size", 1, None), ("epochs", 0, None), ("warmup", 0, 1), ("power", 0, 100)])
+    ("k", 2, 26), ("seed", 0, 2**32 - 1), ("batch_size", 1, None), ("epochs", 0, None), ("warmup", 0, 1),
+    ("power", 0, 100)])
 def test_a_number_has_the_schemas_bounds_and_what_lies_outside_is_left_to_the_schema(name, least, most):
     part = form.component(name)
     assert (part.minimum, part.maximum, part.value) == (least, most, SETTINGS[name].default)
