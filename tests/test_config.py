@@ -15,7 +15,8 @@ from monju.presets import PRESETS
 def having(bound):
     """Every setting with a bound of this kind, and where it lies."""
     return pytest.mark.parametrize(
-        "name, limit", [(name, config.bounds(name)[bound]) for name in SETTINGS if bound in config.bounds(name)])
+        "name, limit", [(name, config.bounds(name)[bound])
+                        for name in SETTINGS if bound in config.bounds(name)])
 
 
 def ask(name, value):
@@ -106,7 +107,8 @@ def test_a_value_of_another_kind_is_refused(name, value):
     refused(name, value)
 
 
-@pytest.mark.parametrize("name", ["k", "sample", "workers", "epochs", "data", "gate", "baselines", "label_names"])
+@pytest.mark.parametrize("name", ["k", "sample", "workers", "epochs", "data", "gate", "baselines",
+                                  "label_names"])
 def test_what_python_itself_cannot_print_is_refused(name):
     nest = []
     for _ in range(100_000):
