@@ -9,8 +9,10 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from monju import config as schema
 from monju import presets
@@ -25,10 +27,11 @@ class Parser(argparse.ArgumentParser):
     """argparse whose complaint is one line."""
 
     def error(self, message):
+        """Raise MonjuError in place of an exit."""
         raise MonjuError(f"{message} (see `{self.prog} --help`)")
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         asked = parser().parse_args(arguments)
@@ -45,7 +48,7 @@ def main(arguments=None):
         return 1
 
 
-def parser():
+def parser() -> Parser:
     """All commands and their flags."""
     top = Parser(prog="python -m monju",
                  description="Three language models, each an expert on two of three clusters, decide "
@@ -185,7 +188,8 @@ def parser():
     return top
 
 
-def add_evaluation_data(command):
+def add_evaluation_data(command: argparse.ArgumentParser) -> None:
+    """The run, and the labelled sentences on which `evaluate` and `compare` ask it."""
     command.add_argument("run", metavar="RUN", help="a finished run's folder")
     command.add_argument("--data", required=True, metavar="SOURCE",
                          help="labelled sentences: their held-out part where there is one")
@@ -195,7 +199,8 @@ def add_evaluation_data(command):
                          help="also count sentences that the run trained on")
 
 
-def add_settings(command, without=(), only=None):
+def add_settings(command: argparse.ArgumentParser, without: Sequence[str] = (),
+                 only: Sequence[str] | None = None) -> None:
     """One flag per setting of the schema (or of those in `only`), grouped as the schema groups them."""
     asked = [name for name in schema.SETTINGS if name not in without and (only is None or name in only)]
     for title, names in groupby(asked, key=schema.group):
@@ -215,18 +220,20 @@ def add_settings(command, without=(), only=None):
             group.add_argument(schema.flag(name), help=text.replace("%", "%%"), **options)
 
 
-def settings_of(asked, without=()):
+def settings_of(asked: argparse.Namespace, without: Sequence[str] = ()) -> dict[str, Any]:
     """The settings that were given among a command's flags."""
     names = schema.SETTINGS.keys() - set(without)
     return {name: value for name, value in vars(asked).items() if name in names}
 
 
-def add_device_and_json(command):
+def add_device_and_json(command: argparse.ArgumentParser) -> None:
+    """Where to compute, and JSON in place of what people read."""
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run_train(asked):
+def run_train(asked: argparse.Namespace) -> int | None:
+    """Train a run, or resume one, and print its table."""
     from monju.reporting.console import show
     from monju.runs.run import Run, command
     from monju.training.pipeline import train
@@ -252,7 +259,8 @@ def run_train(asked):
     return report(Run.open(asked.out).read_json("metrics.json"), vars(asked).get("json"))
 
 
-def run_sweep(asked):
+def run_sweep(asked: argparse.Namespace) -> None:
+    """Train every combination of a few settings, and print what they are worth."""
     from monju.reporting.console import print_sweep, show
     from monju.reporting.figures import sweep_plot
     from monju.training.sweep import sweep
@@ -280,7 +288,8 @@ def run_sweep(asked):
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_sweep(found)
 
 
-def run_data(asked):
+def run_data(asked: argparse.Namespace) -> None:
+    """Print what is read of a source."""
     from monju.data import sources
     from monju.models import backbones
     from monju.reporting.console import print_data
@@ -296,7 +305,7 @@ def run_data(asked):
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_data(found)
 
 
-def evaluated(asked):
+def evaluated(asked: argparse.Namespace) -> tuple:
     """(the run of `evaluate` or `compare`, its labelled sentences, their notes, told on standard error)."""
     from monju.inference.pipeline import Monju
     from monju.runs.run_data import evaluation_data
@@ -309,7 +318,8 @@ def evaluated(asked):
     return monju, labelled, [note.to_json() for note in notes]
 
 
-def run_evaluate(asked):
+def run_evaluate(asked: argparse.Namespace) -> None:
+    """Print a run's table on labelled sentences."""
     from monju.ensemble import gates
     from monju.evaluation import metrics
 
@@ -320,7 +330,8 @@ def run_evaluate(asked):
     return report(table | {"notes": notes}, asked.json)
 
 
-def run_compare(asked):
+def run_compare(asked: argparse.Namespace) -> None:
+    """Print every gate, weighting and merge that a run allows, side by side."""
     from monju.evaluation.comparison import compare
     from monju.reporting.console import print_comparison
 
@@ -329,7 +340,8 @@ def run_compare(asked):
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_comparison(found)
 
 
-def run_report(asked):
+def run_report(asked: argparse.Namespace) -> None:
+    """Write a run's results to a file."""
     from monju.reporting import report as reports
     from monju.runs.run import Run
     from monju.ui.i18n.translator import Translator
@@ -352,7 +364,8 @@ def run_report(asked):
     print(path)
 
 
-def run_predict(asked):
+def run_predict(asked: argparse.Namespace) -> None:
+    """Print what a run says of sentences."""
     from monju.inference.pipeline import Monju
     from monju.reporting.console import tell
 
@@ -364,7 +377,8 @@ def run_predict(asked):
         tell(readings)
 
 
-def run_distill(asked):
+def run_distill(asked: argparse.Namespace) -> None:
+    """Teach one model what a run's ensemble says."""
     from monju.reporting.console import show
     from monju.training.distill import distill
 
@@ -372,7 +386,8 @@ def run_distill(asked):
                  asked.mixing, asked.device, asked.data))
 
 
-def run_bench_predict(asked):
+def run_bench_predict(asked: argparse.Namespace) -> None:
+    """Print how fast a run answers beside its peers."""
     from monju.benchmark import speed
     from monju.reporting.console import print_bench
 
@@ -383,7 +398,8 @@ def run_bench_predict(asked):
     print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
 
 
-def run_bench_train(asked):
+def run_bench_train(asked: argparse.Namespace) -> None:
+    """Print how fast experts are trained beside transformers' Trainer."""
     from monju.benchmark import speed
     from monju.reporting.console import print_bench
 
@@ -397,11 +413,12 @@ def run_bench_train(asked):
     print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_bench(found)
 
 
-def tell_progress(text):
+def tell_progress(text: str) -> None:
+    """Print what goes on, on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-def typed():
+def typed() -> list[str]:
     """The lines of standard input."""
     try:
         lines = sys.stdin.read().split("\n")  # not splitlines, which also cuts at form feeds and the like
@@ -414,7 +431,8 @@ def typed():
     return lines
 
 
-def run_map(asked):
+def run_map(asked: argparse.Namespace) -> None:
+    """Draw a run's map of its sentences."""
     from monju.evaluation import cluster_map
     from monju.inference.pipeline import Monju
     from monju.runs.run import Run
@@ -427,13 +445,14 @@ def run_map(asked):
         run.finish()
 
 
-def run_app(asked):
+def run_app(asked: argparse.Namespace) -> None:
+    """Serve the page."""
     from monju.ui import launch
 
     launch(asked.run, asked.open_to_all)
 
 
-def report(metrics, as_json):
+def report(metrics: dict[str, Any], as_json: bool) -> None:
     """Print a metrics dictionary as JSON or as tables."""
     if as_json:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))

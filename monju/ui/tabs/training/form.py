@@ -3,10 +3,13 @@
 import json
 import os
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from monju import config as schema
 from monju import presets
@@ -14,10 +17,11 @@ from monju.config import SETTINGS, Config
 from monju.errors import MonjuError
 from monju.runs import registry
 from monju.training.estimate import estimate
+from monju.training.job_manager import JobManager
 from monju.ui.components import progress
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N
-from monju.ui.page import QUIET
+from monju.ui.page import QUIET, Page
 from monju.ui.tabs.training.source import NAMED, UPLOADS, SourcePicker, placed
 
 # the rest stands under "more"
@@ -30,7 +34,7 @@ SUGGESTED = {"data": NAMED, "backbone": ("all-MiniLM-L6-v2", "FacebookAI/roberta
 # ---- one component a setting, and back
 
 
-def component(name):
+def component(name: str) -> Component:
     """The form's part for a setting, at its default."""
     kind, value = schema.kind(name), in_form(SETTINGS[name].default)
     looks = {"label": I18N(f"setting_{name}"), "info": I18N(f"help_{name}"), "elem_id": f"setting-{name}",
@@ -46,7 +50,7 @@ def component(name):
     return gr.Textbox(value, **looks)
 
 
-def number(name, value, looks):
+def number(name: str, value: float, looks: dict[str, Any]) -> gr.Number:
     """The part of a number, with the schema's bounds."""
     limits = schema.bounds(name)
     largest = limits["lt"] - (schema.kind(name) is int) if "lt" in limits else None
@@ -55,17 +59,17 @@ def number(name, value, looks):
     return part
 
 
-def in_form(value):
+def in_form(value: Any) -> Any:
     """A setting's value as the form has it."""
     return ", ".join(value) if isinstance(value, list) else "" if value is None else value
 
 
-def shown(config):
+def shown(config: Config) -> list[Any]:
     """A configuration → the values of the form, in the schema's order."""
     return [in_form(value) for value in config.to_json().values()]
 
 
-def collected(values):
+def collected(values: Iterable[Any]) -> Config:
     """The values of the form → a configuration. Raises MonjuError for what cannot be."""
     found = dict(zip(SETTINGS, values, strict=True))
     for name, value in found.items():
@@ -78,7 +82,7 @@ def collected(values):
     return Config.from_json(found)
 
 
-def command(config, preset, folder, name):
+def command(config: Config, preset: str, folder: str | Path, name: str) -> str:
     """The command that trains the same run, as one types it where the page was started; where the folder of
     runs is not below that, as one types it there."""
     base = preset if preset in presets.PRESETS else "laptop"
@@ -90,7 +94,7 @@ def command(config, preset, folder, name):
                        *presets.arguments(config, base)])
 
 
-def loaded(text):
+def loaded(text: str) -> Config:
     """Settings pasted as JSON (a run.json too) → a configuration. Raises MonjuError, or ValueError where it
     is no JSON object."""
     found = json.loads(text)
@@ -106,7 +110,7 @@ class Form:
     """The form. `fields` are its parts by setting, `values` the same as a list; `planned` holds the settings
     of the plan on show, with which the button `start` starts."""
 
-    def __init__(self, page, jobs):
+    def __init__(self, page: Page, jobs: JobManager) -> None:
         self.owner, self.jobs = page.owner, jobs
         self.planned = gr.State(None)
         first = Config(**presets.PRESETS["laptop"])
@@ -159,7 +163,7 @@ class Form:
 
     def config(self, values, **others):
         """The configuration of these values, but for others that are named. Raises MonjuError."""
-        return collected([others.get(name, value) for name, value in zip(SETTINGS, values)])
+        return collected([others.get(name, value) for name, value in zip(SETTINGS, values, strict=True)])
 
     def told(self, config, preset, name):
         """A configuration as command and as JSON."""

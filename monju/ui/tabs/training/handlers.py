@@ -1,6 +1,7 @@
 """What every handler of the tab does with an error."""
 
 import functools
+from collections.abc import Callable
 
 import gradio as gr
 
@@ -8,7 +9,7 @@ from monju.errors import MonjuError
 from monju.ui.i18n import translator
 
 
-def guarded(act):
+def guarded(act: Callable) -> Callable:
     """The handler act(words, *values), whose errors become the page's calm words."""
     @functools.wraps(act)
     def handler(*values, request: gr.Request):

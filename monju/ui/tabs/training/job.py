@@ -8,17 +8,18 @@ import gradio as gr
 
 from monju.config import Config
 from monju.data.notes import Note
+from monju.training.job_manager import JobManager
 from monju.ui.components import progress
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Said, bare, pathless
-from monju.ui.page import QUIET
+from monju.ui.page import QUIET, Page
 from monju.ui.tabs.training.handlers import guarded
 
 
 class JobPanel:
     """The panel of the job. `parts` are what `draw` gives values for."""
 
-    def __init__(self, page, jobs):
+    def __init__(self, page: Page, jobs: JobManager) -> None:
         self.page, self.jobs = page, jobs
         self.seen = gr.State("")
         panel = gr.HTML(elem_id="job", apply_default_css=False)

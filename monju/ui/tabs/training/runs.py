@@ -6,9 +6,10 @@ import gradio as gr
 
 from monju.errors import MonjuError
 from monju.runs import registry
+from monju.training.job_manager import JobManager
 from monju.ui.components import progress
 from monju.ui.i18n.translator import I18N, Said
-from monju.ui.page import QUIET
+from monju.ui.page import QUIET, Page
 from monju.ui.server import temp_files
 from monju.ui.tabs.training.handlers import guarded
 
@@ -16,7 +17,7 @@ from monju.ui.tabs.training.handlers import guarded
 class RunsPanel:
     """The panel of the runs. `parts` are what `draw` gives values for."""
 
-    def __init__(self, page, jobs):
+    def __init__(self, page: Page, jobs: JobManager) -> None:
         self.page, self.shelf, self.jobs = page, page.shelf, jobs
         everyone = page.owner.everyone
         gr.Markdown(I18N("t_runs"), elem_classes="heading")

@@ -6,15 +6,18 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
+from monju.config import Config
 from monju.errors import MonjuError
+from monju.training.job_manager import JobManager
 from monju.ui.components import progress
 from monju.ui.components.columns import guessed
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Said
-from monju.ui.page import QUIET
+from monju.ui.page import QUIET, Page
 from monju.utils.files import digest
 
 NAMED = ("rotten-tomatoes", "imdb", "sst2")
@@ -22,7 +25,7 @@ UPLOADS = ".uploads/"  # in the folder of runs: what was uploaded, each file in 
 KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
 
-def kept(upload, folder):
+def kept(upload: str | Path, folder: str | Path) -> str:
     """Copy an uploaded file beside the runs, so that a resume finds it: what the form has for its place,
     which ends in its own name."""
     upload = Path(upload)
@@ -36,7 +39,7 @@ def kept(upload, folder):
     return place
 
 
-def own_name(name):
+def own_name(name: str) -> str:
     """A file's own name as every system takes it: without separators, control characters and outer dots, of
     120 bytes at most."""
     name = "".join("-" if letter in '/\\:*?"<>|' else letter for letter in unicodedata.normalize("NFC", name)
@@ -46,7 +49,7 @@ def own_name(name):
     return (stem or "data") + dot + kind.lower()
 
 
-def placed(config, folder):
+def placed(config: Config, folder: str | Path) -> Config:
     """The configuration with an upload's place on this machine: the form has it as seen from the runs'
     folder."""
     place = os.path.abspath(Path(folder) / config.data)
@@ -55,7 +58,7 @@ def placed(config, folder):
     return replace(config, data=place) if inside else config
 
 
-def columns_of(config):
+def columns_of(config: Config) -> dict[str, Any]:
     """The columns of a source, {name: values}. Raises MonjuError."""
     from monju.data import sources  # numpy and all: not before someone looks
 
@@ -63,7 +66,7 @@ def columns_of(config):
     return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
 
 
-def previewed(config, columns, say):
+def previewed(config: Config, columns: dict[str, Any], say: translator.Translator) -> tuple[str, bool]:
     """A source, read and drawn; what is wrong with it beside its first rows. And whether it can be trained
     on."""
     from monju.data import sources
@@ -82,7 +85,7 @@ class SourcePicker:
     """The part of the form about the source. `edited` changes once the page itself has filled several
     fields."""
 
-    def __init__(self, page, jobs):
+    def __init__(self, page: Page, jobs: JobManager) -> None:
         self.owner, self.jobs = page.owner, jobs
         self.edited = gr.State(0)
         self.upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload",
