@@ -129,6 +129,8 @@ def test_bad_json_and_impossible_settings_are_calm_words(open_page, trainable):
     page.fill("#setting-k input", "2")  # as large as the subsets: no command says that
     page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('must be smaller')")
     assert page.input_value("#command textarea, #command input") == ""
+    page.fill("#setting-k input", "1")  # out of the part's own bounds: refused by the schema, in the same place
+    page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('it must be at least 2 and below 27')")
     page.fill("#setting-k input", "3")
     page.wait_for_function("command => document.querySelector('#command textarea, #command input').value == command", arg=shown)
     assert page.inner_text("#plan-panel").strip() == ""

@@ -107,7 +107,7 @@ def loaded(text: str) -> Config:
 
 
 class Form:
-    """The form. `fields` are its parts by setting, `values` the same as a list; `planned` holds the settings
+    """The form. `fields` are its parts by setting, `parts` the same as a list; `planned` holds the settings
     of the plan on show, with which the button `start` starts."""
 
     def __init__(self, page: Page, jobs: JobManager) -> None:
@@ -139,7 +139,7 @@ class Form:
             self.plan = gr.Button(I18N("t_plan"), variant="primary", elem_id="plan")
             self.plan_panel = gr.HTML(elem_id="plan-panel", apply_default_css=False)
             self.start = gr.Button(I18N("t_start"), variant="primary", visible=False, elem_id="start")
-        self.fields, self.values = fields, [fields[name] for name in SETTINGS]
+        self.fields, self.parts = fields, [fields[name] for name in SETTINGS]
         self.for_owner = [whole]
 
     def wire(self):
@@ -148,16 +148,16 @@ class Form:
         follow = [self.line, self.json, self.plan_panel, self.start, self.planned]
         # change, where one types: Gradio's input event misses what is pasted or written with an input method
         edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input
-                 for part in [*self.values, self.name]]
+                 for part in [*self.parts, self.name]]
         # once the page has filled several fields: one alone may be heard of before the others are filled
         edits += [self.source.edited.change]
-        gr.on(edits, self.changed, [self.preset, self.name, self.line, *self.values], [self.preset, *follow],
+        gr.on(edits, self.changed, [self.preset, self.name, self.line, *self.parts], [self.preset, *follow],
               trigger_mode="always_last", **unqueued)  # an edit amid another counts
-        filled = [*self.values, self.preset, *follow]
+        filled = [*self.parts, self.preset, *follow]
         self.preset.input(self.choose_preset, [self.preset, self.name], filled, **unqueued)
         self.load.click(self.load_json, [self.json, self.name], filled, **unqueued)
         self.source.wire(self)
-        self.plan.click(self.owner.only(self.make_plan), [self.name, *self.values],
+        self.plan.click(self.owner.only(self.make_plan), [self.name, *self.parts],
                         [self.plan_panel, self.start, self.planned],
                         concurrency_id="plan", concurrency_limit=1, **QUIET)
 
@@ -193,7 +193,7 @@ class Form:
     def choose_preset(self, preset, name):
         """Fill the form with a preset."""
         if preset not in presets.PRESETS:  # custom, or what no page sends
-            return [gr.skip()] * (len(self.values) + 6)
+            return [gr.skip()] * (len(self.parts) + 6)
         return self.filled(Config(**presets.PRESETS[preset]), preset, name)
 
     def load_json(self, text, name, request: gr.Request):
@@ -206,7 +206,7 @@ class Form:
             trouble = progress.note(told, say, "told", "alert")
         except MonjuError as error:
             trouble = progress.trouble(error, say)
-        return [*[gr.skip()] * (len(self.values) + 3), trouble, gr.update(visible=False), None]
+        return [*[gr.skip()] * (len(self.parts) + 3), trouble, gr.update(visible=False), None]
 
     def make_plan(self, request, name, *values):
         """Plan the training: what is known of it, part by part, and the button that starts it."""

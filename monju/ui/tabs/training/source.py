@@ -102,12 +102,12 @@ class SourcePicker:
         self.form, only = form, self.owner.only
         listed = [form.fields["text_column"], form.fields["label_column"], self.lists, self.text, self.label,
                   self.preview, self.edited]
-        self.look.click(only(self.read), [self.edited, *form.values], listed, api_visibility="private")
-        self.upload.upload(only(self.uploaded), [self.upload, self.edited, *form.values],
+        self.look.click(only(self.read), [self.edited, *form.parts], listed, api_visibility="private")
+        self.upload.upload(only(self.uploaded), [self.upload, self.edited, *form.parts],
                            [form.fields["data"], form.fields["label_names"], *listed],
                            api_visibility="private")
         gr.on([self.text.input, self.label.input], only(self.choose_columns),
-              [self.text, self.label, self.edited, *form.values], listed, trigger_mode="always_last", **QUIET)
+              [self.text, self.label, self.edited, *form.parts], listed, trigger_mode="always_last", **QUIET)
 
     def looked_at(self, config, edits, say, guess=False):
         """A source's columns as two lists, and its first rows: for `listed`. Those that are not named are
