@@ -1,28 +1,42 @@
-"""What the tests share: real sentences, and one tiny real run, trained once a session."""
+"""What the tests share: real sentences, a tiny random encoder, and two runs of it, trained once for all workers."""
 
 import asyncio
 import csv
 import os
+import pickle
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 import torch
+import transformers
+from filelock import FileLock
 
 from monju.config import Config
 from monju.data import sources
 from monju.inference.process import InferenceProcess
 from monju.inference.run_cache import RunCache
+from monju.models import backbones
 from monju.training import pipeline
 from monju.training.pipeline import train
 from monju.utils.quiet import quiet
 
 PROCESS = InferenceProcess()  # of all pages that tests serve; started when first asked
 
-# a training of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
+# a run of two experts in seconds; too few sentences on the map for UMAP, whose compiler would take as long again
 SHORT = {"k": 2, "subset_size": 1, "baselines": False, "sample": 40, "finetuning": "lora", "epochs": 2, "batch_size": 2,
          "learning_rate": 1e-3, "max_tokens": 24, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8}
+
+
+# the encoder of most tests; its weights are as large as learned ones: with BERT's own first ones all sentences are nearly the same
+TINY = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
+        "max_position_embeddings": 256, "initializer_range": 0.3}
+
+# a run of nine models on 100 sentences, 20 kept aside
+WHOLE = {"label_names": ["negative", "positive"], "tuning_size": 20, "k": 3, "subset_size": 2, "finetuning": "lora", "epochs": 1,
+         "max_tokens": 48, "equal_cost": True, "precision": "fp32", "device": "cpu", "workers": 1}
 
 
 def pytest_addoption(parser):
@@ -31,8 +45,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored, and would hand that down
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait would sit on another worker's core
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))))
     quiet()  # as the command line
-    config.addinivalue_line("markers", "long: takes many minutes; runs with --long alone")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -40,6 +55,11 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(0) if asked else pytest.mark.skip(reason="long: run it with --long"))
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
+    # files with much to do come first, so that no worker begins one when the other is nearly done
+    much = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("browser")}
+    items.sort(key=lambda item: item.path not in much)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,6 +74,14 @@ def short_curves():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "HELD_OUT_SENTENCES", 8)
         yield
+
+
+def tiny_size(layers=TINY["num_hidden_layers"], labels=2):
+    """How many weights a classifier on the tiny encoder has, or on one with so many layers, counted by hand."""
+    h, i = TINY["hidden_size"], TINY["intermediate_size"]
+    embeddings = (TINY["vocab_size"] + TINY["max_position_embeddings"] + 2) * h + 2 * h
+    layer = 4 * (h * h + h) + 2 * h * i + i + h + 4 * h  # four products, the wide two, their biases, two norms
+    return embeddings + layers * layer + h * h + h + labels * h + labels
 
 
 @contextmanager
@@ -81,15 +109,49 @@ def finish():
 
 
 @pytest.fixture(scope="session")
-def movies(tmp_path_factory):
-    """A folder of real Rotten Tomatoes sentences: 120 in train.csv, 40 in validation.csv, half of each positive."""
-    found = sources.load("rotten-tomatoes", sample=120)
-    folder = tmp_path_factory.mktemp("movies")
-    held_out = sources.stratified(found.validation.labels, 40, seed=0)
-    for name, split, rows in (("train", found.train, range(120)), ("validation", found.validation, held_out)):
-        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("text", "label"), *((split.texts[row], split.labels[row]) for row in rows)])
+def once(tmp_path_factory):
+    """A function (name, make) → what `make(folder)` left in a folder of that name, which one of xdist's workers makes and all
+    others wait for: read it, never change it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name, make):
+        place, made = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                place.mkdir()
+                make(place)
+                made.touch()
+        return place
+
     return folder
+
+
+@pytest.fixture(scope="session")
+def movies(once):
+    """A folder of real Rotten Tomatoes sentences: 120 in train.csv, 40 in validation.csv, half of each positive."""
+    def make(folder):
+        found = sources.load("rotten-tomatoes", sample=120)
+        held_out = sources.stratified(found.validation.labels, 40, seed=0)
+        for name, split, rows in (("train", found.train, range(120)), ("validation", found.validation, held_out)):
+            with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("text", "label"), *((split.texts[row], split.labels[row]) for row in rows)])
+
+    return once("movies", make)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(once):
+    """The folder of an encoder for tests of which learning is not the point: a BERT of two layers with random weights that
+    reads MiniLM's words. It is trained and read in a fiftieth of MiniLM's time."""
+    def make(folder):
+        words = backbones.tokenizer("all-MiniLM-L6-v2")
+        torch.manual_seed(0)
+        transformers.BertModel(transformers.BertConfig(**TINY)).save_pretrained(folder)
+        words.save_pretrained(folder)
+
+    return once("tiny-bert", make)
 
 
 @pytest.fixture(scope="session")
@@ -103,23 +165,30 @@ def many_sentences(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, movies):
-    """The folder of a real run on 100 sentences, 20 kept aside: three experts, three baselines and their equal-cost
-    controls, all as adapters."""
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    config = Config(data=str(movies), label_names=["negative", "positive"], tuning_size=20, k=3, subset_size=2, finetuning="lora",
-                    epochs=1, max_tokens=48, equal_cost=True, precision="fp32", device="cpu", workers=1)
-    for _ in train(config, out):
-        pass
-    return out
+def tiny_run(once, movies, tiny_bert):
+    """The folder of a run on 100 sentences: three experts, three baselines and their equal-cost controls, all as adapters of
+    the tiny encoder, which places the sentences too."""
+    config = Config(**WHOLE, data=str(movies), backbone=str(tiny_bert), embedder="backbone", learning_rate=1e-2)
+    return once("runs", lambda folder: list(train(config, folder / "tiny"))) / "tiny"
 
 
 @pytest.fixture(scope="session")
-def short_run(tmp_path_factory, movies):
-    """(folder of a run with the settings SHORT, what its training told)."""
-    out = tmp_path_factory.mktemp("short") / "run"
-    with alone():
-        return out, list(train(Config(data=str(movies), **SHORT), out))
+def minilm_run(once, movies):
+    """The same of MiniLM, for what depends on it: a long step for each model, and a map too small for UMAP."""
+    config = Config(**{**WHOLE, "epochs": 0.3}, data=str(movies), map_size=8, learning_rate=5e-3)
+    return once("minilm", lambda folder: list(train(config, folder / "run"))) / "run"
+
+
+@pytest.fixture(scope="session")
+def short_run(once, movies):
+    """(folder of a run of MiniLM with the settings SHORT, what its training told)."""
+    def make(folder):
+        with alone():
+            told = list(train(Config(data=str(movies), **SHORT), folder / "run"))
+        (folder / "told").write_bytes(pickle.dumps(told))
+
+    folder = once("short", make)
+    return folder / "run", pickle.loads((folder / "told").read_bytes())
 
 
 @contextmanager
@@ -139,7 +208,15 @@ def serving(run, **environment):
 
 
 @pytest.fixture(scope="session")
-def tiny_page(tiny_run):
-    """The URL of one page on the tiny run, for all who change nothing; its shelf is the folder that the run is in."""
-    with serving(tiny_run, MONJU_RUNS=tiny_run.parent) as (url, _):
+def tiny_shelf(tiny_run, tmp_path_factory):
+    """A folder of runs with a copy of the tiny run in it, which stays as it is; a test may put another beside it for its time."""
+    folder = tmp_path_factory.mktemp("shelf")
+    shutil.copytree(tiny_run, folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_page(tiny_shelf):
+    """The URL of one page on that shelf, for all who change nothing."""
+    with serving(tiny_shelf / "tiny", MONJU_RUNS=tiny_shelf) as (url, _):
         yield url

@@ -2,31 +2,33 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SHORT
 
 from monju.benchmark import speed
 from monju.benchmark.speed import Bench, made_up, turn
 from monju.cli import main
 from monju.config import Config
 from monju.models import backbones
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def command(*arguments):
-    done = subprocess.run([sys.executable, "-m", "monju", "bench", *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True,
-                          timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from monju.training.pipeline import train
 
 
-def test_predict_reports_every_contender(short_run, movies):
-    found = json.loads(command("predict", short_run[0], "--data", movies, "--rounds", 2, "--sentences", 8, "--json"))
+@pytest.fixture
+def command(capsys):
+    """A function: what a bench command reports."""
+    def command(*arguments):
+        assert main(["bench", *map(str, arguments), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)  # nothing but JSON
+
+    return command
+
+
+def test_predict_reports_every_contender(command, movies, tiny_bert, tmp_path):
+    for _ in train(Config(**{**SHORT, "data": str(movies), "backbone": str(tiny_bert), "max_tokens": 128}), tmp_path / "run"):
+        pass
+    found = command("predict", tmp_path / "run", "--data", movies, "--rounds", 2, "--sentences", 8)
     assert {"median_ms", "p95_ms", "sentences_per_s", "load_s"} <= found["ours"].keys()
     assert list(found["peers"]) == ["pipelines", "onnx", "onnx_int8"] and found["sentences"] == 8
     rough = found["ours_bf16"]
@@ -41,9 +43,8 @@ def test_predict_reports_every_contender(short_run, movies):
     assert "flipped_labels" in found["peers"]["pipelines"]
 
 
-def test_train_reports_every_contender(movies):
-    told = command("train", "--data", movies, "--steps", 2, "--batch-size", 4, "--max-tokens", 24, "--device", "cpu", "--json")
-    found = json.loads(told)
+def test_train_reports_every_contender(command, movies, tiny_bert):
+    found = command("train", "--data", movies, "--backbone", tiny_bert, "--steps", 2, "--batch-size", 4, "--max-tokens", 24, "--device", "cpu")
     assert found["steps"] == 2 and list(found["peers"]) == ["trainer", "trainer_tuned"]
     for name, each in {"ours": found["ours"], **found["peers"]}.items():
         assert each["sentences_per_s"] > 0 and each["flops"] > 0 and 0 <= each["padding_share"] < 1

@@ -1,5 +1,6 @@
 """A real browser and a real page, for all tabs."""
 
+import functools
 import shutil
 
 import pytest
@@ -26,25 +27,57 @@ def served(tiny_page):
     return tiny_page
 
 
+@pytest.fixture(scope="session")
+def context(browser):
+    """A function: the browser's one context of a locale, so that its pages read Gradio's scripts once."""
+    @functools.cache
+    def context(locale):
+        return browser.new_context(locale=locale, accept_downloads=True)
+
+    return context
+
+
 @pytest.fixture
-def visit(browser):
-    """Opens a URL in a context of its own; notes what it asks for and what goes wrong in it."""
-    contexts = []
+def visit(context):
+    """Opens a URL in a page of its own, to which nothing is left from earlier ones; notes what it asks for, what is not answered
+    yet, and what goes wrong in it."""
+    pages = []
 
     def go(url, locale="en-US", width=1280, height=720):
-        context = browser.new_context(locale=locale, viewport={"width": width, "height": height}, accept_downloads=True)
-        contexts.append(context)
-        page = context.new_page()
+        page = context(locale).new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
         page.set_default_timeout(PATIENCE)
-        page.asked, page.errors = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
+        page.asked, page.errors, page.pending = [], [], set()
+        page.on("request", lambda request: (page.asked.append(request.url), page.pending.add(request)))
+        page.on("requestfinished", lambda request: page.pending.discard(request))
+        page.on("requestfailed", lambda request: page.pending.discard(request))
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.goto(url)
         return page
 
     yield go
-    for context in contexts:
-        context.close()
+    for page in pages:
+        if page.url.startswith("http"):
+            page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        page.context.clear_cookies()
+        page.close()
+
+
+@pytest.fixture
+def quiet():
+    """A function (page, what it shows) that waits until nothing is on its way and what the page shows has not changed for
+    almost half a second; returns that."""
+    def quiet(page, shown=lambda: None):
+        before, since = shown(), 0
+        while since < 4:
+            page.wait_for_timeout(100)
+            now = shown()
+            still = now == before and all("/heartbeat/" in request.url for request in page.pending)
+            before, since = now, since + 1 if still else 0
+        return before
+
+    return quiet
 
 
 @pytest.fixture

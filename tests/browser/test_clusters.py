@@ -127,9 +127,9 @@ def hovered(page, number):
         })
         return found[number % found.length] }""", number)
     page.evaluate("delete document.querySelector('.map-tip').dataset.place")
-    for nudge in range(50):  # a map that is just being drawn does not look at the pointer
+    for nudge in range(200):  # a map that is just being drawn does not look at the pointer
         page.mouse.move(x + nudge % 2, y)
-        page.wait_for_timeout(200)
+        page.wait_for_timeout(50)
         if page.get_attribute(".map-tip", "data-place"):
             break
     return int(page.get_attribute(".map-tip", "data-place"))
@@ -145,45 +145,51 @@ def choose_run(page, name):
     page.wait_for_function("name => document.querySelector('#run input').value == name", arg=name)
 
 
-def test_the_pointer_over_a_point_tells_its_sentence_whatever_was_shown_before(open_map, tiny_run, tmp_path):
-    for name in ("one", "two"):
-        shutil.copytree(tiny_run, tmp_path / name)
-    run = monju.load(tiny_run).run
-    texts, rows = load_run_data(run).train.texts, ClusterMap.load(run).rows
-    with serving(tmp_path / "one", MONJU_RUNS=tmp_path) as (url, _):
-        page = open_map(url)
-        said = []
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        for place in (0, 7, 60):
-            tells(page, texts[rows[hovered(page, place)]])
-        for name in ("two", "one"):  # the map's value is updated, and is what it was
-            choose_run(page, name)
-            page.wait_for_function("name => document.querySelector('.map').dataset.run == name", arg=name)
-            for place in (60, 7):
-                tells(page, texts[rows[hovered(page, place)]])
-        page.get_by_role("tab", name="Playground").click()
-        page.locator("#clusters-button").last.click()
-        page.wait_for_selector(".map-pin:not([hidden])")
-        tells(page, texts[rows[hovered(page, 42)]])
-        assert said == [] and page.errors == []
-
-
-def test_a_point_whose_sentence_cannot_be_had_tells_its_row_and_facts(open_map, tiny_run, tmp_path):
-    shutil.copytree(tiny_run, tmp_path / "bare")
-    run = Run.open(tmp_path / "bare")
+@pytest.fixture(scope="module")
+def several(tiny_run, tmp_path_factory):
+    """(the URL of a page on the tiny run twice, one and two, and on one whose sentences cannot be had, bare; their folder)."""
+    folder = tmp_path_factory.mktemp("several")
+    for name in ("one", "two", "bare"):
+        shutil.copytree(tiny_run, folder / name)
+    run = Run.open(folder / "bare")
     run.manifest["config"]["data"], run.manifest["data"]["fingerprint"] = "gone/reviews", "of other sentences"
     run.finish()
-    with serving(tmp_path / "bare") as (url, _):
-        page = open_map(url)
-        said = []
-        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.asked.clear()
-        place = hovered(page, 5)
-        atlas = ClusterMap.load(run)
-        page.wait_for_timeout(500)
-        label, cluster = ("negative", "positive")[atlas.labels[place]], "ABC"[atlas.clusters[place]]
-        assert page.inner_text(".map-tip") == f"{label} · cluster {cluster} · row {atlas.rows[place]}"
-        assert said == [] and page.errors == [] and not [url for url in page.asked if "component_server" in url]
+    with serving(folder / "one", MONJU_RUNS=folder) as (url, _):
+        yield url, folder
+
+
+def test_the_pointer_over_a_point_tells_its_sentence_whatever_was_shown_before(open_map, tiny_run, several):
+    run = Run.open(tiny_run)
+    texts, rows = load_run_data(run).train.texts, ClusterMap.load(run).rows
+    page = open_map(several[0])
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    for place in (0, 7, 60):
+        tells(page, texts[rows[hovered(page, place)]])
+    for name in ("two", "one"):  # the map's value is updated, and is what it was
+        choose_run(page, name)
+        page.wait_for_function("name => document.querySelector('.map').dataset.run == name", arg=name)
+        for place in (60, 7):
+            tells(page, texts[rows[hovered(page, place)]])
+    page.get_by_role("tab", name="Playground").click()
+    page.locator("#clusters-button").last.click()
+    page.wait_for_selector(".map-pin:not([hidden])")
+    tells(page, texts[rows[hovered(page, 42)]])
+    assert said == [] and page.errors == []
+
+
+def test_a_point_whose_sentence_cannot_be_had_tells_its_row_and_facts(open_map, several):
+    url, folder = several
+    page = open_map(f"{url}?run=bare")
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.asked.clear()
+    place = hovered(page, 5)
+    atlas = ClusterMap.load(Run.open(folder / "bare"))
+    page.wait_for_timeout(500)
+    label, cluster = ("negative", "positive")[atlas.labels[place]], "ABC"[atlas.clusters[place]]
+    assert page.inner_text(".map-tip") == f"{label} · cluster {cluster} · row {atlas.rows[place]}"
+    assert said == [] and page.errors == [] and not [url for url in page.asked if "component_server" in url]
 
 
 def test_after_a_drag_the_panel_is_that_of_the_last_place(open_map, served):

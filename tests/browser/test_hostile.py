@@ -24,14 +24,14 @@ LABELS = [f"<img src=x onerror='{MARK}'>bad", f"<script>{MARK}</script>good"]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def served(tiny_bert, tmp_path_factory):
     """A page on a run whose sentences and label names are hostile, with the sentences at hand."""
     folder = tmp_path_factory.mktemp("hostile")
     lines = [{"text": f"{payload} a {'good' if i % 2 else 'bad'} film {i}", "label": i % 2} for i, payload in enumerate(PAYLOADS * 4)]
     for name, rows in (("train", lines[:90]), ("validation", lines[90:])):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = Config(data=str(folder), label_names=LABELS, tuning_size=12, k=3, finetuning="lora", epochs=0.3, max_tokens=48, precision="fp32",
-                    device="cpu", workers=1, keep_overlap=True)
+                    device="cpu", workers=1, keep_overlap=True, backbone=str(tiny_bert), embedder="backbone")
     for _ in train(config, folder / "runs" / "hostile"):
         pass
     with serving(folder / "runs" / "hostile", MONJU_RUNS=folder / "runs") as (url, _):
@@ -85,7 +85,7 @@ def test_the_data_sets_own_on_the_map(watched):
     for x in range(10):
         for y in range(6):
             page.mouse.move(box["x"] + box["width"] * (x + 0.5) / 10, box["y"] + box["height"] * (y + 0.5) / 6)
-            page.wait_for_timeout(60)
+            page.wait_for_timeout(30)
             hovered += page.locator(".hovertext, .map-tip:not([hidden])").count()
     assert hovered
     for payload in PAYLOADS[:6]:
@@ -95,12 +95,12 @@ def test_the_data_sets_own_on_the_map(watched):
     assert "<" in page.inner_text("#map-side .near")
 
 
-def test_results_and_report(watched, browser, tmp_path):
+def test_results_and_report(watched, browser, quiet, tmp_path):
     page = watched()
     page.get_by_role("tab", name=re.compile("Results")).click()
     page.wait_for_selector("#results-table .results")
     page.wait_for_function("() => document.querySelectorAll('.figures figure .main-svg').length >= 4")
-    page.wait_for_timeout(1000)
+    quiet(page)
     with page.expect_download() as arriving:
         page.click("#take-report")
     (tmp_path / "report.html").write_bytes(arriving.value.path().read_bytes())

@@ -67,14 +67,14 @@ def test_the_verdict_follows_the_sentence(open_page, served, tiny_run):
         assert f"α = {alpha:.3f}" in page.inner_text(f'[data-who="{expert}"] .alpha')
 
 
-def test_a_sentence_is_one_request(open_page, served):
+def test_a_sentence_is_one_request(open_page, served, quiet):
     page = open_page(served)
     page.wait_for_selector("#details [data-who]")
-    page.wait_for_timeout(2000)  # what the page asks for by itself is done
+    quiet(page)  # what the page asks for by itself is done
     page.asked.clear()
     page.locator("#sentence textarea").fill("one film, one question")
     answered(page, "one film, one question")
-    page.wait_for_timeout(1000)
+    quiet(page)
     assert page.asked == [f"{served}gradio_api/run/predict"]
 
 
@@ -103,24 +103,30 @@ def crowded(url, people=16):
         each.result()
 
 
-@pytest.mark.parametrize("locale, words", [("en-US", "The page is busy"), ("ja-JP", "混み合っています")])
-def test_who_is_refused_in_a_crowd_is_told_and_answered_after_it(open_page, tiny_run, locale, words):
+@pytest.fixture(scope="module")
+def narrow(tiny_run):
+    """A page at which four may wait."""
     with serving(tiny_run, MONJU_QUEUE=4) as (url, _):
-        page = open_page(url, locale=locale)
-        page.wait_for_selector("#details [data-who]")
-        assert not page.is_visible("#busy")
-        with crowded(url):
-            for n in itertools.count():
-                page.locator("#sentence textarea").fill(f"sentence {n} of many")
-                page.wait_for_timeout(300)
-                if words in page.inner_text("#busy"):
-                    break
-                assert n < 200
-            assert page.is_visible("#busy")
-        page.locator("#sentence textarea").fill("a film after all")
-        answered(page, "a film after all")
-        page.wait_for_selector("#busy", state="hidden")
-        assert page.errors == []
+        yield url
+
+
+@pytest.mark.parametrize("locale, words", [("en-US", "The page is busy"), ("ja-JP", "混み合っています")])
+def test_who_is_refused_in_a_crowd_is_told_and_answered_after_it(open_page, narrow, locale, words):
+    page = open_page(narrow, locale=locale)
+    page.wait_for_selector("#details [data-who]")
+    assert not page.is_visible("#busy")
+    with crowded(narrow):
+        for n in itertools.count():
+            page.locator("#sentence textarea").fill(f"sentence {n} of many")
+            page.wait_for_timeout(100)
+            if words in page.inner_text("#busy"):
+                break
+            assert n < 600
+        assert page.is_visible("#busy")
+    page.locator("#sentence textarea").fill("a film after all")
+    answered(page, "a film after all")
+    page.wait_for_selector("#busy", state="hidden")
+    assert page.errors == []
 
 
 def test_markup_is_shown_as_text(open_page, served):
@@ -131,12 +137,11 @@ def test_markup_is_shown_as_text(open_page, served):
     assert page.locator("#panel img, #panel script").count() == 0 and page.title() != "taken"
 
 
-def test_nothing_jumps_while_typing(open_page, served):
+def test_nothing_jumps_while_typing(open_page, served, quiet):
     page = open_page(served)
     tops = """() => [...document.querySelectorAll('#panel [data-who]')]
         .map(card => Math.round(card.getBoundingClientRect().top))"""
-    page.wait_for_timeout(1500)  # a page that has just opened may still settle
-    before = page.evaluate(tops)
+    before = quiet(page, lambda: page.evaluate(tops))  # a page that has just opened may still settle
     for sentence in ("a", "bad", "A rather longer sentence, with a clause, that never wants to end."):
         page.locator("#sentence textarea").fill(sentence)
         answered(page, sentence)
@@ -212,17 +217,13 @@ def turn(page, setting, value):
     number.press("Enter")
 
 
-def settled(page):
-    """What is shown when nothing has changed for a second: nothing is on its way any more."""
-    before, since = None, 0
-    while since < 5:
-        page.wait_for_timeout(200)
-        now = on_screen(page)
-        before, since = now, since + 1 if now == before else 0
-    return before
+@pytest.fixture
+def settled(quiet):
+    """A function: what is shown when nothing is on its way any more."""
+    return lambda page: quiet(page, lambda: on_screen(page))
 
 
-def test_as_trained_is_what_it_says_after_the_list_of_gates_was_opened(open_page, served):
+def test_as_trained_is_what_it_says_after_the_list_of_gates_was_opened(open_page, served, settled):
     page = open_page(served)
     page.wait_for_function("() => document.querySelector('#effect').innerText.includes('Turn the gate')")
     first = settled(page)
@@ -239,7 +240,7 @@ def test_as_trained_is_what_it_says_after_the_list_of_gates_was_opened(open_page
 
 
 @pytest.mark.parametrize("way", ["distance", "membership"])
-def test_a_link_opens_exactly_what_is_on_the_screen(open_page, served, way):
+def test_a_link_opens_exactly_what_is_on_the_screen(open_page, served, settled, way):
     page = open_page(served)
     page.locator("#sentence textarea").fill("a film of few words & many")
     answered(page, "a film of few words & many")
@@ -265,32 +266,42 @@ def test_a_link_opens_exactly_what_is_on_the_screen(open_page, served, way):
     assert settled(page) == shown
 
 
-@pytest.mark.parametrize("settings", [{"sharpness": 40.0}, {"gate": "membership", "temperature": 2.0}, {"gate": "membership", "temperature": 0.005},
-                                      {"sharpness": 0.3}])
-def test_a_run_whose_setting_is_beyond_the_usual_is_shown_and_turned(open_page, tiny_run, tmp_path, settings):
-    shutil.copytree(tiny_run, tmp_path / "far")
-    run = Run.open(tmp_path / "far")
-    run.manifest["config"].update(settings)
-    run.finish()
-    name, value = list(settings.items())[-1]
-    with serving(tmp_path / "far") as (url, _):
-        page = open_page(url)
-        page.wait_for_selector("#effect .effect")
-        first = settled(page)
-        assert float(page.input_value(f"#{name} input[type=number]")) == value == float(page.input_value(f"#{name} input[type=range]"))
-        assert "Turn the gate" in first["#effect"]
-        page.get_by_label("probabilities").check()
-        page.wait_for_function("() => document.querySelector('#effect').innerText.includes('p =')")
-        turned = settled(page)
-        assert turned["controls"] == [*first["controls"][:3], "probabilities"] and turned["#details"] != first["#details"]
-        turn(page, name, 0.5)
-        page.wait_for_function("old => document.querySelector('#details').innerText != old", arg=turned["#details"])
-        page.locator("#batch button").first.click()
-        page.locator("#batch-lines textarea").fill("a quiet triumph")
-        page.get_by_role("button", name="Read them all").click()
-        page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('1 sentence')")
-        page.locator("#reset").click()
-        assert settled(page) == first and page.errors == []
+FAR = {"sharp": {"sharpness": 40.0}, "flat": {"sharpness": 0.3}, "warm": {"gate": "membership", "temperature": 2.0},
+       "cold": {"gate": "membership", "temperature": 0.005}}
+
+
+@pytest.fixture(scope="module")
+def far(tiny_run, tmp_path_factory):
+    """A page on runs whose settings are beyond the usual."""
+    folder = tmp_path_factory.mktemp("far")
+    for name, settings in FAR.items():
+        run = Run.open(shutil.copytree(tiny_run, folder / name))
+        run.manifest["config"].update(settings)
+        run.finish()
+    with serving(folder / name, MONJU_RUNS=folder) as (url, _):
+        yield url
+
+
+@pytest.mark.parametrize("run", FAR)
+def test_a_run_whose_setting_is_beyond_the_usual_is_shown_and_turned(open_page, far, settled, run):
+    name, value = list(FAR[run].items())[-1]
+    page = open_page(f"{far}?run={run}")
+    page.wait_for_selector("#effect .effect")
+    first = settled(page)
+    assert float(page.input_value(f"#{name} input[type=number]")) == value == float(page.input_value(f"#{name} input[type=range]"))
+    assert "Turn the gate" in first["#effect"]
+    page.get_by_label("probabilities").check()
+    page.wait_for_function("() => document.querySelector('#effect').innerText.includes('p =')")
+    turned = settled(page)
+    assert turned["controls"] == [*first["controls"][:3], "probabilities"] and turned["#details"] != first["#details"]
+    turn(page, name, 0.5)
+    page.wait_for_function("old => document.querySelector('#details').innerText != old", arg=turned["#details"])
+    page.locator("#batch button").first.click()
+    page.locator("#batch-lines textarea").fill("a quiet triumph")
+    page.get_by_role("button", name="Read them all").click()
+    page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('1 sentence')")
+    page.locator("#reset").click()
+    assert settled(page) == first and page.errors == []
 
 
 def test_the_sessions_sentences_are_kept_and_downloaded(open_page, served):
@@ -340,12 +351,17 @@ def test_many_sentences_at_once(open_page, served, tmp_path):
     assert page.errors == []
 
 
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("broken") / "none") as (url, _):
+        yield url
+
+
 @pytest.mark.parametrize("locale, said", [("en-US", "This run cannot be shown."), ("ja-JP", "このランは表示できません。")])
-def test_a_broken_run_is_a_calm_page(open_page, tmp_path, locale, said):
-    with serving(tmp_path / "none") as (url, _):
-        page = open_page(url, locale)
-        assert said in page.inner_text("#panel") and "python -m monju train" in page.inner_text("#panel")
-        assert "Traceback" not in page.inner_text("body")
+def test_a_broken_run_is_a_calm_page(open_page, broken, locale, said):
+    page = open_page(broken, locale)
+    assert said in page.inner_text("#panel") and "python -m monju train" in page.inner_text("#panel")
+    assert "Traceback" not in page.inner_text("body")
 
 
 def test_the_experts_merged_into_one_answer_for_the_sentence(open_page, served, tiny_run):

@@ -157,9 +157,9 @@ def test_a_phone_scrolls_the_table_alone(open_results, served):
 
 
 @pytest.fixture
-def second(tiny_run):
+def second(tiny_run, tiny_shelf):
     """Another run beside the first, which tests may damage."""
-    copy = shutil.copytree(tiny_run, tiny_run.parent / "second")
+    copy = shutil.copytree(tiny_run, tiny_shelf / "second")
     yield copy
     shutil.rmtree(copy, ignore_errors=True)
 

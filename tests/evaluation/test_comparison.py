@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import tiny_size
 
 from monju.cli import main
 from monju.data import sources
@@ -88,8 +89,8 @@ def test_a_named_gate_has_its_own_settings_whatever_the_runs(monju):
 
 
 def test_parameters_count_whole_models_a_shared_backbone_once(monju, found):
-    # MiniLM with a head of two labels; rank 16 on 6 layers (four products 384 × 384, two 384 × 1,536) and the pooler
-    whole, head, factors = 22_713_986, 2 * 384 + 2, 16 * (6 * (4 * (384 + 384) + 2 * (384 + 1536)) + 384 + 384)
+    # the tiny encoder with a head of two labels; rank 16 on 2 layers (four products 32 × 32, two 32 × 64) and the pooler
+    whole, head, factors = tiny_size(), 2 * 32 + 2, 16 * (2 * (4 * (32 + 32) + 2 * (32 + 64)) + 32 + 32)
     rows = {row["name"]: row["parameters"] for row in found[0]["rows"]}
     assert {rows[name] for name in merge_methods.TABLE} == {whole}
     assert rows["AB"] == rows["seed0"] == rows["equal-cost/seed0"] == rows["best single expert"] == whole + factors

@@ -30,8 +30,8 @@ TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see 
 
 
 @pytest.fixture(scope="module")
-def ensemble(tiny_run):
-    return monju.load(tiny_run, device="cpu")
+def ensemble(minilm_run):
+    return monju.load(minilm_run, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -167,16 +167,16 @@ def test_without_baselines_there_is_no_baseline_verdict():
     assert votes.decide(gates.Distance(1.0)).baseline is None
 
 
-def test_the_control_is_loaded_on_request_only(tiny_run, ensemble, found):
-    everything = monju.load(tiny_run, "cpu", controls=True).predict(TEXTS)
+def test_the_control_is_loaded_on_request_only(minilm_run, ensemble, found):
+    everything = monju.load(minilm_run, "cpu", controls=True).predict(TEXTS)
     assert everything.equal_cost == [f"equal-cost/seed{i}" for i in range(3)]
     assert everything.logits.shape == (5, 9, 2)
     np.testing.assert_allclose(everything.logits[:, :6], found.logits, atol=1e-5)
     np.testing.assert_allclose(everything.equal_cost_ensemble, everything.logits[:, 6:].mean(axis=1), rtol=1e-6)
 
 
-def test_a_run_trained_on_a_gpu_is_read_without_one(tiny_run, found):
-    run = Run.open(tiny_run)
+def test_a_run_trained_on_a_gpu_is_read_without_one(minilm_run, found):
+    run = Run.open(minilm_run)
     run.manifest["config"]["device"] = "cuda"
     np.testing.assert_array_equal(Monju.of(run, "cpu").predict(TEXTS).monju, found.monju)
 

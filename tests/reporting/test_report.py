@@ -198,7 +198,7 @@ def test_the_report_is_whole_and_asks_for_nothing(real, language, movies):
     assert page.count("plotly.js v") == 1 and "@import" not in page.split("<script>")[0]
     for name in ("clusters", "agreement", "calibration", "alpha"):
         assert f'<div id="{name}"' in page and f'draw("{name}",' in page
-    assert f'lang="{language}"' in page and real.data["fingerprint"] in page and "all-MiniLM-L6-v2" in page
+    assert f'lang="{language}"' in page and real.data["fingerprint"] in page and "tiny-bert" in page
     assert str(movies) not in page  # a name alone: no path of the machine that trained
     sentences = [line.rsplit(",", 1)[0].strip('"') for line in (movies / "validation.csv").read_text(encoding="utf-8").splitlines()[1:]]
     assert not any(sentence in page for sentence in sentences)

@@ -24,13 +24,13 @@ from monju.ui.i18n.translator import Translator
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "equal_cost": True, "sample": 40, "finetuning": "full", "epochs": 2,
             "batch_size": 4, "max_tokens": 12, "precision": "fp32", "device": "cpu", "workers": 1, "rounds": 2,
-            "map_size": 8}
+            "map_size": 8, "embedder": "backbone"}
 CLUSTERS = np.array([0] * 40 + [1] * 20 + [2] * 4)
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared
 
 
 @pytest.fixture(scope="module")
-def two_rounds(movies, tmp_path_factory):
+def two_rounds(movies, tiny_bert, tmp_path_factory):
     """(finished run of two rounds, what stood in its folder just before it was sealed)."""
     out, before = tmp_path_factory.mktemp("rounds") / "run", tmp_path_factory.mktemp("before") / "run"
     with pytest.MonkeyPatch.context() as patch:
@@ -41,7 +41,7 @@ def two_rounds(movies, tmp_path_factory):
             clear(run)
 
         patch.setattr(btm, "clear", copied)
-        for _ in train(Config(data=str(movies), **SETTINGS), out):
+        for _ in train(Config(data=str(movies), backbone=str(tiny_bert), **SETTINGS), out):
             pass
     return out, before
 

@@ -9,7 +9,7 @@ import pytest
 
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.training.estimate import estimate
+from monju.training.estimate import estimate, measure
 from monju.training.pipeline import MAP_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def test_what_cannot_be_trained_is_told(movies):
     with pytest.raises(MonjuError, match="cannot make 26 clusters"):
         list(estimate(Config(data=str(movies), sample=10, k=26, subset_size=1)))
     with pytest.raises(MonjuError, match="no source"):
-        next(estimate(Config(data="nowhere.csv")))
+        next(measure(Config(data="nowhere.csv")))
 
 
 def test_it_ends_with_the_process_that_asked(movies):

@@ -18,12 +18,19 @@ from monju.training.job_manager import JobManager
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 300  # seconds, for a busy machine: a trainer stands back behind all others
+LONG = 400  # epochs
 
 
-def config(movies, **settings):
-    return Config(**{"data": str(movies), "label_names": ["negative", "positive"], "k": 2, "subset_size": 1, "finetuning": "lora",
-                     "baselines": False, "epochs": 1, "batch_size": 2, "max_tokens": 12, "frozen_layers": 5, "precision": "fp32", "device": "cpu",
-                     "workers": 1, "map_size": 8, **settings})
+@pytest.fixture
+def config(movies, tiny_bert):
+    """A function: the settings of a small training, with changes. LONG of its epochs nobody waits for."""
+    def config(**settings):
+        return Config(**{"data": str(movies), "label_names": ["negative", "positive"], "k": 2, "subset_size": 1,
+                         "backbone": str(tiny_bert), "embedder": "backbone", "finetuning": "lora", "baselines": False,
+                         "epochs": 1, "batch_size": 2, "max_tokens": 12, "precision": "fp32", "device": "cpu",
+                         "workers": 1, "map_size": 8, **settings})
+
+    return config
 
 
 def until(found, what):
@@ -61,10 +68,10 @@ def test_nothing_has_trained_yet(jobs):
     assert jobs.snapshot() == {"name": None, "status": "none"}
 
 
-def test_a_job_is_stopped_and_continued_to_its_end(jobs, movies):
-    jobs.start(config(movies, epochs=40), "try")
+def test_a_job_is_stopped_and_continued_to_its_end(jobs, config):
+    jobs.start(config(epochs=LONG), "try")
     with pytest.raises(MonjuError, match="try is being trained"):
-        jobs.start(config(movies), "another")
+        jobs.start(config(), "another")
     with pytest.raises(MonjuError, match="try is being trained"):
         JobManager(jobs.folder).resume("try")
     found = stepping(jobs)
@@ -77,7 +84,7 @@ def test_a_job_is_stopped_and_continued_to_its_end(jobs, movies):
     assert Run.open(jobs.folder / "try").manifest["status"] in ("interrupted", "training")
 
     manifest = json.loads((jobs.folder / "try" / "run.json").read_text())
-    manifest["config"]["epochs"] = 1.0  # so that the rest is short
+    manifest["config"]["epochs"] = max(line["step"] for line in found["history"]) / 30 + 5  # so that the rest is short: 30 steps are an epoch
     (jobs.folder / "try" / "run.json").write_text(json.dumps(manifest))
     jobs.resume("try")
     found = until(lambda: (now := jobs.snapshot())["status"] not in ("training", "stopping") and now, "it did not end")
@@ -89,11 +96,11 @@ def test_a_job_is_stopped_and_continued_to_its_end(jobs, movies):
     with pytest.raises(MonjuError, match="already finished"):
         jobs.resume("try")
     with pytest.raises(MonjuError, match="already a run"):
-        jobs.start(config(movies), "try")
+        jobs.start(config(), "try")
 
 
-def test_a_killed_trainer_leaves_no_worker_no_lock_and_a_run_that_goes_on(jobs, movies):
-    jobs.start(config(movies, epochs=40, workers=2), "try")
+def test_a_killed_trainer_leaves_no_worker_no_lock_and_a_run_that_goes_on(jobs, config):
+    jobs.start(config(epochs=LONG, workers=2), "try")
     stepping(jobs)
     pid = jobs.begun("try")["pid"]
     os.kill(pid, signal.SIGKILL)
@@ -106,10 +113,10 @@ def test_a_killed_trainer_leaves_no_worker_no_lock_and_a_run_that_goes_on(jobs, 
     assert jobs.snapshot()["status"] == "stopped"
 
 
-def test_a_job_ends_with_the_process_that_started_it(tmp_path, movies):
+def test_a_job_ends_with_the_process_that_started_it(tmp_path, config):
     code = ("import json, sys, time\nfrom monju.config import Config\nfrom monju.training.job_manager import JobManager\n"
             "JobManager(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), 'try')\ntime.sleep(600)")
-    page = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), json.dumps(config(movies, epochs=40).to_json())],
+    page = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), json.dumps(config(epochs=LONG).to_json())],
                             cwd=REPOSITORY)
     jobs = JobManager(tmp_path)
     stepping_here = until(lambda: jobs.last() and jobs.snapshot()["history"], "no step was told")
@@ -121,16 +128,16 @@ def test_a_job_ends_with_the_process_that_started_it(tmp_path, movies):
     assert jobs.snapshot()["status"] == "stopped" and jobs.snapshot()["resumable"]
 
 
-def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, tmp_path):
+def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, config, tmp_path):
     (tmp_path / "one.csv").write_text("text,label\n" + "good,1\n" * 20)
-    jobs.start(config(tmp_path / "one.csv", label_names=[]), "try")
+    jobs.start(config(data=str(tmp_path / "one.csv"), label_names=[]), "try")
     found = until(lambda: (now := jobs.snapshot())["status"] != "training" and now, "it did not end")
     assert found["status"] == "failed" and "one class" in found["reason"]
     assert not (jobs.folder / "try").exists()
 
 
-def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, many_sentences):
-    jobs.start(config(many_sentences, label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
+def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, config, many_sentences):
+    jobs.start(config(data=str(many_sentences), label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
                       embedder="tfidf", clusterer="random", workers=2), "try")
     found = until(lambda: (now := jobs.snapshot())["reason"] and now, "it did not fail")
     assert "the loss became nan" in found["reason"] and found["status"] == "failed"
@@ -141,9 +148,9 @@ def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, ma
 
 
 @pytest.mark.parametrize("name", ["", "..", "../out", "a/b", ".hidden", "-x", "a\0b", "x" * 200, None])
-def test_a_name_that_is_no_plain_folder_name_starts_nothing(jobs, movies, name):
+def test_a_name_that_is_no_plain_folder_name_starts_nothing(jobs, config, name):
     with pytest.raises(MonjuError):
-        jobs.start(config(movies), name)
+        jobs.start(config(), name)
     assert not jobs.folder.exists()
 
 

