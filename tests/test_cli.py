@@ -142,6 +142,7 @@ def test_a_run_with_an_odd_name_is_read(tiny_run, tmp_path, capsys):
     assert json.loads(ran(["predict", odd, "a fine film", "--json"], capsys)[0])[0]["text"] == "a fine film"
 
 
+@pytest.mark.slow
 def test_six_classes_with_names_train_and_answer(tmp_path, capsys):
     """A CSV with string labels: trained on, evaluated and answered in the labels' own words."""
     draw = random.Random(0)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 import load  # noqa: E402
@@ -28,6 +29,7 @@ open(os.environ["MONJU_WATCH"], "a").close()
 '''
 
 
+@pytest.mark.slow
 def test_started_with_an_empty_cache_it_answers_and_tries_no_connection(tmp_path, finish):
     (tmp_path / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
     tried, home = tmp_path / "tried", tmp_path / "home"

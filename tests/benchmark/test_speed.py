@@ -25,6 +25,7 @@ def command(capsys):
     return command
 
 
+@pytest.mark.slow
 def test_predict_reports_every_contender(command, movies, tiny_bert, tmp_path):
     for _ in train(Config(**{**SHORT, "data": str(movies), "backbone": str(tiny_bert), "max_tokens": 128}), tmp_path / "run"):
         pass
@@ -43,6 +44,7 @@ def test_predict_reports_every_contender(command, movies, tiny_bert, tmp_path):
     assert "flipped_labels" in found["peers"]["pipelines"]
 
 
+@pytest.mark.slow
 def test_train_reports_every_contender(command, movies, tiny_bert):
     found = command("train", "--data", movies, "--backbone", tiny_bert, "--steps", 2, "--batch-size", 4, "--max-tokens", 24, "--device", "cpu")
     assert found["steps"] == 2 and list(found["peers"]) == ["trainer", "trainer_tuned"]

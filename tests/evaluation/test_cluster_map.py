@@ -119,12 +119,12 @@ def test_a_damaged_map_is_told(copy):
         ClusterMap.load(copy)
 
 
-def test_four_clusters_have_no_plane_and_a_handful_no_umap(tmp_path):
+def test_four_clusters_have_no_plane_and_a_handful_no_umap(tiny_bert, tmp_path):
     data = tmp_path / "few.csv"
     words = ["good", "bad", "film", "music", "actor", "plot", "camera", "light", "voice"]
     data.write_text("text,label\n" + "".join(f"{word} {i},{i % 2}\n" for i, word in enumerate(words)))
     config = Config(data=str(data), k=4, subset_size=3, finetuning="lora", epochs=1, max_tokens=8, precision="fp32",
-                    device="cpu", workers=1, baselines=False, embedder="sbert", clusterer="kmeans")
+                    device="cpu", workers=1, baselines=False, backbone=str(tiny_bert), embedder="backbone", clusterer="kmeans")
     for _ in train(config, tmp_path / "run"):
         pass
     assert list(ClusterMap.load(Run.open(tmp_path / "run")).projections) == ["pca"]

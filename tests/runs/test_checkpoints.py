@@ -28,8 +28,10 @@ def fresh(config):
     return Expert.start(config, ["bad", "good"], 0, 7, CPU)
 
 
-def settings(finetuning):
-    return Config(finetuning=finetuning, epochs=3, batch_size=4, learning_rate=1e-3, max_tokens=16, precision="fp32", device="cpu")
+@pytest.fixture
+def settings(tiny_bert):
+    return lambda finetuning: Config(backbone=str(tiny_bert), finetuning=finetuning, epochs=3, batch_size=4, learning_rate=1e-3,
+                                     max_tokens=16, precision="fp32", device="cpu")
 
 
 def test_the_last_whole_checkpoint_is_the_one_that_counts(tmp_path):
@@ -64,7 +66,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path, damage):
 
 
 @pytest.mark.parametrize("finetuning, order", [("lora", "buckets"), ("full", "buckets"), ("lora", "easy-to-hard")])
-def test_what_goes_on_from_a_checkpoint_is_the_undisturbed_training(tmp_path, tokens, finetuning, order):
+def test_what_goes_on_from_a_checkpoint_is_the_undisturbed_training(tmp_path, tokens, settings, finetuning, order):
     """Left at step 8 of 9 (three a pass), gone on from the checkpoint after step 6: weights and every report alike."""
     config = settings(finetuning)
 
@@ -86,7 +88,7 @@ def test_what_goes_on_from_a_checkpoint_is_the_undisturbed_training(tmp_path, to
     assert [name for name, weight in whole.model.state_dict().items() if not torch.equal(weight, theirs[name])] == []
 
 
-def test_a_gpu_without_room_reads_a_batch_in_parts(tokens, monkeypatch):
+def test_a_gpu_without_room_reads_a_batch_in_parts(tokens, settings, monkeypatch):
     """Here the model itself refuses more than two sentences at a time, as a small GPU would; without dropout the result is the same."""
     config = settings("full")
 

@@ -13,6 +13,7 @@ from monju.training.estimate import estimate, measure
 from monju.training.pipeline import MAP_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
 
 
 def test_what_would_be_trained_and_what_it_takes(movies):

@@ -68,6 +68,7 @@ def test_nothing_has_trained_yet(jobs):
     assert jobs.snapshot() == {"name": None, "status": "none"}
 
 
+@pytest.mark.slow
 def test_a_job_is_stopped_and_continued_to_its_end(jobs, config):
     jobs.start(config(epochs=LONG), "try")
     with pytest.raises(MonjuError, match="try is being trained"):
@@ -99,6 +100,7 @@ def test_a_job_is_stopped_and_continued_to_its_end(jobs, config):
         jobs.start(config(), "try")
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_leaves_no_worker_no_lock_and_a_run_that_goes_on(jobs, config):
     jobs.start(config(epochs=LONG, workers=2), "try")
     stepping(jobs)
@@ -113,6 +115,7 @@ def test_a_killed_trainer_leaves_no_worker_no_lock_and_a_run_that_goes_on(jobs, 
     assert jobs.snapshot()["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_job_ends_with_the_process_that_started_it(tmp_path, config):
     code = ("import json, sys, time\nfrom monju.config import Config\nfrom monju.training.job_manager import JobManager\n"
             "JobManager(sys.argv[1]).start(Config.from_json(json.loads(sys.argv[2])), 'try')\ntime.sleep(600)")
@@ -128,6 +131,7 @@ def test_a_job_ends_with_the_process_that_started_it(tmp_path, config):
     assert jobs.snapshot()["status"] == "stopped" and jobs.snapshot()["resumable"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, config, tmp_path):
     (tmp_path / "one.csv").write_text("text,label\n" + "good,1\n" * 20)
     jobs.start(config(data=str(tmp_path / "one.csv"), label_names=[]), "try")
@@ -136,6 +140,7 @@ def test_what_cannot_be_trained_on_is_told_and_leaves_nothing(jobs, config, tmp_
     assert not (jobs.folder / "try").exists()
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_ends_while_models_wait_whose_rows_fill_a_pipe(jobs, config, many_sentences):
     jobs.start(config(data=str(many_sentences), label_names=[], subset_size=2, k=3, baselines=True, finetuning="full", learning_rate=1e9, max_tokens=8,
                       embedder="tfidf", clusterer="random", workers=2), "try")

@@ -38,6 +38,7 @@ def test_as_many_at_once_as_leave_few_cores_idle(cores, number, jobs, places):
     assert len(local_engine.places(CPU, jobs, most=2)) == min(2, places)
 
 
+@pytest.mark.slow
 def test_jobs_share_the_cores(cores):
     cores(2)
     for jobs, each in ((["AB", "BC", "CA"], 1), (["AB", "BC"], 1), (["AB"], 2)):
@@ -109,6 +110,7 @@ def children_gone(children, seconds=5):
     return not psutil.wait_procs(children, timeout=seconds)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end, sentence, code", [
     ("error", "it is broken", 2), ("killed", "a training process died", 2), ("Ctrl-C", "stopped", 130), ("Ctrl-C at once", "stopped", 130)])
 def test_a_training_ends_in_time_whatever_ends_it(parent, end, sentence, code):
@@ -130,6 +132,7 @@ def test_a_training_ends_in_time_whatever_ends_it(parent, end, sentence, code):
     assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_what_is_no_error_for_people_keeps_its_name(parent):
     process = parent("bug")
     line(process, "pid")
@@ -137,6 +140,7 @@ def test_what_is_no_error_for_people_keeps_its_name(parent):
     assert process.stderr.read().endswith("RuntimeError: ValueError: a bug\n")
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_terminated(parent):
     process = parent("never")
     line(process, "pid")

@@ -26,6 +26,7 @@ from monju.training.job_manager import JobManager
 SETTINGS = {"k": 2, "subset_size": 1, "baselines": False, "finetuning": "lora", "epochs": 4, "batch_size": 4, "learning_rate": 1e-3,
             "max_tokens": 8, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8, "embedder": "backbone"}
 EPOCH = 15  # steps: 60 sentences a cluster, in fours
+pytestmark = pytest.mark.slow
 
 
 # ---- SIGKILL at any moment --------------------------------------------------------------------------------------

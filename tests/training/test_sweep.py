@@ -13,6 +13,7 @@ from monju.utils.files import digest
 
 SETTINGS = {"finetuning": "lora", "sample": 60, "epochs": 1, "max_tokens": 12, "precision": "fp32", "device": "cpu", "workers": 1,
             "k": 2, "subset_size": 1, "embedder": "tfidf", "map_size": 8}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from test_hub_runs import hub  # noqa: F401  # a fixture
 
 from monju.runs import registry
@@ -34,6 +35,7 @@ def test_the_image_runs_as_an_ordinary_user_on_a_volume():
     assert all((ROOT / line[-2]).exists() for line in lines if line[0] == "COPY")
 
 
+@pytest.mark.slow
 def test_a_page_from_the_environment(hub, tiny_run, tmp_path):  # noqa: F811
     """Root path, runs' folder, hub, owner and queue; the Dockerfile's health check asks it."""
     hub.files = {f"fetched/{file.relative_to(tiny_run).as_posix()}": file.read_bytes() for file in registry.files(tiny_run)}
@@ -53,6 +55,7 @@ def test_a_page_from_the_environment(hub, tiny_run, tmp_path):  # noqa: F811
     assert not healthy(url)
 
 
+@pytest.mark.slow
 def test_a_training_sends_its_run_at_the_end(hub, tiny_run, tmp_path):  # noqa: F811
     """The trainer's own life, on a run that has nothing left to train."""
     shutil.copytree(tiny_run, tmp_path / "runs" / "tiny")
