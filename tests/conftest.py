@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import fcntl
 import os
 import pickle
 import shutil
@@ -12,7 +13,6 @@ from contextlib import contextmanager
 import pytest
 import torch
 import transformers
-from filelock import FileLock
 
 from monju.config import Config
 from monju.data import sources
@@ -118,7 +118,8 @@ def once(tmp_path_factory):
 
     def folder(name, make):
         place, made = shared / name, shared / f"{name}.made"
-        with FileLock(shared / f"{name}.lock"):
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
             if not made.exists():
                 place.mkdir()
                 make(place)
