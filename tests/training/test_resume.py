@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import SHORT
+from conftest import SHORT, alone
 from safetensors.torch import load_file
 
 from monju.cli import main
@@ -64,8 +64,18 @@ def same_run(one, other):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(short_run):
-    return short_run[0]
+def settings(movies, tiny_bert):
+    """Two models of 300 steps, ten an epoch: long enough to be disturbed."""
+    return {**SHORT, "data": str(movies), "backbone": str(tiny_bert), "embedder": "backbone", "epochs": 30}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(settings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    with alone():
+        for _ in train(Config(**settings), out):
+            pass
+    return out
 
 
 def start(arguments):
@@ -97,10 +107,10 @@ def when(process, out, model, step):
 
 
 @pytest.fixture(scope="module")
-def interrupted(movies, tmp_path_factory):
+def interrupted(settings, tmp_path_factory):
     """(folder, exit code, standard error) of a training that got Ctrl-C in the middle of its first model."""
     out = tmp_path_factory.mktemp("interrupted") / "a run, stopped"
-    process = start(["--data", str(movies), "--out", str(out), *flags(SHORT)])
+    process = start(["--out", str(out), *flags(settings)])
     when(process, out, "A", 3)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -151,10 +161,10 @@ def test_an_interrupted_run_is_not_read(interrupted, capsys):
 
 @pytest.fixture(scope="module")
 def killed(interrupted, tmp_path_factory):
-    """The folder of the interrupted training, resumed and killed in the second epoch of its second model."""
+    """The folder of the interrupted training, resumed and killed in a later epoch of its second model."""
     out = shutil.copytree(interrupted[0], tmp_path_factory.mktemp("killed") / "run")
     process = start(["--out", str(out), "--resume"])
-    when(process, out, "B", 11)  # its epoch has ten: much is left of the second, should this be slow to see it
+    when(process, out, "B", 11)  # an epoch has ten: much is left, should this be slow to see it
     process.kill()
     process.communicate(timeout=60)
     return out
@@ -176,11 +186,11 @@ def test_killed_training_goes_on_where_it_was(killed, undisturbed, tmp_path):
     assert before == (digest(first), first.stat().st_mtime_ns)
     same_run(out, undisturbed)
     lines = [line for line in Run.open(out).check().history() if line["model"] == "B"]
-    assert lines[:10] == epoch and [line["step"] for line in lines] == list(range(1, 21))
+    assert lines[:10] == epoch and [line["step"] for line in lines] == list(range(1, 301))
     assert lines[-1]["seconds"] > lines[10]["seconds"] > epoch[-1]["seconds"]
     assert not (out / "checkpoints").exists()
     steps = Counter(line["model"] for line in Run.open(out).history())
-    assert steps == Counter(line["model"] for line in Run.open(undisturbed).history()) == {"A": 20, "B": 20}
+    assert steps == Counter(line["model"] for line in Run.open(undisturbed).history()) == {"A": 300, "B": 300}
 
 
 def test_a_damaged_checkpoint_is_told_and_its_model_starts_again(killed, undisturbed, tmp_path):
@@ -201,9 +211,9 @@ def test_a_finished_run_is_not_trained_again(undisturbed, tmp_path, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
 
-def test_two_models_at_a_time_are_the_same_models(undisturbed, movies, tmp_path, monkeypatch):
+def test_two_models_at_a_time_are_the_same_models(undisturbed, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(local_engine, "places", lambda device, jobs, most: [device] * most)
-    list(train(Config(data=str(movies), **{**SHORT, "workers": 2}), tmp_path / "run"))
+    list(train(Config(**{**settings, "workers": 2}), tmp_path / "run"))
     same_run(tmp_path / "run", undisturbed)
 
 
@@ -265,7 +275,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
     """A kill may come between a worker's folder and the last lines of its history: costs must not be counted from them."""
     out = shutil.copytree(undisturbed, tmp_path / "run")
     run = Run.open(out)
-    lines = [line for line in run.history() if (line["model"], line["step"]) != ("B", 20)]
+    lines = [line for line in run.history() if (line["model"], line["step"]) != ("B", 300)]
     (out / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.update(status="training", files=run.listed("clustering"))
     kept = []

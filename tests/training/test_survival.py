@@ -200,7 +200,7 @@ def test_a_full_disk_is_told_and_with_room_the_run_goes_on(small_disk, config, t
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_folder_that_vanishes_is_told_and_others_stay(jobs, config, tiny_run, workers):  # noqa: F811
     shutil.copytree(tiny_run, jobs.folder / "earlier")
-    jobs.start(config(epochs=LONG, workers=workers), "try")
+    jobs.start(config(epochs=13, workers=workers), "try")  # 390 steps a model: each is told, and finds the folder gone
     stepping(jobs)
     shutil.move(jobs.folder / "try", jobs.folder / ".gone")
     found = until(lambda: (now := jobs.snapshot())["status"] not in ("training", "stopping") and now, "it did not end")
