@@ -149,8 +149,8 @@ def test_ctrl_c_is_an_exit_while_models_wait_whose_rows_fill_a_pipe(many_sentenc
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     told = next(line for line in process.stderr if line.startswith("monju: stopped; continue with"))
-    assert process.wait(timeout=5) == 130 and str(out) in told
-    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert process.wait(timeout=60) == 130 and str(out) in told
+    assert not psutil.wait_procs(workers, timeout=60)[1]
     assert Run.open(out).manifest["status"] == "interrupted"
 
 
