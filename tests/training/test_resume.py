@@ -65,8 +65,8 @@ def same_run(one, other):
 
 @pytest.fixture(scope="module")
 def settings(movies, tiny_bert):
-    """Two models of 300 steps, ten an epoch: long enough to be disturbed."""
-    return {**SHORT, "data": str(movies), "backbone": str(tiny_bert), "embedder": "backbone", "epochs": 30}
+    """Two models of 120 steps, ten an epoch: long enough to be disturbed."""
+    return {**SHORT, "data": str(movies), "backbone": str(tiny_bert), "embedder": "backbone", "epochs": 12}
 
 
 @pytest.fixture(scope="module")
@@ -186,11 +186,11 @@ def test_killed_training_goes_on_where_it_was(killed, undisturbed, tmp_path):
     assert before == (digest(first), first.stat().st_mtime_ns)
     same_run(out, undisturbed)
     lines = [line for line in Run.open(out).check().history() if line["model"] == "B"]
-    assert lines[:10] == epoch and [line["step"] for line in lines] == list(range(1, 301))
+    assert lines[:10] == epoch and [line["step"] for line in lines] == list(range(1, 121))
     assert lines[-1]["seconds"] > lines[10]["seconds"] > epoch[-1]["seconds"]
     assert not (out / "checkpoints").exists()
     steps = Counter(line["model"] for line in Run.open(out).history())
-    assert steps == Counter(line["model"] for line in Run.open(undisturbed).history()) == {"A": 300, "B": 300}
+    assert steps == Counter(line["model"] for line in Run.open(undisturbed).history()) == {"A": 120, "B": 120}
 
 
 def test_a_damaged_checkpoint_is_told_and_its_model_starts_again(killed, undisturbed, tmp_path):
@@ -275,7 +275,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
     """A kill may come between a worker's folder and the last lines of its history: costs must not be counted from them."""
     out = shutil.copytree(undisturbed, tmp_path / "run")
     run = Run.open(out)
-    lines = [line for line in run.history() if (line["model"], line["step"]) != ("B", 300)]
+    lines = [line for line in run.history() if (line["model"], line["step"]) != ("B", 120)]
     (out / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     run.update(status="training", files=run.listed("clustering"))
     kept = []
