@@ -130,8 +130,13 @@ def named(name: str, **settings: Any) -> GateMaker:
 
     The temperature alone is the run's, since it depends on the scale of the run's vectors.
     """
-    own = {setting: SETTINGS[setting].default for setting in SETTINGS if group(setting) == "fusion"} | settings
-    return lambda config: gates.make(SimpleNamespace(**own | {"gate": name, "temperature": config.temperature}))
+    own = {setting: SETTINGS[setting].default for setting in SETTINGS if group(setting) == "fusion"}
+    own |= {**settings, "gate": name}
+
+    def make(config: Config) -> gates.Gate:
+        return gates.make(SimpleNamespace(**own | {"temperature": config.temperature}))
+
+    return make
 
 
 def through(gate: GateMaker, mix: fusion.Fusion | None = None, needs: tuple[str, ...] = ()) -> Combiner:

@@ -172,7 +172,7 @@ def test_without_a_baseline_nothing_is_told_of_one(monju, language, told, head):
     votes, labels = load_predictions(monju.run)
     found = comparison.compare(monju, labels, votes=replace(votes, members=[], equal_cost=[], logits=votes.logits[:, :3]))
     assert found["against"] == "uniform"
-    shelf = SimpleNamespace(open=lambda name: SimpleNamespace(comparison=found))
+    shelf = SimpleNamespace(open=lambda name: SimpleNamespace(memo=lambda *_: found))
     page = comparison_table.drawn(shelf, "run", Translator(language))
     assert told in page and head in page and "aseline" not in page and "ベースライン" not in page
 

@@ -349,7 +349,7 @@ def test_the_history_keeps_what_was_rested_on_and_not_what_was_typed_through(mon
 
 def test_a_csv_holds_every_number_and_runs_no_formula(tiny_run):
     opened_run = _shelf(tiny_run).open("tiny")
-    rows = [csv_export.row(opened_run.read(text)[1], opened_run.monju) for text in ("=1+1", "fine, \"quoted\"\nlines", "@SUM(A1)")]
+    rows = [csv_export.row(opened_run.read_one(text), opened_run) for text in ("=1+1", "fine, \"quoted\"\nlines", "@SUM(A1)")]
     read_back = pd.read_csv(io.StringIO(csv_export.to_csv(rows)))
     assert list(read_back["text"]) == ["'=1+1", "fine, \"quoted\" lines", "'@SUM(A1)"]
     assert {"monju", "baseline", "alpha_AB", "d_A", "p_seed0_positive", "gate", "run"} <= set(read_back.columns)
@@ -438,7 +438,7 @@ def client(tiny_page):
 
 def test_predict_over_the_network_is_the_reading(client, tiny_run):
     answer = client.predict("a quiet triumph", api_name="/predict")
-    expected = _shelf(tiny_run).monju("tiny").read(["a quiet triumph"])[0].to_json()
+    expected = _shelf(tiny_run).open("tiny").read(["a quiet triumph"])[0].to_json()
     assert set(answer) == {"text", "distances", "alpha", "logits", "monju", "baseline", "notes"}
     assert answer["monju"]["label"] == expected["monju"]["label"]
     for part in ("distances", "alpha"):
