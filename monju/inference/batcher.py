@@ -25,11 +25,12 @@ class DynamicBatcher:
 
     def __init__(self, read: Callable[[list[str]], ModelOutputs]):
         self.read = read
-        self.waiting, self.reading, self.changed = deque(), False, threading.Condition()
+        self.waiting: deque = deque()
+        self.reading, self.changed = False, threading.Condition()
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
         """The outputs of one caller's texts [n]; raises what `read` raises for these alone."""
-        texts, answer = sentences(texts), Future()
+        texts, answer = sentences(texts), Future[ModelOutputs]()
         with self.changed:
             self.waiting.append((texts, answer))
         while not answer.done():
@@ -46,14 +47,14 @@ class DynamicBatcher:
                     self.changed.notify_all()
         return answer.result()
 
-    def _next(self):
+    def _next(self) -> list[tuple]:
         """The longest waiting, as many as make one batch."""
-        batch = []
+        batch: list[tuple] = []
         while self.waiting and sum(len(texts) for texts, _ in batch) < MAX_BATCH:
             batch.append(self.waiting.popleft())
         return batch
 
-    def _answer(self, batch):
+    def _answer(self, batch: list[tuple]) -> None:
         """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's answer."""
         try:
             outputs = self.read([text for texts, _ in batch for text in texts])

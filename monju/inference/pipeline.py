@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Group(NamedTuple):
     """The models on one backbone."""
 
     places: list[int]  # among all models of the run
-    tokenizer: object
+    tokenizer: Any
     members: Members
 
 
@@ -48,7 +49,7 @@ class Monju(SentenceReader):
         self.groups, self.equal_cost = groups, list(equal_cost)
 
     @classmethod
-    def load(cls, path, device: str = "auto", controls: bool = False) -> Monju:
+    def load(cls, path: str | Path, device: str = "auto", controls: bool = False) -> Monju:
         """Open a finished run and load its models.
 
         Parameters
@@ -67,25 +68,26 @@ class Monju(SentenceReader):
     @classmethod
     def of(cls, run: Run, device: str = "auto", controls: bool = False) -> Monju:
         """As `load`, for a run whose models are there but which is not sealed yet."""
-        device = backbones.pick_device(device)
-        config = replace(run.config, device=device.type)  # here, not where it was trained
+        where = backbones.pick_device(device)
+        config = replace(run.config, device="cuda" if where.type == "cuda" else "cpu")  # here, not where it was trained
         kinds = {"experts": run.manifest["models"]["experts"], "baseline": run.manifest["models"]["baseline"],
                  "equal-cost": run.manifest["models"]["equal-cost"] if controls else []}
         folders = [(config.backbone_of(number), run.path / kind / name)
                    for kind, names in kinds.items() for number, name in enumerate(names)]
         clustering = Clustering.load(run.path / "clustering", config)
-        embeds, groups = backbones.hub_name(getattr(clustering.embedder, "name", "")), []
+        embeds = backbones.hub_name(getattr(clustering.embedder, "name", ""))
+        groups: list[Group] = []
         for backbone in dict.fromkeys(backbone for backbone, _ in folders):
             tokenizer = backbones.tokenizer(backbone)
             places = [place for place, (other, _) in enumerate(folders) if other == backbone]
-            experts = [Expert.load(folders[place][1], len(run.manifest["data"]["labels"]), tokenizer.pad_token_id, device)
+            experts = [Expert.load(folders[place][1], len(run.manifest["data"]["labels"]), tokenizer.pad_token_id, where)
                        for place in places]
             encoder = clustering.embedder.encoder() if not groups and backbones.hub_name(backbone) == embeds else None
             groups.append(Group(places, tokenizer, Members(experts, encoder)))
         return cls(run, clustering, groups, [model_key("equal-cost", name) for name in kinds["equal-cost"]])
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> Any:
         """The first expert's tokenizer; every model's in a run of one backbone."""
         return self.groups[0].tokenizer
 

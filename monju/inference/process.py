@@ -14,6 +14,7 @@ import time
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from monju.errors import MonjuError
@@ -28,12 +29,14 @@ THREADS = 8  # requests at work at once: a run that loads does not keep those th
 class InferenceProcess:
     """Calls functions on loaded runs, elsewhere: `call(path, stamp, function, *arguments)` from any thread."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock, self._sending = threading.Lock(), threading.Lock()
-        self._process = self._line = None
-        self._requests, self._numbers = {}, 0  # in flight: number → (request, Future, tries left, when it was sent)
+        self._process: Any = None
+        self._line: Any = None
+        self._numbers = 0
+        self._requests: dict[int, tuple] = {}  # in flight: (request, Future, tries left, when it was sent)
 
-    def call(self, path, stamp, function: str, *arguments: Any) -> Any:
+    def call(self, path: str | Path, stamp: int | None, function: str, *arguments: Any) -> Any:
         """`function(monju, *arguments)` where the run's models are.
 
         Parameters
@@ -46,7 +49,7 @@ class InferenceProcess:
         MonjuError
             where the process dies or hangs on this request, twice; and whatever the function raises.
         """
-        future = Future()
+        future: Future = Future()
         self._ask((str(path), stamp, function, arguments), future, TRIES)
         return future.result()
 
@@ -94,7 +97,7 @@ class InferenceProcess:
         with suppress(OSError), self._sending:  # where it has died, `_receive` finds the request in flight
             line.send((number, *request))
 
-    def _receive(self, process, line) -> None:
+    def _receive(self, process: Any, line: Any) -> None:
         """Hand answers out until the process is gone; then ask again what was in flight."""
         while True:
             try:
@@ -121,17 +124,17 @@ class InferenceProcess:
                 future.set_exception(MonjuError("the models' process ended twice while it read this, perhaps for want of memory: "
                                                 "try again in a moment, or a smaller run"))
 
-    def _end_if_hung(self, process) -> None:
+    def _end_if_hung(self, process: Any) -> None:
         with self._lock:
             waited = time.monotonic() - min((sent for *_, sent in self._requests.values()), default=math.inf)
         if waited > TIMEOUT_S:
             process.kill()
 
 
-def _serve(line) -> None:
+def _serve(line: Any) -> None:
     """The process's life: answer until the line is cut, as it is when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin would starve the page's
+    os.environ["GOMP_SPINCOUNT"] = "10000"  # before torch: some 50 µs, from one layer to the next; longer would starve the page
     import tqdm
 
     from monju.inference.pipeline import Monju
@@ -141,7 +144,7 @@ def _serve(line) -> None:
     tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, left behind when the process is killed
     runs, sending = Cache(KEPT), threading.Lock()
 
-    def answer(number, path, stamp, function, arguments):
+    def answer(number: int, path: str, stamp: int | None, function: str, arguments: tuple) -> None:
         try:
             found = runs.get((path, stamp), lambda: Monju.load(path)).call(function, *arguments)
         except MonjuError as error:

@@ -24,6 +24,8 @@ from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
 from monju.utils.cache import Cache
 
+Decide = Callable[[ModelOutputs], Predictions]
+
 
 class SentenceReader:
     """A finished run that reads sentences: `read`, `predict`, and `under` another gate or fusion.
@@ -37,7 +39,7 @@ class SentenceReader:
         self.clusters = subsets.cluster_names(self.config.k)
         self.subsets = subsets.expert_subsets(self.config.k, self.config.subset_size)
         self.experts, self.members = subsets.expert_names(self.config), list(run.manifest["models"]["baseline"])
-        self.combiner = None
+        self.combiner: tuple[str, Decide] | None = None
         self._memo = Cache(64)
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
@@ -96,11 +98,11 @@ class SentenceReader:
         texts = [check_text(text) for text in sentences(texts)]
         if len(texts) != len(outputs.logits):
             raise MonjuError(f"there are {len(texts):,} sentences and outputs for {len(outputs.logits):,}: give as many of each")
-        found = self.decide(outputs)
+        found, vectors = self.decide(outputs), np.asarray(outputs.vectors)
         return [
             Reading(
                 text=text,
-                vector=found.vectors[i],
+                vector=vectors[i],
                 distances=dict(zip(found.clusters, found.distances[i].tolist())),
                 alpha=dict(zip(found.experts, found.alpha[i].tolist())),
                 logits=dict(zip(found.models, found.logits[i])),
@@ -116,7 +118,7 @@ class SentenceReader:
         best = int(logits.argmax())
         return Verdict(logits, softmax(logits), self.labels[best], self.label_names[best])
 
-    def under(self, combiner: tuple[str, Callable[[ModelOutputs], Predictions]] | None = None, **settings: Any) -> SentenceReader:
+    def under(self, combiner: tuple[str, Decide] | None = None, **settings: Any) -> SentenceReader:
         """The same models under another gate or fusion.
 
         Parameters

@@ -61,7 +61,7 @@ class LoadedRun(SentenceReader):
 
     def texts(self) -> list[str] | None:
         """All training sentences of the run by row, or None where they cannot be had."""
-        def read():
+        def read() -> tuple[list[str] | None, float | None]:
             try:
                 return load_run_data(self.run).train.texts, None
             except MonjuError:
@@ -76,7 +76,7 @@ class RunCache:
     A run that fails to open is tried again when next asked for; one that changed on disk is opened anew.
     """
 
-    def __init__(self, first, folder=None, process: InferenceProcess | None = None):
+    def __init__(self, first: str | Path, folder: str | Path | None = None, process: InferenceProcess | None = None):
         self.first, self.folder = Path(first), Path(folder or Path(first).parent)
         self.process = process or InferenceProcess()
         self._opened = Cache(KEPT)  # by name
@@ -102,7 +102,7 @@ class RunCache:
             except (MonjuError, OSError):
                 continue  # being written, deleted or damaged: not to be chosen
         finished.pop(self.start, None)
-        return [self.start, *sorted(finished, key=finished.get, reverse=True)]
+        return [self.start, *sorted(finished, key=finished.__getitem__, reverse=True)]
 
     def run(self, name: str) -> Run:
         """The run's folder and manifest, whole or not. Raises MonjuError where there is none."""

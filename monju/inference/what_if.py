@@ -6,6 +6,7 @@ A map is an `evaluation.cluster_map.ClusterMap`. Its plane goes through the thre
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Place:
     moved: bool = False
 
 
-def locate(reading: Reading, cluster_map) -> Place:
+def locate(reading: Reading, cluster_map: Any) -> Place:
     """The place of a sentence that was read."""
     plane = cluster_map.projections.get("plane")
     return Place(reading, coordinates(reading.vector, cluster_map),
@@ -37,7 +38,7 @@ def locate(reading: Reading, cluster_map) -> Place:
                  list(reading.distances.values()), reading.alpha, reading.monju)
 
 
-def move(place: Place | None, point: list[float], reader: SentenceReader, cluster_map) -> Place:
+def move(place: Place | None, point: list[float], reader: SentenceReader, cluster_map: Any) -> Place:
     """The same sentence at another point [x, y] of the plane: its distance from the plane and the experts' logits are held.
 
     Raises MonjuError where there is no sentence, no plane, or a gate that asks for more than distances.
@@ -51,7 +52,7 @@ def move(place: Place | None, point: list[float], reader: SentenceReader, cluste
                    alpha=dict(zip(reader.experts, alpha[0].tolist())), monju=reader.verdict(fused))
 
 
-def alpha_field(off: float, reader: SentenceReader, cluster_map, n: int) -> tuple[float, np.ndarray]:
+def alpha_field(off: float, reader: SentenceReader, cluster_map: Any, n: int) -> tuple[float, np.ndarray]:
     """(reach, the largest α [n · n]) over the square from −reach to reach of the plane, for sentences `off` from it."""
     reach = 2.5 * float(np.abs(cluster_map.coordinates["plane"]).max())
     axis = np.linspace(-reach, reach, n)
@@ -59,7 +60,7 @@ def alpha_field(off: float, reader: SentenceReader, cluster_map, n: int) -> tupl
     return reach, decide_at(grid, off, reader, cluster_map)[1].max(axis=1)
 
 
-def decide_at(points: np.ndarray, off: float, reader: SentenceReader, cluster_map) -> tuple[np.ndarray, np.ndarray]:
+def decide_at(points: np.ndarray, off: float, reader: SentenceReader, cluster_map: Any) -> tuple[np.ndarray, np.ndarray]:
     """Points of the plane [n, 2] → distances to the centres [n, k] and α [n, experts]."""
     centres = cluster_map.projections["plane"].transform(reader.clustering.clusterer.centres_)
     distances = distances_of(points, off, centres)
@@ -71,6 +72,6 @@ def is_movable(reader: SentenceReader) -> bool:
     return reader.config.gate != "posterior"
 
 
-def coordinates(vector: np.ndarray, cluster_map) -> dict[str, list[float]]:
+def coordinates(vector: np.ndarray, cluster_map: Any) -> dict[str, list[float]]:
     """A vector's [x, y] in every projection."""
     return {name: projection.transform(vector[None])[0].astype(float).tolist() for name, projection in cluster_map.projections.items()}

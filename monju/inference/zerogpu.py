@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from monju.data.inputs import sentences
 from monju.ensemble.outputs import ModelOutputs
@@ -16,7 +17,7 @@ from monju.errors import MonjuError
 
 SECONDS = 20  # that a call may take: the shorter, the sooner it has its turn
 ON = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
-_loaded = {}  # in the fork: a run's folder and when it was written → its models, on the GPU
+_loaded: dict = {}  # in the fork: a run's folder and when it was written → its models, on the GPU
 
 
 def _ask(path: str, stamp: int | None, texts: list[str]) -> ModelOutputs:
@@ -35,7 +36,7 @@ if ON:
     _ask = spaces.GPU(duration=SECONDS)(_ask)
 
 
-def outputs(path, stamp: int | None, texts: Iterable[str], otherwise: Callable[[list[str]], ModelOutputs]) -> ModelOutputs:
+def outputs(path: str | Path, stamp: int | None, texts: Iterable[str], otherwise: Callable[[list[str]], ModelOutputs]) -> ModelOutputs:
     """Outputs on texts [n], on a lent GPU or else from `otherwise`. Raises MonjuError for an empty sentence, as `Monju.outputs`."""
     texts = sentences(texts)  # what is sent to another process is a list
     try:

@@ -7,8 +7,10 @@ Everything else, of any architecture, is transformers' own code on a batch that 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from threading import Lock
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cache, partial
+from threading import Barrier, local
 
 import numpy as np
 import torch
@@ -18,8 +20,8 @@ from torch.nn.functional import layer_norm, linear
 from monju.models import backbones
 from monju.models.classifier import Expert
 
-FEW = 4  # sentences up to which adapters are multiplied apart from their shared backbone; above, weights are merged
-ROWS, ROWS_ON_GPU = 8, 64  # sentences in one pass over merged weights; 8 is about what a core's cache holds
+FEW = 3  # sentences up to which adapters are multiplied apart from their shared backbone; above, weights are merged
+ROWS, ROWS_ON_GPU = 8, 64  # sentences in one pass over merged weights, at most; 8 is about what a core's cache holds
 SAME = 1e-5  # backbone weights that differ by less, once the adapters are subtracted, are those of one backbone
 CLOSE = 1e-3  # largest difference of a logit or a hidden state between a member and the model itself
 PROBE = [[1, 2, 3, 4, 5], [6, 7, 8]]  # token ids on which that is tested
@@ -42,8 +44,8 @@ class Members:
         self.experts, self.padding, self.device = list(experts), experts[0].padding, experts[0].device
         self.labels = experts[0].model.config.num_labels
         self.parameters = sum(weight.numel() for weight in experts[0].model.parameters())
-        self.lock = Lock()  # a position embedding is told the number of rows
-        self.apart = self.merged = None
+        self.apart: nn.Module | None = None
+        self.merged: nn.Module | None = None
         self.has_encoder = encoder is not None and self._join(encoder)
         if self.has_encoder or len(experts) > 1 and self._join():
             self.experts = []  # their weights are held by the joined models
@@ -57,18 +59,29 @@ class Members:
 
         `pool` maps the encoder's hidden states [b, length, hidden] and their mask to vectors [b, dim]; without it there are none.
         """
-        size = ROWS if self.device.type == "cpu" else ROWS_ON_GPU
+        on_cpu, lengths = self.device.type == "cpu", [len(sentence) for sentence in tokens]
         if self.merged is None:
-            return np.stack([expert.logits(tokens, size) for expert in self.experts], axis=1), None
-        few = self.apart is not None and len(tokens) <= FEW
-        logits, vectors = np.zeros((len(tokens), self.count, self.labels), np.float32), [None] * len(tokens)
-        for rows in backbones.length_batches([len(sentence) for sentence in tokens], size):
+            return np.stack([expert.logits(tokens) for expert in self.experts], axis=1), None
+        logits = np.zeros((len(tokens), self.count, self.labels), np.float32)
+        vectors: list = [None] * len(tokens)
+
+        def work(joined: nn.Module, rows: np.ndarray) -> None:
             ids, mask = (part.to(self.device) for part in backbones.pad([tokens[row] for row in rows], self.padding))
-            found, states = self._forward(self.apart if few else self.merged, ids, mask, states=pool is not None)
+            found, states = self._forward(joined, ids, mask, states=pool is not None)
             logits[rows] = found[: self.count].transpose(0, 1).float().cpu().numpy()
-            if pool is not None:
+            if pool is not None and states is not None:
                 for row, vector in zip(rows, pool(states[-1], mask)):
                     vectors[row] = vector
+
+        if len(tokens) <= FEW:
+            work(self.merged if self.apart is None else self.apart, np.arange(len(tokens)))
+        elif not on_cpu or (cores := torch.get_num_threads()) < 2:
+            for rows in backbones.length_batches(lengths, ROWS if on_cpu else ROWS_ON_GPU):
+                work(self.merged, rows)
+        else:  # the longest first, as many batches for each core
+            turns = -(-len(tokens) // (cores * ROWS))
+            batches = backbones.length_batches(lengths, -(-len(tokens) // (cores * turns)))[::-1]
+            list(core_pool(cores).map(partial(work, self.merged), batches))
         return logits, None if pool is None else np.stack(vectors)
 
     def _join(self, encoder: nn.Module | None = None) -> bool:
@@ -96,20 +109,38 @@ class Members:
         logits, states = self._forward(joined, ids, mask, states=True)
         with torch.inference_mode():
             pairs = [(logits[i], expert.model(input_ids=ids, attention_mask=mask).logits) for i, expert in enumerate(self.experts)]
-            if encoder is not None:
+            if encoder is not None and states is not None:
                 pairs.append((states[-1][mask.bool()], encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]))
         return all((one - other).abs().max() < CLOSE for one, other in pairs)
 
     def _forward(self, joined: nn.Module, ids: Tensor, mask: Tensor, states: bool) -> tuple[Tensor, Tensor | None]:
         """ids and mask [n, length] → logits [all, n, labels] and last hidden states [all, n, length, hidden] or None."""
-        with torch.inference_mode(), self.lock:
-            for layer in joined.modules():
-                if isinstance(layer, MemberEmbedding):
-                    layer.rows = len(ids)
+        BATCH.rows = len(ids)
+        with torch.inference_mode():
             found = joined(input_ids=ids.repeat(self.all, 1), output_hidden_states=states,
                            attention_mask=None if mask.all() else mask.repeat(self.all, 1))
         last = found.hidden_states[-1].unflatten(0, (self.all, -1)) if states else None
         return found.logits.unflatten(0, (self.all, -1)), last
+
+
+BATCH = local()  # `rows`: how many sentences a member has in this thread's pass
+
+
+@cache
+def core_pool(cores: int) -> Executor:
+    """A thread for each core, which computes without helpers: on small matrices, threads that share one wait for each other."""
+    pool, all_there = ThreadPoolExecutor(cores), Barrier(cores)
+
+    def compute_alone() -> None:
+        torch.get_num_threads()  # a thread that never asked would take over the process's number later
+        torch.set_num_threads(1)
+        all_there.wait()
+
+    for started in [pool.submit(compute_alone) for _ in range(cores)]:
+        started.result()
+    with ThreadPoolExecutor(1) as other:  # of threads to come, whose number `compute_alone` has changed, too
+        other.submit(torch.set_num_threads, cores).result()
+    return pool
 
 
 def merge(model: nn.Module, weights: list[dict[str, Tensor]]) -> nn.Module | None:
@@ -123,21 +154,23 @@ def merge(model: nn.Module, weights: list[dict[str, Tensor]]) -> nn.Module | Non
     return joined
 
 
-def share(model: nn.Module, weights: list[dict[str, Tensor]], factors: list[dict | None]) -> nn.Module | None:
+def share(model: nn.Module, weights: list[dict[str, Tensor]], factors: Sequence[Mapping[str, tuple[Tensor, Tensor]] | None]) -> nn.Module | None:
     """As `merge`, with the backbone's weights once and the members' adapters apart; None where they share no backbone.
 
     `weights` hold merged adapters; `factors` say what was added: {layer: (A [rank, in], B [out, rank])}.
     """
-    if not all(factors):
+    adapters = [low for low in factors if low]
+    if len(adapters) < len(factors):
         return None
     joined = light_copy(model)
     for name, own in differing(model, weights):
         layer = model.get_submodule(name)
-        if name in factors[0]:
-            bare = [one["weight"].detach() - low[name][1] @ low[name][0] for one, low in zip(own, factors, strict=True)]
+        if name in adapters[0]:
+            bare = [one["weight"].detach() - low[name][1] @ low[name][0]
+                    for one, low in zip(own, adapters, strict=True)]
             if any((other - bare[0]).abs().max() > SAME for other in bare):
                 return None
-            joined.set_submodule(name, MemberAdapters(bare[0], layer.bias, [low[name] for low in factors]))
+            joined.set_submodule(name, MemberAdapters(bare[0], own[0].get("bias"), [low[name] for low in adapters]))
         elif kind := SWAPS.get(type(layer)):
             joined.set_submodule(name, kind(layer, own))
         else:
@@ -160,8 +193,9 @@ def light_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
-def stacked(own: list[dict[str, Tensor]], key: str) -> Tensor | None:
-    return torch.stack([one[key].detach() for one in own]) if key in own[0] else None
+def stacked(own: list[dict[str, Tensor]], key: str) -> Tensor:
+    """Each member's own weight of that name as one tensor, members first."""
+    return torch.stack([one[key].detach() for one in own])
 
 
 class MemberLinear(nn.Module):
@@ -169,7 +203,8 @@ class MemberLinear(nn.Module):
 
     def __init__(self, layer: nn.Module, own: list[dict[str, Tensor]]):
         super().__init__()
-        self.weight, self.bias = stacked(own, "weight").transpose(1, 2).contiguous(), stacked(own, "bias")
+        self.weight = stacked(own, "weight").transpose(1, 2).contiguous()
+        self.bias = stacked(own, "bias") if "bias" in own[0] else None
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(len(self.weight), -1, x.shape[-1])
@@ -196,7 +231,8 @@ class MemberNorm(nn.Module):
     def __init__(self, layer: nn.LayerNorm, own: list[dict[str, Tensor]]):
         super().__init__()
         self.shape, self.eps = layer.normalized_shape, layer.eps
-        self.weight, self.bias = stacked(own, "weight"), stacked(own, "bias")
+        self.weight = stacked(own, "weight")
+        self.bias = stacked(own, "bias") if "bias" in own[0] else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = layer_norm(x, self.shape, eps=self.eps).view(len(self.weight), -1, *self.shape) * self.weight[:, None]
@@ -206,17 +242,17 @@ class MemberNorm(nn.Module):
 class MemberEmbedding(nn.Module):
     """Ids [members · n, length] → vectors [members · n, length, hidden] out of each member's own table.
 
-    Ids of positions may have one row for all: then each member's `rows` rows get the same.
+    Ids of positions may have one row for all: then all rows of a member get the same.
     """
 
     def __init__(self, layer: nn.Embedding, own: list[dict[str, Tensor]]):
         super().__init__()
-        self.weight, self.rows = stacked(own, "weight"), 1
+        self.weight = stacked(own, "weight")
 
     def forward(self, ids: Tensor) -> Tensor:
         members, size = self.weight.shape[:2]
         if ids.shape[0] == 1 < members:
-            ids = ids.expand(members * self.rows, -1)
+            ids = ids.expand(members * BATCH.rows, -1)
         first = size * torch.arange(members, device=ids.device).repeat_interleave(len(ids) // members)  # of its table
         return self.weight.flatten(0, 1)[ids + first[:, None]]
 

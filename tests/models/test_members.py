@@ -9,7 +9,7 @@ import transformers
 from monju.models import backbones
 from monju.models.adapters import factors
 from monju.models.classifier import Expert
-from monju.models.members import FEW, MemberEmbedding, MemberLinear, Members
+from monju.models.members import BATCH, FEW, MemberEmbedding, MemberLinear, Members
 
 CPU = torch.device("cpu")
 SMALL = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64,
@@ -133,7 +133,7 @@ def test_member_embedding_by_hand():
     """Two members with tables of three rows; ids of positions come as one row for all."""
     tables = [{"weight": torch.tensor([[1.0], [2.0], [3.0]])}, {"weight": torch.tensor([[10.0], [20.0], [30.0]])}]
     layer = MemberEmbedding(torch.nn.Embedding(3, 1), tables)
-    layer.rows = 2
+    BATCH.rows = 2
     ids = torch.tensor([[0, 1], [2, 0], [0, 1], [2, 0]])  # two sentences, for both members
     assert layer(ids)[..., 0].tolist() == [[1, 2], [3, 1], [10, 20], [30, 10]]
     assert layer(torch.tensor([[0, 2]]))[..., 0].tolist() == [[1, 3], [1, 3], [10, 30], [10, 30]]
@@ -144,4 +144,4 @@ def test_batches_hold_little_padding(monkeypatch):
     monkeypatch.setattr(backbones, "pad", lambda *given: padded.append(pad(*given)) or padded[-1])
     tokens = [[5] * (2 + n * 7 % 31) for n in range(200)]
     members.logits(tokens)
-    assert sum(ids.numel() for ids, _ in padded) <= 1.1 * sum(map(len, tokens)) and len(padded) == 25
+    assert sum(ids.numel() for ids, _ in padded) <= 1.1 * sum(map(len, tokens)) and len(padded) in (25, 26)  # as many for each core
