@@ -34,9 +34,9 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
-        asked = parser().parse_args(arguments)
+        args = parser().parse_args(arguments)
         quiet()
-        return asked.command(asked) or 0
+        return args.command(args) or 0
     except MonjuError as error:
         print(f"monju: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -202,8 +202,8 @@ def add_evaluation_data(command: argparse.ArgumentParser) -> None:
 def add_settings(command: argparse.ArgumentParser, without: Sequence[str] = (),
                  only: Sequence[str] | None = None) -> None:
     """One flag per setting of the schema (or of those in `only`), grouped as the schema groups them."""
-    asked = [name for name in schema.SETTINGS if name not in without and (only is None or name in only)]
-    for title, names in groupby(asked, key=schema.group):
+    args = [name for name in schema.SETTINGS if name not in without and (only is None or name in only)]
+    for title, names in groupby(args, key=schema.group):
         group = command.add_argument_group(title)
         for name in names:
             kind, setting = schema.kind(name), schema.SETTINGS[name]
@@ -220,10 +220,10 @@ def add_settings(command: argparse.ArgumentParser, without: Sequence[str] = (),
             group.add_argument(schema.flag(name), help=text.replace("%", "%%"), **options)
 
 
-def settings_of(asked: argparse.Namespace, without: Sequence[str] = ()) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace, without: Sequence[str] = ()) -> dict[str, Any]:
     """The settings that were given among a command's flags."""
     names = schema.SETTINGS.keys() - set(without)
-    return {name: value for name, value in vars(asked).items() if name in names}
+    return {name: value for name, value in vars(args).items() if name in names}
 
 
 def add_device_and_json(command: argparse.ArgumentParser) -> None:
@@ -232,45 +232,45 @@ def add_device_and_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run_train(asked: argparse.Namespace) -> int | None:
+def run_train(args: argparse.Namespace) -> int | None:
     """Train a run, or resume one, and print its table."""
     from monju.reporting.console import show
     from monju.runs.run import Run, command
     from monju.training.pipeline import train
 
-    settings = settings_of(asked)
-    if asked.__dict__.get("resume"):
-        if settings or "preset" in vars(asked):
+    settings = settings_of(args)
+    if args.__dict__.get("resume"):
+        if settings or "preset" in vars(args):
             extra = schema.flag(next(iter(settings), "preset"))
             raise MonjuError(f"--resume continues a run with its own settings: leave out {extra}, "
                              "or train a new run in another --out")
         chosen = None
     else:
-        preset, why = presets.choose_preset(vars(asked).get("preset", "auto"))
+        preset, why = presets.choose_preset(vars(args).get("preset", "auto"))
         print(why, file=sys.stderr)
         chosen = schema.Config(**{**presets.PRESETS[preset], **settings})
     try:
-        show(train(chosen, asked.out, resume=chosen is None))
+        show(train(chosen, args.out, resume=chosen is None))
     except KeyboardInterrupt:
-        if not os.path.exists(os.path.join(asked.out, "run.json")):
+        if not os.path.exists(os.path.join(args.out, "run.json")):
             raise  # stopped before there was anything to continue
-        print(f"monju: stopped; continue with `{command(asked.out)} --resume`.", file=sys.stderr)
+        print(f"monju: stopped; continue with `{command(args.out)} --resume`.", file=sys.stderr)
         return INTERRUPTED
-    return report(Run.open(asked.out).read_json("metrics.json"), vars(asked).get("json"))
+    return report(Run.open(args.out).read_json("metrics.json"), vars(args).get("json"))
 
 
-def run_sweep(asked: argparse.Namespace) -> None:
+def run_sweep(args: argparse.Namespace) -> None:
     """Train every combination of a few settings, and print what they are worth."""
     from monju.reporting.console import print_sweep, show
     from monju.reporting.figures import sweep_plot
     from monju.training.sweep import sweep
     from monju.utils.files import write
 
-    preset, why = presets.choose_preset(vars(asked).get("preset", "auto"))
+    preset, why = presets.choose_preset(vars(args).get("preset", "auto"))
     print(why, file=sys.stderr)
-    config = schema.Config(**{**presets.PRESETS[preset], **settings_of(asked)})
+    config = schema.Config(**{**presets.PRESETS[preset], **settings_of(args)})
     over = {}
-    for text in vars(asked).get("over", []):
+    for text in vars(args).get("over", []):
         name, _, values = text.partition("=")
         if not values:
             raise MonjuError(f"--over {text} names no values: write it as --over k=3,4")
@@ -279,22 +279,22 @@ def run_sweep(asked: argparse.Namespace) -> None:
     if unknown := [name for name in over if name not in schema.SETTINGS or name in several]:
         raise MonjuError(f"--over cannot vary {unknown[0]!r}: name a setting of `train` that has one value "
                          "(--seeds varies the seed)")
-    show(sweep(config, over, asked.out, vars(asked).get("seeds", 1), vars(asked).get("budget")))
-    with open(os.path.join(asked.out, "sweep.json"), encoding="utf-8") as file:
+    show(sweep(config, over, args.out, vars(args).get("seeds", 1), vars(args).get("budget")))
+    with open(os.path.join(args.out, "sweep.json"), encoding="utf-8") as file:
         found = json.load(file)
-    path = os.path.join(asked.out, "sweep.html")
+    path = os.path.join(args.out, "sweep.html")
     write(Path(path), sweep_plot(found).to_html(include_plotlyjs=True))
     print(f"The picture is in {path}.", file=sys.stderr)
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_sweep(found)
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(args).get("json") else print_sweep(found)
 
 
-def run_data(asked: argparse.Namespace) -> None:
+def run_data(args: argparse.Namespace) -> None:
     """Print what is read of a source."""
     from monju.data import sources
     from monju.models import backbones
     from monju.reporting.console import print_data
 
-    config = schema.Config(**settings_of(asked))
+    config = schema.Config(**settings_of(args))
     data = sources.load_for(config)
     reach = backbones.token_summary(config.backbone, data.texts, config.max_tokens)
     found = {"train": len(data.train.texts), "validation": len(data.validation.texts),
@@ -302,55 +302,55 @@ def run_data(asked: argparse.Namespace) -> None:
              "classes": data.classes, "overlap": data.overlap,
              "cut": reach["cut"], "unknown_tokens": reach["unknown_tokens"],
              "notes": [note.to_json() for note in [*data.notes, *reach["notes"]]]}
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_data(found)
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(args).get("json") else print_data(found)
 
 
-def evaluated(asked: argparse.Namespace) -> tuple:
+def evaluated(args: argparse.Namespace) -> tuple:
     """(the run of `evaluate` or `compare`, its labelled sentences, their notes, told on standard error)."""
     from monju.inference.pipeline import Monju
     from monju.runs.run_data import evaluation_data
 
-    monju = Monju.load(asked.run, asked.device, controls=True)
-    labelled, notes = evaluation_data(monju.run, asked.data, text_column=asked.text_column,
-                                      label_column=asked.label_column, keep_trained=asked.keep_trained)
+    monju = Monju.load(args.run, args.device, controls=True)
+    labelled, notes = evaluation_data(monju.run, args.data, text_column=args.text_column,
+                                      label_column=args.label_column, keep_trained=args.keep_trained)
     for note in notes:
         print(note.text(), file=sys.stderr)
     return monju, labelled, [note.to_json() for note in notes]
 
 
-def run_evaluate(asked: argparse.Namespace) -> None:
+def run_evaluate(args: argparse.Namespace) -> None:
     """Print a run's table on labelled sentences."""
     from monju.ensemble import gates
     from monju.evaluation import metrics
 
-    monju, labelled, notes = evaluated(asked)
+    monju, labelled, notes = evaluated(args)
     cost = monju.run.read_json("metrics.json").get("cost")
     table = metrics.table(monju.predict(labelled.texts), labelled.labels, cost,
                           repr(gates.make(monju.config)))
-    return report(table | {"notes": notes}, asked.json)
+    return report(table | {"notes": notes}, args.json)
 
 
-def run_compare(asked: argparse.Namespace) -> None:
+def run_compare(args: argparse.Namespace) -> None:
     """Print every gate, weighting and merge that a run allows, side by side."""
     from monju.evaluation.comparison import compare
     from monju.reporting.console import print_comparison
 
-    monju, labelled, notes = evaluated(asked)
-    found = compare(monju, labelled.labels, labelled.texts, source=asked.data) | {"notes": notes}
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_comparison(found)
+    monju, labelled, notes = evaluated(args)
+    found = compare(monju, labelled.labels, labelled.texts, source=args.data) | {"notes": notes}
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if args.json else print_comparison(found)
 
 
-def run_report(asked: argparse.Namespace) -> None:
+def run_report(args: argparse.Namespace) -> None:
     """Write a run's results to a file."""
     from monju.reporting import report as reports
     from monju.runs.run import Run
     from monju.ui.i18n.translator import Translator
     from monju.utils.files import write
 
-    out, inside = Path(asked.out), os.path.isdir(asked.out)
+    out, inside = Path(args.out), os.path.isdir(args.out)
     by_ending = {ending: name for name, (ending, _) in reports.FORMATS.items()}
-    ending, made = reports.FORMATS[asked.format or (not inside and by_ending.get(out.suffix)) or "html"]
-    found = reports.Results.of(Run.open(asked.run))
+    ending, made = reports.FORMATS[args.format or (not inside and by_ending.get(out.suffix)) or "html"]
+    found = reports.Results.of(Run.open(args.run))
     if not inside and out.suffix != ending:
         raise MonjuError(f"{out} is neither an existing folder nor a name that ends in {ending}: "
                          "choose another --out or --format")
@@ -358,59 +358,59 @@ def run_report(asked: argparse.Namespace) -> None:
     if os.path.lexists(path):
         raise MonjuError(f"{path} is there already: choose another --out, or delete it first")
     try:
-        write(path, made(found, Translator(asked.language)))
+        write(path, made(found, Translator(args.language)))
     except OSError as error:
         raise MonjuError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
     print(path)
 
 
-def run_predict(asked: argparse.Namespace) -> None:
+def run_predict(args: argparse.Namespace) -> None:
     """Print what a run says of sentences."""
     from monju.inference.pipeline import Monju
     from monju.reporting.console import tell
 
-    texts = [line for text in asked.texts for line in (typed() if text == "-" else [text])]
-    readings = Monju.load(asked.run, asked.device).read(texts)
-    if asked.json:
+    texts = [line for text in args.texts for line in (typed() if text == "-" else [text])]
+    readings = Monju.load(args.run, args.device).read(texts)
+    if args.json:
         print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
     else:
         tell(readings)
 
 
-def run_distill(asked: argparse.Namespace) -> None:
+def run_distill(args: argparse.Namespace) -> None:
     """Teach one model what a run's ensemble says."""
     from monju.reporting.console import show
     from monju.training.distill import distill
 
-    show(distill(asked.run, asked.students, asked.targets, asked.sample, asked.epochs, asked.temperature,
-                 asked.mixing, asked.device, asked.data))
+    show(distill(args.run, args.students, args.targets, args.sample, args.epochs, args.temperature,
+                 args.mixing, args.device, args.data))
 
 
-def run_bench_predict(asked: argparse.Namespace) -> None:
+def run_bench_predict(args: argparse.Namespace) -> None:
     """Print how fast a run answers beside its peers."""
     from monju.benchmark import speed
     from monju.reporting.console import print_bench
 
-    if min(asked.rounds, asked.passes, asked.sentences or 1) < 1 or asked.sentences == 0:
+    if min(args.rounds, args.passes, args.sentences or 1) < 1 or args.sentences == 0:
         raise MonjuError("--rounds, --passes and --sentences must be at least 1")
-    found = speed.predict(asked.run, asked.data, asked.rounds, asked.passes, asked.sentences, asked.device,
+    found = speed.predict(args.run, args.data, args.rounds, args.passes, args.sentences, args.device,
                           tell_progress)
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if asked.json else print_bench(found)
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if args.json else print_bench(found)
 
 
-def run_bench_train(asked: argparse.Namespace) -> None:
+def run_bench_train(args: argparse.Namespace) -> None:
     """Print how fast experts are trained beside transformers' Trainer."""
     from monju.benchmark import speed
     from monju.reporting.console import print_bench
 
-    settings = settings_of(asked, without=("rounds",))
-    limits = {name: vars(asked)[name] for name in ("steps", "seconds", "rounds") if name in vars(asked)}
+    settings = settings_of(args, without=("rounds",))
+    limits = {name: vars(args)[name] for name in ("steps", "seconds", "rounds") if name in vars(args)}
     for name, value in limits.items():
         if not 0 < value < float("inf"):
             raise MonjuError(f"--{name} must be more than 0")
     found = speed.train(schema.Config(**{**presets.PRESETS["laptop"], **settings}), tell=tell_progress,
                         **limits)
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(asked).get("json") else print_bench(found)
+    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(args).get("json") else print_bench(found)
 
 
 def tell_progress(text: str) -> None:
@@ -431,25 +431,25 @@ def typed() -> list[str]:
     return lines
 
 
-def run_map(asked: argparse.Namespace) -> None:
+def run_map(args: argparse.Namespace) -> None:
     """Draw a run's map of its sentences."""
     from monju.evaluation import cluster_map
     from monju.inference.pipeline import Monju
     from monju.runs.run import Run
     from monju.runs.run_data import read_again
 
-    with Run.changing(asked.run) as run:
-        train = read_again(run, run.manifest["data"]["fingerprint"], asked.data).train
-        print(f"Drawing the map of {asked.run}.", file=sys.stderr)
-        cluster_map.build(run, Monju.of(run, asked.device), train, asked.size)
+    with Run.changing(args.run) as run:
+        train = read_again(run, run.manifest["data"]["fingerprint"], args.data).train
+        print(f"Drawing the map of {args.run}.", file=sys.stderr)
+        cluster_map.build(run, Monju.of(run, args.device), train, args.size)
         run.finish()
 
 
-def run_app(asked: argparse.Namespace) -> None:
+def run_app(args: argparse.Namespace) -> None:
     """Serve the page."""
     from monju.ui import launch
 
-    launch(asked.run, asked.open_to_all)
+    launch(args.run, args.open_to_all)
 
 
 def report(metrics: dict[str, Any], as_json: bool) -> None:

@@ -16,14 +16,16 @@ import numpy as np
 from monju.clustering.cluster_model import Clustering
 from monju.data.inputs import sentences
 from monju.data.notes import Note
-from monju.ensemble.outputs import ModelOutputs
+from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.ensemble.subsets import model_key
 from monju.errors import MonjuError
 from monju.inference.reader import SentenceReader, check_text
 from monju.models import backbones
 from monju.models.classifier import Expert
-from monju.models.members import Members
+from monju.models.members import FEW, Members
 from monju.runs.run import Run
+
+TIE = 0.2  # more than bfloat16 moves one logit against another (docs/performance.md)
 
 
 class Group(NamedTuple):
@@ -44,12 +46,12 @@ class Monju(SentenceReader):
     'positive'
     """
 
-    def __init__(self, run: Run, clustering: Clustering, groups: list[Group], equal_cost: Iterable[str] = ()):
+    def __init__(self, run: Run, clustering: Clustering, groups: list[Group], equal_cost: Iterable[str] = (), bf16: bool = False):
         super().__init__(run, clustering)
-        self.groups, self.equal_cost = groups, list(equal_cost)
+        self.groups, self.equal_cost, self.bf16 = groups, list(equal_cost), bf16
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", controls: bool = False) -> Monju:
+    def load(cls, path: str | Path, device: str = "auto", controls: bool = False, bf16: bool = False) -> Monju:
         """Open a finished run and load its models.
 
         Parameters
@@ -57,18 +59,20 @@ class Monju(SentenceReader):
         path : the run's folder.
         device : "auto" (the GPU where there is one), "cpu" or "cuda".
         controls : also load the equal-cost models, which no verdict needs.
+        bf16 : read many sentences in bfloat16 where the processor computes in it (see `outputs`).
 
         Raises
         ------
         MonjuError
             for a folder that is no run, unfinished, damaged or not wholly there.
         """
-        return cls.of(Run.open(path).check(), device, controls)
+        return cls.of(Run.open(path).check(), device, controls, bf16)
 
     @classmethod
-    def of(cls, run: Run, device: str = "auto", controls: bool = False) -> Monju:
+    def of(cls, run: Run, device: str = "auto", controls: bool = False, bf16: bool = False) -> Monju:
         """As `load`, for a run whose models are there but which is not sealed yet."""
         where = backbones.pick_device(device)
+        bf16 = bf16 and where.type == "cpu" and backbones.computes_in_bf16(where)
         config = replace(run.config, device="cuda" if where.type == "cuda" else "cpu")  # here, not where it was trained
         kinds = {"experts": run.manifest["models"]["experts"], "baseline": run.manifest["models"]["baseline"],
                  "equal-cost": run.manifest["models"]["equal-cost"] if controls else []}
@@ -83,8 +87,8 @@ class Monju(SentenceReader):
             experts = [Expert.load(folders[place][1], len(run.manifest["data"]["labels"]), tokenizer.pad_token_id, where)
                        for place in places]
             encoder = clustering.embedder.encoder() if not groups and backbones.hub_name(backbone) == embeds else None
-            groups.append(Group(places, tokenizer, Members(experts, encoder)))
-        return cls(run, clustering, groups, [model_key("equal-cost", name) for name in kinds["equal-cost"]])
+            groups.append(Group(places, tokenizer, Members(experts, encoder, bf16)))
+        return cls(run, clustering, groups, [model_key("equal-cost", name) for name in kinds["equal-cost"]], bf16)
 
     @property
     def tokenizer(self) -> Any:
@@ -92,16 +96,30 @@ class Monju(SentenceReader):
         return self.groups[0].tokenizer
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
-        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for no or an empty sentence."""
+        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for no or an empty sentence.
+
+        Of a run loaded with bf16, more than a few sentences are read in bfloat16. Those on which a model or an ensemble is
+        near a tie are then read again in full precision, so that labels are the same under the run's own gate and fusion.
+        """
         texts = [check_text(text) for text in sentences(texts)]
         if not texts:
             raise MonjuError("there is no sentence to read: give at least one")
+        rough = self.bf16 and len(texts) > FEW
+        outputs = self._outputs(texts, rough)
+        if rough and len(rows := np.flatnonzero(near_a_tie(self.decide(outputs)))):
+            again = self._outputs([texts[row] for row in rows], rough=False)
+            for name in ("vectors", "distances", "posterior", "logits"):
+                if (part := getattr(outputs, name)) is not None:
+                    part[rows] = getattr(again, name)
+        return outputs
+
+    def _outputs(self, texts: list[str], rough: bool) -> ModelOutputs:
         placed, parts = None, []
         for group in self.groups:
             tokens = backbones.encode(group.tokenizer, texts, self.config.max_tokens)
             whole = max(map(len, tokens)) < self.config.max_tokens  # no sentence was cut: the embedder reads the same tokens
             pool = self.clustering.embedder.pool if group.members.has_encoder and whole else None
-            logits, vectors = group.members.read(tokens, pool)
+            logits, vectors = group.members.read(tokens, pool, rough)
             parts.append(logits)
             if vectors is not None:
                 placed = self.clustering.place_vectors(vectors)
@@ -130,6 +148,13 @@ class Monju(SentenceReader):
                 of_text.append(Note("sentence_unknown", {"n": unknown, "tokens": tokens, "backbone": backbone}))
             notes.append(tuple(of_text))
         return notes
+
+
+def near_a_tie(found: Predictions) -> np.ndarray:
+    """Whether of a model's or an ensemble's two best labels neither is ahead by `TIE`: bool [n]."""
+    answers = [*found.by_model().values(), found.monju, *([] if found.baseline is None else [found.baseline])]
+    best = np.partition(np.stack(answers, axis=1), -2)  # [n, models and ensembles, labels]
+    return np.asarray(best[..., -1] - best[..., -2] < TIE).any(axis=1)
 
 
 def bare(backbone: str) -> str:

@@ -146,7 +146,7 @@ def _serve(line: Any) -> None:
 
     def answer(number: int, path: str, stamp: int | None, function: str, arguments: tuple) -> None:
         try:
-            found = runs.get((path, stamp), lambda: Monju.load(path)).call(function, *arguments)
+            found = runs.get((path, stamp), lambda: Monju.load(path, bf16=True)).call(function, *arguments)
         except MonjuError as error:
             found = error
         except Exception as error:  # told where it was asked; the traceback stays here

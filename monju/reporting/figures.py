@@ -1,6 +1,6 @@
 """Numbers → plotly figures. Knows nothing of runs, files or the web app.
 
-Each function stands alone: `say` words it (say("fig_cluster") → text), and it returns a plotly Figure with a
+Each function stands alone: `t` words it (t("fig_cluster") → text), and it returns a plotly Figure with a
 transparent ground, drawn in LIGHT. `DARKER` names the colour that stands for each of LIGHT's on a dark
 ground.
 """
@@ -17,7 +17,7 @@ from monju.utils.format import percent
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-Words = Callable[..., str]  # say("fig_alpha", …) → a text as markup: ui.i18n.translator.Translator
+Words = Callable[..., str]  # t("fig_alpha", …) → a text as markup: ui.i18n.translator.Translator
 
 # assets/style.css's colours: Okabe and Ito's, each beside another mark;
 # `cool` and `warm` end the heat maps' scale
@@ -31,14 +31,14 @@ MOST_WRITTEN = 10  # columns of a heat map whose cells carry their number: beyon
 ROW = 46  # pixels a row of a heat map takes
 
 
-def cluster_accuracy(metrics: dict, say: Words) -> Figure:
+def cluster_accuracy(metrics: dict, t: Words) -> Figure:
     """Experts and ensembles × clusters: accuracy, the cells out of fold in a dashed frame."""
     models = {name: model["clusters"] for name, model in metrics["experts"].items()}
-    models |= {say(key): metrics[key]["clusters"] for key in ("baseline", "monju") if key in metrics}
+    models |= {t(key): metrics[key]["clusters"] for key in ("baseline", "monju") if key in metrics}
     rows, clusters = list(models), list(metrics["monju"]["clusters"])
     cells = [[models[row][cluster] for cluster in clusters] for row in rows]
     written = [[percent(cell["accuracy"], 1) for cell in line] for line in cells]
-    told = [[say("fig_cell_seen" if cell["seen"] else "fig_cell_unseen", model=row, cluster=cluster,
+    told = [[t("fig_cell_seen" if cell["seen"] else "fig_cell_unseen", model=row, cluster=cluster,
                  accuracy=share, n=f"{cell['n']:,}",
                  right="–" if cell["accuracy"] is None else f"{round(cell['accuracy'] * cell['n']):,}")
              for cluster, cell, share in zip(clusters, line, of_row)]
@@ -58,10 +58,10 @@ def frame(x: int, y: int) -> dict:
             "line": {"color": LIGHT["vermilion"], "width": 3, "dash": "dash"}}
 
 
-def model_agreement(names: list[str], same: np.ndarray, say: Words) -> Figure:
+def model_agreement(names: list[str], same: np.ndarray, t: Words) -> Figure:
     """Models × models: the share of sentences with equal verdicts [models, models]."""
     written = [[percent(share, 1) for share in line] for line in same]
-    told = [[say("fig_same", one=one, other=other, share=share) for other, share in zip(names, line)]
+    told = [[t("fig_same", one=one, other=other, share=share) for other, share in zip(names, line)]
             for one, line in zip(names, written)]
     shares = [[None if x == y else 100 * share for x, share in enumerate(line)]
               for y, line in enumerate(same)]
@@ -89,7 +89,7 @@ def heat(shares: list, written: list, told: list, across: list[str], down: list[
                          "ticktext": [f"{name} " for name in down]})
 
 
-def calibration_curve(curves: dict[str, list[dict]], labels: int, say: Words) -> Figure:
+def calibration_curve(curves: dict[str, list[dict]], labels: int, t: Words) -> Figure:
     """How often verdicts of a like certainty are right, and how many there are of each below.
 
     `curves`: the ensemble's key ("monju", "baseline") → the bins of `metrics.calibration`. A point's area
@@ -101,18 +101,18 @@ def calibration_curve(curves: dict[str, list[dict]], labels: int, say: Words) ->
     # the bin of 1 / labels begins below it
     first = min(cell["low"] for cells in curves.values() for cell in cells)
     traces = [{"type": "scatter", "x": [least, 1], "y": [least, 1], "mode": "lines",
-               "name": say("fig_perfect"),
+               "name": t("fig_perfect"),
                "line": {"color": LIGHT["faint"], "width": 2, "dash": "dot"}, "hoverinfo": "skip"}]
     for number, (key, cells) in enumerate(curves.items()):
         colour, symbol, dash = looks[key]
         # a bin's bars stand side by side in it, however few bins there are
         width = 0.85 * (cells[0]["high"] - cells[0]["low"])
         beside = {"width": width / len(curves), "offset": width * (number / len(curves) - 0.5)}
-        told = [say("fig_bin", model=say(key), low=percent(cell["low"], 0), high=percent(cell["high"], 0),
+        told = [t("fig_bin", model=t(key), low=percent(cell["low"], 0), high=percent(cell["high"], 0),
                     n=f"{cell['n']:,}", accuracy=percent(cell["accuracy"], 1),
                     sure=percent(cell["confidence"], 1)) for cell in cells]
         sizes = [7 + 15 * (cell["n"] / most) ** 0.5 for cell in cells]
-        common = {"name": say(key), "customdata": told, "hovertemplate": "%{customdata}<extra></extra>"}
+        common = {"name": t(key), "customdata": told, "hovertemplate": "%{customdata}<extra></extra>"}
         traces.append({"type": "scatter", "mode": "lines+markers",
                        "x": [cell["confidence"] for cell in cells],
                        "y": [cell["accuracy"] for cell in cells],
@@ -127,14 +127,14 @@ def calibration_curve(curves: dict[str, list[dict]], labels: int, say: Words) ->
     ticks = {**axis(), "tickformat": ".0%"}
     return figure(traces, height=460, margin={"l": 10, "r": 10, "t": 44, "b": 10},
                   legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-                  xaxis={**ticks, "title": {"text": say("fig_sure")},
+                  xaxis={**ticks, "title": {"text": t("fig_sure")},
                          "range": [min(first, least) - 0.02, 1.02], "anchor": "y2"},
-                  yaxis={**ticks, "title": {"text": say("fig_right")}, "domain": [0.34, 1]},
-                  yaxis2={**axis(), "title": {"text": say("fig_sentences")}, "domain": [0, 0.24],
+                  yaxis={**ticks, "title": {"text": t("fig_right")}, "domain": [0.34, 1]},
+                  yaxis2={**axis(), "title": {"text": t("fig_sentences")}, "domain": [0, 0.24],
                           "nticks": 4, "rangemode": "tozero"})
 
 
-def alpha_distribution(experts: list[str], alpha: np.ndarray, say: Words, bins: int = 40) -> Figure:
+def alpha_distribution(experts: list[str], alpha: np.ndarray, t: Words, bins: int = 40) -> Figure:
     """Each expert's α (n, experts) as a histogram, equal weight as a dashed line."""
     alpha, equal = np.asarray(alpha, dtype=float), 1 / len(experts)
     low, high = min(alpha.min(), equal), max(alpha.max(), equal)
@@ -145,7 +145,7 @@ def alpha_distribution(experts: list[str], alpha: np.ndarray, say: Words, bins: 
     traces = []
     for e, name in enumerate(experts):
         some = np.flatnonzero(counts[e])
-        told = [say("fig_alpha_bin", expert=name, low=f"{edges[b]:.3f}", high=f"{edges[b + 1]:.3f}",
+        told = [t("fig_alpha_bin", expert=name, low=f"{edges[b]:.3f}", high=f"{edges[b + 1]:.3f}",
                     n=f"{counts[e, b]:,}") for b in some]
         heights = 0.82 * counts[e, some] / counts.max()
         traces.append({"type": "bar", "x": middle[some].tolist(), "y": heights.tolist(),
@@ -154,14 +154,14 @@ def alpha_distribution(experts: list[str], alpha: np.ndarray, say: Words, bins: 
                        "name": name, "customdata": told,
                        "hovertemplate": "%{customdata}<extra></extra>", "showlegend": False})
     rows = [len(experts) - 1 - e for e in range(len(experts))]
-    means = [f"{name}<br>{say('fig_mean', value=f'{alpha[:, e].mean():.3f}')} " if len(experts) <= 12
+    means = [f"{name}<br>{t('fig_mean', value=f'{alpha[:, e].mean():.3f}')} " if len(experts) <= 12
              else name
              for e, name in enumerate(experts)]
     line = {"type": "line", "x0": equal, "x1": equal, "y0": 0, "y1": 1, "yref": "paper",
             "line": {"color": LIGHT["orange"], "width": 3, "dash": "dash"}}
     note = {"x": equal, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False,
             "font": {"color": LIGHT["ink"], "size": 15},
-            "text": say("fig_equal", value=f"{equal:.3f}")}
+            "text": t("fig_equal", value=f"{equal:.3f}")}
     return figure(traces, height=max(300, 110 + (112 if len(experts) <= 6 else 44) * len(experts)),
                   barmode="overlay",
                   shapes=[line], annotations=[note], margin={"l": 10, "r": 10, "t": 36, "b": 10},
@@ -171,17 +171,17 @@ def alpha_distribution(experts: list[str], alpha: np.ndarray, say: Words, bins: 
                          "tickfont": {"size": 15, "color": LIGHT["ink"]}})
 
 
-def rounds_curve(rounds: list[dict], say: Words) -> Figure:
+def rounds_curve(rounds: list[dict], t: Words) -> Figure:
     """Accuracy after each round of branch, train, merge."""
     lines = [(name, [found["experts"][name] for found in rounds], "faint", "circle", "dot")
              for name in rounds[0]["experts"]]
-    lines += [(say("monju"), [found["monju"] for found in rounds], "blue", "square", "solid"),
-              (say("fig_merged"), [found["merged"] for found in rounds], "vermilion", "diamond", "dash")]
+    lines += [(t("monju"), [found["monju"] for found in rounds], "blue", "square", "solid"),
+              (t("fig_merged"), [found["merged"] for found in rounds], "vermilion", "diamond", "dash")]
     x = [found["round"] for found in rounds]
     traces = []
     for name, found, colour, symbol, dash in lines:
         shares = [100 * one["accuracy"] for one in found]
-        told = [say("fig_round_told", model=name, round=number, accuracy=f"{share:.2f}",
+        told = [t("fig_round_told", model=name, round=number, accuracy=f"{share:.2f}",
                     low=percent(one["interval"][0], 1), high=percent(one["interval"][1], 1))
                 for number, share, one in zip(x, shares, found)]
         traces.append({"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": shares,
@@ -193,8 +193,8 @@ def rounds_curve(rounds: list[dict], say: Words) -> Figure:
                                   "size": 7 if colour == "faint" else 10}})
     return figure(traces, height=380, margin={"l": 10, "r": 10, "t": 44, "b": 10},
                   legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-                  xaxis={**axis(), "title": {"text": say("fig_round")}, "tickmode": "array", "tickvals": x},
-                  yaxis={**axis(), "title": {"text": say("col_accuracy")}, "ticksuffix": " %"})
+                  xaxis={**axis(), "title": {"text": t("fig_round")}, "tickmode": "array", "tickvals": x},
+                  yaxis={**axis(), "title": {"text": t("col_accuracy")}, "ticksuffix": " %"})
 
 
 def sweep_plot(found: dict) -> Figure:

@@ -1,7 +1,7 @@
 """A finished run's results to take away: CSV, a LaTeX table, and HTML that opens from disk with no network.
 
 `Results` is what they are drawn from; HTML comes from the templates beside this file. Words come through
-`say`. Knows nothing of the web app, which shows the same pieces of HTML. No sentence of any data set is
+`t`. Knows nothing of the web app, which shows the same pieces of HTML. No sentence of any data set is
 written.
 """
 
@@ -191,10 +191,10 @@ def brackets(bounds: list[float], digits: int = 1, sign: str = "") -> str:
 # pieces of HTML, for the report and for the web app
 
 
-def accuracy_table(results: Results, say: Words) -> Markup:
+def accuracy_table(results: Results, t: Words) -> Markup:
     """The poster's table for this run; beside a run on the poster's data the poster's own numbers."""
     metrics, config = results.metrics, results.config
-    return render(TEMPLATES, "accuracy.html", say=say, title=table_title(results, say),
+    return render(TEMPLATES, "accuracy.html", t=t, title=table_title(results, t),
                   beside=posters_data(config),
                   rows=[(row, poster_numbers(row, config)) for row in table_rows(metrics)],
                   commonest=results.commonest, majority=metrics["majority"]["accuracy"])
@@ -212,9 +212,9 @@ def poster_numbers(row: Row, config: Config) -> dict | float | None:
     return {"mean_member": mean, "accuracy": theirs["accuracy"], "gain": theirs["accuracy"] - mean}
 
 
-def table_title(results: Results, say: Words) -> str:
+def table_title(results: Results, t: Words) -> str:
     """What the table shows: beside other data than the poster's, nothing of it."""
-    return say("table_title" if posters_data(results.config) else "table_alone")
+    return t("table_title" if posters_data(results.config) else "table_alone")
 
 
 def poster_is_alike(config: Config) -> bool:
@@ -227,44 +227,44 @@ def posters_data(config: Config) -> bool:
     return Path(config.data).stem.casefold() in ("sst2", "sst-2")
 
 
-def told(results: Results, say: Words) -> Markup:
+def told(results: Results, t: Words) -> Markup:
     """What the table says and what it does not, in words."""
     metrics, parts = results.metrics, []
     for key in ("baseline", "equal_cost"):
         if pair := metrics.get(f"monju_vs_{key}"):
-            parts.append(told_pair(say(key), pair, say))
+            parts.append(told_pair(t(key), pair, t))
     if "monju_vs_baseline" not in metrics:
-        parts.append(say("told_no_baseline"))
+        parts.append(t("told_no_baseline"))
     if gains := results.gains:
         low, high = gains["interval"]
         means = {"experts": percent(metrics["monju"]["mean_member"]),
                  "members": percent(metrics["baseline"]["mean_member"])}
         points = {"points": gains["difference"], "low": low, "high": high}
         points = {name: percent(value, sign="+") for name, value in points.items()}
-        sure = say("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure")
-        parts.append(say("told_gains", **means, **points) + " " + sure if low < high
-                     else say("told_gains_same", **means))
+        sure = t("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure")
+        parts.append(t("told_gains", **means, **points) + " " + sure if low < high
+                     else t("told_gains_same", **means))
     alpha = metrics["alpha"]
-    parts.append(say("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
+    parts.append(t("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
                      sorted=" / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"]),
                      equal=f"{1 / len(alpha['mean']):.2f}"))
     unlike = posters_data(results.config) and not poster_setting(results.config)
-    return render(TEMPLATES, "told.html", say=say, n=metrics["n"], parts=parts, unlike_poster=unlike)
+    return render(TEMPLATES, "told.html", t=t, n=metrics["n"], parts=parts, unlike_poster=unlike)
 
 
-def told_pair(other: str, pair: dict, say: Words) -> str:
+def told_pair(other: str, pair: dict, t: Words) -> str:
     """Monju against another ensemble, and whether luck could do it."""
     if not pair["changed"]:
-        return say("told_same", other=other)
+        return t("told_same", other=other)
     if not pair["rescued"] + pair["broken"]:
-        return say("told_both_wrong", other=other, changed=f"{pair['changed']:,}")
+        return t("told_both_wrong", other=other, changed=f"{pair['changed']:,}")
     bounds = interval(pair["interval"], 2, "+")
     better = "told_better" if pair["difference"] > 0 else "told_worse"
     verdict = "told_luck" if pair["p_value"] >= SIGNIFICANT else better
-    return say("told_pair", other=other, points=percent(pair["difference"], sign="+"),
+    return t("told_pair", other=other, points=percent(pair["difference"], sign="+"),
                bounds=bounds and f" {bounds}",
                rescued=f"{pair['rescued']:,}", broken=f"{pair['broken']:,}",
-               p=f"{pair['p_value']:.3g}") + " " + say(verdict)
+               p=f"{pair['p_value']:.3g}") + " " + t(verdict)
 
 
 def poster_setting(config: Config) -> bool:
@@ -272,71 +272,71 @@ def poster_setting(config: Config) -> bool:
     return "roberta-base" in config.backbone.casefold() and posters_data(config) and poster_is_alike(config)
 
 
-def quality_table(results: Results, say: Words) -> Markup:
+def quality_table(results: Results, t: Words) -> Markup:
     """Macro-F1, NLL, Brier and ECE of the ensembles."""
-    return render(TEMPLATES, "quality.html", say=say, ensembles=ensembles(results.metrics), measures=QUALITY)
+    return render(TEMPLATES, "quality.html", t=t, ensembles=ensembles(results.metrics), measures=QUALITY)
 
 
-def drawn(results: Results, say: Words) -> list[tuple]:
+def drawn(results: Results, t: Words) -> list[tuple]:
     """The figures: (file's name, title, what it says in words, plotly Figure)."""
     metrics, predictions = results.metrics, results.predictions
     names, same = agreement(predictions)
     count = len(predictions.experts)
     among = [mean_agreement(same[:count, :count]), mean_agreement(same[count:, count:])]
-    said = say("note_same" if among[1] is not None else "note_same_alone", **{
+    said = t("note_same" if among[1] is not None else "note_same_alone", **{
         key: percent(share, 1) for key, share in zip(("experts", "members"), among) if share is not None})
     curves = {key: calibration(predictions[key], results.labels)
               for key in ("monju", "baseline") if predictions[key] is not None}
-    errors = say("comma").join(f"{say(key)} {metrics[key]['ece']:.3f}" for key in curves)
-    found = [("clusters", say("fig_cluster"), say("note_cluster"), figures.cluster_accuracy(metrics, say)),
-             ("agreement", say("fig_agreement"), said, figures.model_agreement(names, same, say)),
-             ("calibration", say("fig_calibration"), say("note_calibration") + " ECE: " + errors,
-              figures.calibration_curve(curves, metrics["labels"], say)),
-             ("alpha", say("fig_alpha"), say("note_alpha"),
-              figures.alpha_distribution(predictions.experts, predictions.alpha, say))]
+    errors = t("comma").join(f"{t(key)} {metrics[key]['ece']:.3f}" for key in curves)
+    found = [("clusters", t("fig_cluster"), t("note_cluster"), figures.cluster_accuracy(metrics, t)),
+             ("agreement", t("fig_agreement"), said, figures.model_agreement(names, same, t)),
+             ("calibration", t("fig_calibration"), t("note_calibration") + " ECE: " + errors,
+              figures.calibration_curve(curves, metrics["labels"], t)),
+             ("alpha", t("fig_alpha"), t("note_alpha"),
+              figures.alpha_distribution(predictions.experts, predictions.alpha, t))]
     if "rounds" in metrics:
-        found.append(("rounds", say("fig_rounds"), say("note_rounds"),
-                      figures.rounds_curve(metrics["rounds"], say)))
+        found.append(("rounds", t("fig_rounds"), t("note_rounds"),
+                      figures.rounds_curve(metrics["rounds"], t)))
     return found
 
 
 # the report
 
 
-def html(results: Results, say: Words) -> str:
+def html(results: Results, t: Words) -> str:
     """One self-contained page: table, words, figures, settings, machine, data. plotly.js is inlined once."""
     from plotly.offline import get_plotlyjs
 
     manifest, config = results.run.manifest, results.config
     # markup: a script, and JSON in a script, where "<" as \u003c lets no name in the data end it
     figures = [(*words, Markup(figure.to_json().replace("<", "\\u003c")))
-               for *words, figure in drawn(results, say)]
+               for *words, figure in drawn(results, t)]
     settings = {**config.to_json(), "data": Path(config.data).name, "backbone": Path(config.backbone).name}
-    facts = [(say("facts_data"), data_facts(results, say)), (say("facts_settings"), settings),
-             (say("facts_machine"), {**manifest.get("machine", {}), **manifest.get("versions", {})})]
+    facts = [(t("facts_data"), data_facts(results, t)), (t("facts_settings"), settings),
+             (t("facts_machine"), {**manifest.get("machine", {}), **manifest.get("versions", {})})]
     facts = [(title,
               {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
                       if value not in (None, "", [])}) for title, values in facts]
-    return render(TEMPLATES, "report.html", say=say, title=say("report_title", run=results.name),
-                  table_title=table_title(results, say),
-                  table=accuracy_table(results, say), told=told(results, say),
-                  quality=quality_table(results, say),
+    return render(TEMPLATES, "report.html", t=t, title=t("report_title", run=results.name),
+                  table_title=table_title(results, t),
+                  table=accuracy_table(results, t), told=told(results, t),
+                  quality=quality_table(results, t),
                   figures=figures, facts=facts, plotly=Markup(get_plotlyjs()))
 
 
-def data_facts(results: Results, say: Words) -> dict:
+def data_facts(results: Results, t: Words) -> dict:
     """What the manifest says of the data; an older run's notes are plain sentences."""
     data, place = results.data, results.config.data
     return {"data": Path(place).name, "train": data["train"], "validation": data["validation"],
             "labels": ", ".join(map(str, data["label_names"])), "overlap": data["overlap"],
             "fingerprint": data["fingerprint"],
             **{f"cluster {name}": size for name, size in results.run.manifest.get("clusters", {}).items()},
-            "notes": " ".join(told if isinstance(told, str) else Note.of(told).text(say.language)
+            "notes": " ".join(told if isinstance(told, str) else Note.of(told).text(t.language)
                               for told in data.get("notes", [])).replace(place, Path(place).name)}
 
 
 FORMATS = {  # what is taken away: its file's ending, and its content
     "html": (".html", html),
-    "csv": (".csv", lambda results, say: csv(results)),
-    "latex": (".tex", lambda results, say: latex(results)),
+    "csv": (".csv", lambda results, t: csv(results)),
+    "latex": (".tex", lambda results, t: latex(results)),
 }

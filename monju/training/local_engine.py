@@ -37,7 +37,7 @@ def cores_each(places):
     return max(1, torch.get_num_threads() // len(places))
 
 
-def run_all(shop, jobs, devices, threads=None):
+def run_all(task, jobs, devices, threads=None):
     """Run shop.fit(job, device) for every job, as many at a time as there are devices.
 
     `shop` is any object that can be sent to another process and whose `fit` is a generator; yields
@@ -52,11 +52,11 @@ def run_all(shop, jobs, devices, threads=None):
         try:
             torch.set_num_threads(threads)
             for number, job in enumerate(jobs):
-                yield from zip(repeat(number), shop.fit(job, devices[0]))
+                yield from zip(repeat(number), task.fit(job, devices[0]))
         finally:
             torch.set_num_threads(before)
         return
-    with processes(_work, [(shop, device, threads) for device in devices]) as lines:
+    with processes(_work, [(task, device, threads) for device in devices]) as lines:
         waiting, busy = iter(enumerate(jobs)), list(lines)
         while busy:
             for line in connection.wait(busy):
@@ -71,13 +71,13 @@ def run_all(shop, jobs, devices, threads=None):
                     busy.remove(line)
 
 
-def _work(line, shop, device, threads):
+def _work(line, task, device, threads):
     """A worker's life: ask for a job, fit it, report; until there is none left."""
     torch.set_num_threads(threads)
     line.send(None)
     while (item := line.recv()) is not None:
         number, job = item
-        for report in shop.fit(job, device):
+        for report in task.fit(job, device):
             line.send((number, report))
         line.send(None)
 

@@ -155,10 +155,10 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
             if checkpoints(run, job).damaged:
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
-        shop = TrainTask(run, config, encoded, data.train.labels, clustering.labels_,
+        task = TrainTask(run, config, encoded, data.train.labels, clustering.labels_,
                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
         work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
-        speed = yield from fit_all(shop, jobs, complete, work)
+        speed = yield from fit_all(task, jobs, complete, work)
 
         shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
@@ -285,18 +285,18 @@ class Work:
         return done / total, (total - done) / speed + MAP_SECONDS if speed else None
 
 
-def fit_all(shop, jobs, complete, work):
+def fit_all(task, jobs, complete, work):
     """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress that returns the last
     speed in tokens/s (None where all are complete)."""
     for job in jobs:
         if job.key in complete:
             yield Stage(f"{job.key} is complete.")
-    kept = {job.key: job.steps if job.key in complete else checkpoints(shop.run, job).facts["step"] for job in jobs}
+    kept = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"] for job in jobs}
     done = {job.key: job.tokens * kept[job.key] / job.steps for job in jobs}
-    abreast = len(local_engine.places(backbones.pick_device(shop.config.device), len(jobs), shop.config.workers))
+    abreast = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs), task.config.workers))
     parts, over, speeds, speed = dict.fromkeys(done, 1), [], {}, None
-    for job, (step, accuracy) in in_rounds(shop, jobs, complete):
-        shop.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
+    for job, (step, accuracy) in in_rounds(task, jobs, complete):
+        task.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
         if step.parts > parts[job.key]:
             parts[job.key] = step.parts
             yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} parts, to the same result.")
@@ -306,18 +306,18 @@ def fit_all(shop, jobs, complete, work):
         speed = float(np.mean(list(speeds.values()))) * max(1, min(abreast, open_jobs))
         yield Progress(job.key, step, accuracy, step.sentences / step.seconds, *work.standing(sum(done.values()), speed))
         # not before the model's folder is there with its whole history: until then a kill needs it
-        over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(shop.run, other)]
+        over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(task.run, other)]
     return speed and float(np.mean(list(speeds.values()))) * abreast
 
 
-def in_rounds(shop, jobs, complete):
+def in_rounds(task, jobs, complete):
     """`local_engine.run_all` on the jobs that are not complete, those that others start from first: yields (job, report)."""
     for start in dict.fromkeys(job.start for job in jobs):
         group = [job for job in jobs if job.start == start]
-        places = local_engine.places(backbones.pick_device(shop.config.device), len(group), shop.config.workers)
+        places = local_engine.places(backbones.pick_device(task.config.device), len(group), task.config.workers)
         waiting = [job for job in group if job.key not in complete]
         if waiting:
-            for number, report in local_engine.run_all(shop, waiting, places[: len(waiting)], local_engine.cores_each(places)):
+            for number, report in local_engine.run_all(task, waiting, places[: len(waiting)], local_engine.cores_each(places)):
                 yield waiting[number], report
 
 

@@ -37,7 +37,7 @@ def alpha(page):
     return page.inner_text('#map-side [data-part="alpha"]')
 
 
-def say(page, sentence):
+def t(page, sentence):
     page.locator("#map-sentence textarea").fill(sentence)
     page.wait_for_function("text => document.querySelector('#map-side .said')?.textContent == text", arg=sentence)
     page.wait_for_function("text => document.querySelector('.map-pin').title == text", arg=sentence)
@@ -45,12 +45,12 @@ def say(page, sentence):
 
 def test_a_typed_sentence_moves_the_marker_and_zoom_stays(open_map, served):
     page = open_map(served)
-    say(page, "a quiet triumph")
+    t(page, "a quiet triumph")
     first, other = pin(page), alpha(page)
     page.evaluate("Plotly.relayout(document.querySelector('.map-plot'), {'xaxis.range': [-0.3, 0.31]})")
     zoom = "() => [...document.querySelector('.map-plot')._fullLayout.xaxis.range]"
     before = page.evaluate(zoom)
-    say(page, "two hours of my life, gone")
+    t(page, "two hours of my life, gone")
     assert pin(page) != first and alpha(page) != other
     assert page.evaluate(zoom) == before
     assert page.locator("#map-side .near li").count() == 8 and page.errors == []
@@ -58,7 +58,7 @@ def test_a_typed_sentence_moves_the_marker_and_zoom_stays(open_map, served):
 
 def test_dragging_and_clicking_move_a_hypothetical_sentence(open_map, served):
     page = open_map(served)
-    say(page, "a quiet triumph")
+    t(page, "a quiet triumph")
     x, y = pin(page)
     before = alpha(page)
     page.mouse.move(x, y)
@@ -194,7 +194,7 @@ def test_a_point_whose_sentence_cannot_be_had_tells_its_row_and_facts(open_map, 
 
 def test_after_a_drag_the_panel_is_that_of_the_last_place(open_map, served):
     page = open_map(served)
-    say(page, "a quiet triumph")
+    t(page, "a quiet triumph")
     for across, down in ((90, 60), (-120, 40), (60, -90)):
         x, y = pin(page)
         page.mouse.move(x, y)

@@ -17,12 +17,12 @@ SAY = Translator("en")
 STYLE = (Path(__file__).parents[2] / "assets" / "style.css").read_text(encoding="utf-8")
 
 
-def every_figure(say=SAY, predictions=None, labels=LABELS):
+def every_figure(t=SAY, predictions=None, labels=LABELS):
     predictions = predictions or toy()
     metrics = table(predictions, labels)
     curves = {key: calibration(predictions[key], labels) for key in ("monju", "baseline") if predictions[key] is not None}
-    return [cluster_accuracy(metrics, say), model_agreement(*agreement(predictions), say),
-            calibration_curve(curves, metrics["labels"], say), alpha_distribution(predictions.experts, predictions.alpha, say)]
+    return [cluster_accuracy(metrics, t), model_agreement(*agreement(predictions), t),
+            calibration_curve(curves, metrics["labels"], t), alpha_distribution(predictions.experts, predictions.alpha, t)]
 
 
 def test_the_cells_carry_the_tables_numbers():

@@ -109,10 +109,10 @@ def test_members_unlike_the_posters_have_no_number_beside_them():
 @pytest.mark.parametrize("language, title", [("en", "Accuracy of every model"), ("ja", "全モデルの正解率")])
 @pytest.mark.parametrize("data", ["rotten-tomatoes", "hotels.csv", "sst2+imdb", "data/sst2/../hotels"])
 def test_beside_other_data_than_the_posters_nothing_of_it_is_told(language, title, data):
-    found, say = results(data=data), Translator(language)
-    page = report.html(found, say).split("<script>")[0]
-    assert "94.04" not in page and "RoBERTa" not in page and say("col_poster") not in page and title in page
-    assert all(line.count("<td") == 4 for line in report.accuracy_table(found, say).split("<tr")[3:])
+    found, t = results(data=data), Translator(language)
+    page = report.html(found, t).split("<script>")[0]
+    assert "94.04" not in page and "RoBERTa" not in page and t("col_poster") not in page and title in page
+    assert all(line.count("<td") == 4 for line in report.accuracy_table(found, t).split("<tr")[3:])
 
 
 def test_the_commonest_label_is_named_also_for_a_run_that_stored_no_such_line(real, tiny_run, tmp_path):
@@ -135,10 +135,10 @@ def test_the_commonest_label_is_named_also_for_a_run_that_stored_no_such_line(re
                                              ("ja", "判定が異なる文はありません")])
 def test_where_no_sentence_was_answered_differently_no_luck_is_told(language, words):
     alike = toy(baseline=toy().monju, logits=toy().logits[:, [0, 1, 2, 0, 1, 5]])  # the baseline's members are Monju's
-    found, say = results(predictions=alike, metrics=table(alike, LABELS)), Translator(language)
-    said = text_of(report.told(found, say))
+    found, t = results(predictions=alike, metrics=table(alike, LABELS)), Translator(language)
+    said = text_of(report.told(found, t))
     assert words in said and "+0.00, +0.00" not in said
-    assert said.count(text_of(say("told_luck"))) == 1  # of the equal cost's
+    assert said.count(text_of(t("told_luck"))) == 1  # of the equal cost's
     assert "+0.00, +0.00" not in report.latex(found)
 
 

@@ -93,7 +93,7 @@ def test_no_text_names_a_flag_or_a_place_outside_a_command(language):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_error_names_a_flag_or_a_place(language):
-    say, seen = Translator(language), 0
+    t, seen = Translator(language), 0
 
     def value(source):
         if re.search(r"path|folder|file|\bout\b|source|\bdata\b|command|\bway\b", source):
@@ -103,13 +103,13 @@ def test_no_error_names_a_flag_or_a_place(language):
     for file, call in calls("MonjuError"):
         text = message(call.args[0], value)
         seen += 1
-        assert clean(say.plain(MonjuError(text))), (file.name, call.lineno, say.plain(text))
+        assert clean(t.plain(MonjuError(text))), (file.name, call.lineno, t.plain(text))
     for code, (english, _) in notes.TEXTS.items():
         values = {name: value(name) if re.search("path|source|flag|file", name) else "x" if f"{{{name}}}" in english else 3 for name in fields(english)}
         error = MonjuError(Note(code, values).text())
         error.note = Note(code, values)
         seen += 1
-        assert clean(say.note(error.note)) and clean(say.plain(error)), code
+        assert clean(t.note(error.note)) and clean(t.plain(error)), code
     assert seen > 130
 
 
@@ -143,7 +143,7 @@ def test_an_english_error_on_the_japanese_page_is_marked_and_one_that_has_both_i
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_errors_as_they_come(tmp_path, tiny_run, language):
-    say = Translator(language)
+    t = Translator(language)
     (tmp_path / "My data").mkdir()
     (tmp_path / "My data" / "レビュー.csv").write_bytes(b"text,label\n\xff,1\n")
     shelf = RunCache(tiny_run, tmp_path)
@@ -151,7 +151,7 @@ def test_errors_as_they_come(tmp_path, tiny_run, language):
                 lambda: sources.load(tmp_path / "no.csv"), lambda: Run.open(tmp_path), lambda: sources.load("../shared/none")):
         with pytest.raises(MonjuError) as refused:
             act()
-        text = say.plain(refused.value)
+        text = t.plain(refused.value)
         assert not re.search(r"/tmp|pytest|\.\./|--", text) and len(text) > 10, text
     assert bare(f"{tmp_path}/My data/レビュー.csv") == "レビュー.csv"
 

@@ -371,10 +371,10 @@ def test_many_sentences_are_read_with_progress(tiny_run, tmp_path):
 
 
 # cases/16_lines.txt, 17_batch_ids.csv, 18_batch_header.csv, 45_minus_one_one.csv, in small
-def batched(run, folder, name, content, say=SAY):
+def batched(run, folder, name, content, t=SAY):
     """(status as text, the CSV's rows) of a file that was uploaded to the batch."""
     (folder / name).write_text(content, encoding="utf-8", newline="")
-    *_, (status, _, csv, _) = batch.answers(_shelf(run), "tiny", "", str(folder / name), say, {})
+    *_, (status, _, csv, _) = batch.answers(_shelf(run), "tiny", "", str(folder / name), t, {})
     return text_of(status), list(csv_format.DictReader(io.StringIO(csv, newline="")))
 
 
@@ -487,10 +487,10 @@ def test_the_entry_is_short_and_only_the_page_imports_gradio():
         assert not any(name.split(".")[0] == "gradio" for name in imported), file
 
 
-def answered(shelf, text, say, **settings):
+def answered(shelf, text, t, **settings):
     """Both panels for a sentence, as one piece of HTML."""
     own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
-    return "".join(playground.respond(shelf, shelf.start, text, say, own | settings)[0])
+    return "".join(playground.respond(shelf, shelf.start, text, t, own | settings)[0])
 
 
 @cache

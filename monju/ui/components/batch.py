@@ -51,11 +51,11 @@ def build(shelf: RunCache, chosen: gr.Dropdown, settings: list) -> None:
     save.click(None, [csv, name], None, js=csv_export.SAVE, api_visibility="private")
 
 
-def answers(shelf: RunCache, run: str, lines: str | None, path: str | None, say: translator.Translator,
+def answers(shelf: RunCache, run: str, lines: str | None, path: str | None, t: translator.Translator,
             settings: dict) -> Iterator:
     """status, table, CSV and the button's state, again and again until all sentences are read."""
     def told(text, share=None, notes=()):
-        return html("batch.html", say, text=text, share=share, notes=notes)
+        return html("batch.html", t, text=text, share=share, notes=notes)
 
     try:
         texts, given, how = rows_of(lines, path)
@@ -64,20 +64,20 @@ def answers(shelf: RunCache, run: str, lines: str | None, path: str | None, say:
         full = [i for i, text in enumerate(texts) if text]
         for begin in range(0, len(full), CHUNK):
             part = full[begin:begin + CHUNK]
-            yield told(say("batch_progress", done=begin, n=len(full)),
+            yield told(t("batch_progress", done=begin, n=len(full)),
                        begin / len(full)), gr.skip(), "", gr.update(visible=False)
             asked = [texts[i] for i in part]
             found |= dict(zip(part, view.readings(asked, opened.outputs(asked))))
         rows = [csv_export.row(found[i], view) if i in found else {"text": ""} for i in range(len(texts))]
         differ = sum(rows[i].get("baseline", rows[i]["monju"]) != rows[i]["monju"] for i in full)
-        done = say("batch_done", n=len(full), differ=differ) if view.members else say("batch_done_alone",
+        done = t("batch_done", n=len(full), differ=differ) if view.members else t("batch_done_alone",
                                                                                       n=len(full))
-        notes = [say.note(one) if isinstance(one, Note) else say(one[0], **one[1]) for one in how]
-        notes += [say(key, n=n) for key, n in counts(texts, found.values()).items() if n]
+        notes = [t.note(one) if isinstance(one, Note) else t(one[0], **one[1]) for one in how]
+        notes += [t(key, n=n) for key, n in counts(texts, found.values()).items() if n]
         csv = csv_export.to_csv(rows if given is None else csv_export.beside(given, rows))
-        yield told(done, notes=notes), csv_export.table(rows[:SHOWN], say), csv, gr.update(visible=True)
+        yield told(done, notes=notes), csv_export.table(rows[:SHOWN], t), csv, gr.update(visible=True)
     except MonjuError as error:
-        yield told(say.error(error) + say("stop")), "", "", gr.update(visible=False)
+        yield told(t.error(error) + t("stop")), "", "", gr.update(visible=False)
 
 
 def counts(texts: list[str], readings: Iterable[Reading]) -> dict[str, int]:

@@ -65,7 +65,7 @@ def to_csv(rows: list[dict]) -> str:
     return frame.to_csv(index=False, lineterminator="\r\n")
 
 
-def table(rows: list[dict], say: Translator) -> Markup:
+def table(rows: list[dict], t: Translator) -> Markup:
     """Rows as an HTML table: the sentence and both verdicts."""
     labels = {row[who] for row in rows for who in ("monju", "baseline") if who in row}
-    return html("sheet.html", say, rows=rows, labels={name: say.label(name) for name in labels})
+    return html("sheet.html", t, rows=rows, labels={name: t.label(name) for name in labels})

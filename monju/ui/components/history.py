@@ -36,6 +36,6 @@ def noted(rows: list[dict], new: dict) -> list[dict]:
     return [*rows, {**new, "at": round(now, 1)}][-KEPT:]
 
 
-def drawn(rows: list[dict], say: Translator) -> Markup:
+def drawn(rows: list[dict], t: Translator) -> Markup:
     """The last rows as HTML, the newest first."""
-    return csv_export.table(rows[: -SHOWN - 1 : -1], say)
+    return csv_export.table(rows[: -SHOWN - 1 : -1], t)

@@ -11,17 +11,17 @@ from monju.utils.templates import render
 TEMPLATES = "monju.ui"
 
 
-def html(template: str, say: Translator, **values: Any) -> Markup:
-    """A template in the app's frame, worded by `say`."""
-    return render(TEMPLATES, "page.html", body=template, say=say, **values)
+def html(template: str, t: Translator, **values: Any) -> Markup:
+    """A template in the app's frame, worded by `t`."""
+    return render(TEMPLATES, "page.html", body=template, t=t, **values)
 
 
-def note(text: str, say: Translator, kind: str = "note", role: str | None = "status",
+def note(text: str, t: Translator, kind: str = "note", role: str | None = "status",
          busy: bool = False) -> Markup:
     """One sentence, with a spinner where something is waited for."""
-    return html("note.html", say, text=text, kind=kind, role=role, busy=busy)
+    return html("note.html", t, text=text, kind=kind, role=role, busy=busy)
 
 
-def trouble(error: MonjuError, say: Translator) -> Markup:
+def trouble(error: MonjuError, t: Translator) -> Markup:
     """A run that cannot be shown: one calm sentence, the way out, and what was found."""
-    return html("trouble.html", say, error=error)
+    return html("trouble.html", t, error=error)

@@ -19,9 +19,9 @@ def build(shelf: RunCache, chosen: gr.Dropdown, sentence: gr.Textbox) -> gr.HTML
     answer = gr.HTML(elem_id="singles", apply_default_css=False)
 
     def ask(name, text, request: gr.Request):
-        say = translator.asked(request)
-        yield note(say("singles_waiting"), say, busy=True)
-        yield drawn(shelf, name, text, say)
+        t = translator.asked(request)
+        yield note(t("singles_waiting"), t, busy=True)
+        yield drawn(shelf, name, text, t)
 
     button.click(ask, [chosen, sentence], answer, **QUIET, **MODELS)
     for part in (chosen, sentence):
@@ -29,7 +29,7 @@ def build(shelf: RunCache, chosen: gr.Dropdown, sentence: gr.Textbox) -> gr.HTML
     return answer
 
 
-def drawn(shelf: RunCache, name: str, text: str, say: translator.Translator) -> Markup | str:
+def drawn(shelf: RunCache, name: str, text: str, t: translator.Translator) -> Markup | str:
     """The table: every merge and student with its verdict, and which there are not, with the reason."""
     try:
         opened = shelf.open(name)
@@ -37,7 +37,7 @@ def drawn(shelf: RunCache, name: str, text: str, say: translator.Translator) -> 
             return ""
         found, lacking = opened.call("monju.evaluation.merge_runner:single_answers", typed(text))
     except MonjuError as error:
-        return trouble(error, say)
-    names = say.labels(opened.label_names)
+        return trouble(error, t)
+    names = t.labels(opened.label_names)
     found = [(model, Opinion.of(logits, names)) for model, logits in found.items()]
-    return html("merged.html", say, found=found, lacking=lacking)
+    return html("merged.html", t, found=found, lacking=lacking)

@@ -29,25 +29,25 @@ MOST_NAMED = 12  # curves that are named at their end
 WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 600, 240, 44, 28, 66, 12
 
 
-def trouble(error: MonjuError, say: Translator) -> Markup:
+def trouble(error: MonjuError, t: Translator) -> Markup:
     """Why something was not done."""
-    return note(say("t_error", error=say.error(error)), say, "told", "alert")
+    return note(t("t_error", error=t.error(error)), t, "told", "alert")
 
 
 # ---- the job
 
 
-def job(snapshot: dict, say: Translator) -> Markup:
+def job(snapshot: dict, t: Translator) -> Markup:
     """A job, whole: what it does, its bars, its curves, the end of its log."""
-    reason = say.error(error_of(snapshot.get("reason", ""), snapshot.get("reason_note")))
+    reason = t.error(error_of(snapshot.get("reason", ""), snapshot.get("reason_note")))
     told = {"code": snapshot["status"],
-            "status": say(f"t_status_{snapshot['status']}", run=snapshot["name"], reason=reason)}
+            "status": t(f"t_status_{snapshot['status']}", run=snapshot["name"], reason=reason)}
     if snapshot["status"] == "none":
-        return html("job.html", say, **told, bars=None)
+        return html("job.html", t, **told, bars=None)
     models = standing(snapshot)
-    curves = [curve(models, "loss", say("t_loss"), 1, 2),
-              curve(models, "held_out_accuracy", say("t_held_out"), 100, 0)]
-    return html("job.html", say, **told, bars=bars(snapshot, models, say),
+    curves = [curve(models, "loss", t("t_loss"), 1, 2),
+              curve(models, "held_out_accuracy", t("t_held_out"), 100, 0)]
+    return html("job.html", t, **told, bars=bars(snapshot, models, t),
                 notes=map(Note.of, snapshot["notes"]),
                 curves=list(filter(None, curves)), log="\n".join(snapshot["log"]))
 
@@ -64,30 +64,30 @@ def standing(snapshot: dict) -> dict[str, dict]:
             for kind, number, name in names}
 
 
-def bars(snapshot: dict, models: dict[str, dict], say: Translator) -> list[tuple[str, int, str, str]]:
+def bars(snapshot: dict, models: dict[str, dict], t: Translator) -> list[tuple[str, int, str, str]]:
     """One bar for the run, one for each model: its name, percent, facts and class in the style sheet."""
     now, found = snapshot["now"], []
     done = {name: model["last"]["step"] / model["last"]["steps"] if model["last"] else 0.0
             for name, model in models.items()}
     if models:
         whole = 1.0 if snapshot["status"] == "finished" else now.get("done") or sum(done.values()) / len(done)
-        facts = [say(f"t_phase_{now['phase']}")] if now.get("phase") in ("evaluation", "map") else []
+        facts = [t(f"t_phase_{now['phase']}")] if now.get("phase") in ("evaluation", "map") else []
         if now.get("waits"):
-            facts.append(say("t_waits", time=clock(now["waits"])))
+            facts.append(t("t_waits", time=clock(now["waits"])))
         elif now.get("left"):
-            facts.append(say("t_left", time=clock(now["left"])))
+            facts.append(t("t_left", time=clock(now["left"])))
         if "memory" in now:
-            facts.append(f"{size(now['memory'])} {say('t_' + now['of'])}")
-        found.append((say("t_whole"), full(whole), Markup(" · ").join(facts), "whole"))
+            facts.append(f"{size(now['memory'])} {t('t_' + now['of'])}")
+        found.append((t("t_whole"), full(whole), Markup(" · ").join(facts), "whole"))
     for name, model in models.items():
         last, facts = model["last"], "–"
         if last:
             checked = [line["held_out_accuracy"]
                        for line in model["lines"] if line["held_out_accuracy"] is not None]
             facts = Markup(" · ").join([f"{last['step']:,}/{last['steps']:,}",
-                                        f"{say('t_loss')} {last['loss']:.3f}",
+                                        f"{t('t_loss')} {last['loss']:.3f}",
                                 *(f"{percent(share, 1)} %" for share in checked[-1:]),
-                                say("t_speed", n=round(last["sentences"] / last["seconds"]))])
+                                t("t_speed", n=round(last["sentences"] / last["seconds"]))])
         found.append((name, full(done[name]), facts, tint(model["number"])))
     return found
 
@@ -144,74 +144,74 @@ def ends(found: list[tuple[float, float, str, int]]) -> list[tuple[float, float,
 # ---- the plan
 
 
-def plan(found: dict, say: Translator) -> Markup:
+def plan(found: dict, t: Translator) -> Markup:
     """What would be trained on what, and what it would take as far as that is known."""
     clusters = ", ".join(f"{name} {count:,}" for name, count in found["clusters"].items())
-    parts = [say("t_counts", train=f"{found['train']:,}", validation=f"{found['validation']:,}",
+    parts = [t("t_counts", train=f"{found['train']:,}", validation=f"{found['validation']:,}",
                  models=len(found["models"])),
-             say("t_clusters", clusters=clusters)]
+             t("t_clusters", clusters=clusters)]
     if found["sampled"]:
-        parts.append(say("t_sampled", n=f"{found['sampled']:,}"))
-    told = say("t_planning")
+        parts.append(t("t_sampled", n=f"{found['sampled']:,}"))
+    told = t("t_planning")
     if "seconds" in found:
-        told = say("t_estimate", time=clock(found["seconds"]), memory=size(found["memory"]),
-                   of=say(f"t_{found['of']}"),
+        told = t("t_estimate", time=clock(found["seconds"]), memory=size(found["memory"]),
+                   of=t(f"t_{found['of']}"),
                    steps=found["steps"], device=found["device"], places=found["places"])
     rows = [(model["name"], f"{model['sentences']:,}", f"{model['steps']:,}") for model in found["models"]]
-    return html("source.html", say, text=Markup(" ").join(parts), told=told, rows=rows,
+    return html("source.html", t, text=Markup(" ").join(parts), told=told, rows=rows,
                 notes=map(Note.of, found["notes"]),
-                heads=[say("t_model"), say("t_sentences"), say("t_steps")])
+                heads=[t("t_model"), t("t_sentences"), t("t_steps")])
 
 
-def planning(say: Translator) -> Markup:
+def planning(t: Translator) -> Markup:
     """What stands in a plan's place until its first part is there."""
-    return note(say("t_planning"), say, busy=True)
+    return note(t("t_planning"), t, busy=True)
 
 
-def preview(data: Data, columns: list[str], say: Translator) -> Markup:
+def preview(data: Data, columns: list[str], t: Translator) -> Markup:
     """What stands in a source: its first sentences, its labels, what was found and dropped."""
     counts = [int((data.train.labels == number).sum()) for number in range(len(data.labels))]
     labels = ", ".join(f"{name} {count:,}" for name, count in zip(data.label_names, counts))
     rows = [(data.train.texts[row][:CUT], data.label_names[data.train.labels[row]])
             for row in stratified(data.train.labels, SHOWN, seed=0)]
-    return html("source.html", say,
-                text=say("t_rows", n=f"{len(data.train.texts):,}", columns=", ".join(columns), labels=labels),
-                heads=[say("column_sentence"), say("t_label")], rows=rows, notes=data.notes, told=None)
+    return html("source.html", t,
+                text=t("t_rows", n=f"{len(data.train.texts):,}", columns=", ".join(columns), labels=labels),
+                heads=[t("column_sentence"), t("t_label")], rows=rows, notes=data.notes, told=None)
 
 
-def first_rows(columns: dict[str, list], say: Translator) -> Markup:
+def first_rows(columns: dict[str, list], t: Translator) -> Markup:
     """The first rows of {column: values} as they stand in the file."""
     names = list(columns)[:MOST_COLUMNS]
     rows = [["" if value is None else str(value)[:CUT] for value in row]
             for row in zip(*(columns[name][:SHOWN] for name in names))]
-    return html("source.html", say, text=None, heads=names, rows=rows, notes=None, told=None)
+    return html("source.html", t, text=None, heads=names, rows=rows, notes=None, told=None)
 
 
 # ---- the runs
 
 
-def listed(found: list[dict], say: Translator) -> Markup:
+def listed(found: list[dict], t: Translator) -> Markup:
     """The table of runs."""
     if not found:
-        return note(say("t_no_runs"), say, "", role=None)
-    heads = [say(f"t_col_{name}")
+        return note(t("t_no_runs"), t, "", role=None)
+    heads = [t(f"t_col_{name}")
              for name in ("name", "date", "data", "backbone", "monju", "baseline", "size", "status")]
     rows = [(run["name"],
              time.strftime("%Y-%m-%d %H:%M", time.localtime(run["date"])) if run["date"] else "–",
              run["data"] or "–", run["backbone"] or "–", percent(run["monju"]), percent(run["baseline"]),
-             size(run["bytes"]) if run["bytes"] is not None else "–", say(f"t_is_{run['status']}"))
+             size(run["bytes"]) if run["bytes"] is not None else "–", t(f"t_is_{run['status']}"))
             for run in found]
-    return html("table.html", say, heads=heads, rows=rows)
+    return html("table.html", t, heads=heads, rows=rows)
 
 
-def compared(one: tuple[str, dict], other: tuple[str, dict], say: Translator) -> Markup:
+def compared(one: tuple[str, dict], other: tuple[str, dict], t: Translator) -> Markup:
     """Two runs' figures side by side: each is (name, metrics)."""
     rows = []
     for key in ("monju", "baseline", "equal_cost"):
         for what, text in (("accuracy", "t_accuracy_of"), ("gain", "t_gain_of")):
             values = [metrics.get(key, {}).get(what) for _, metrics in (one, other)]
             if any(value is not None for value in values):
-                who = say(key) if key != "equal_cost" else say("setting_equal_cost")
-                rows.append((say(text, who=who), *map(percent, values)))
+                who = t(key) if key != "equal_cost" else t("setting_equal_cost")
+                rows.append((t(text, who=who), *map(percent, values)))
     rows.append(("n", *(f"{metrics['n']:,}" for _, metrics in (one, other))))
-    return html("table.html", say, heads=[say("t_value"), one[0], other[0]], rows=rows)
+    return html("table.html", t, heads=[t("t_value"), one[0], other[0]], rows=rows)

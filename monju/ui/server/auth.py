@@ -109,10 +109,10 @@ class Owner:
                 return shown(self.is_(request, profile))
 
             def try_secret(given, request: gr.Request):
-                say, told = translator.asked(request), self.enter(given, request)
+                t, told = translator.asked(request), self.enter(given, request)
                 if told != "o_welcome":
-                    raise gr.Error(say(told), print_exception=False)
-                gr.Info(say(told), duration=6)
+                    raise gr.Error(t(told), print_exception=False)
+                gr.Info(t(told), duration=6)
                 return ["", *shown(True)]
 
             blocks.load(arrive, None, [door, *parts], **QUIET)

@@ -69,36 +69,36 @@ def build(page, tab):
                      for name in ("wish", "pointer"))
     figures = gr.HTML("", elem_id="map-figures", apply_default_css=False)
 
-    def draw(name, say, sentence):
+    def draw(name, t, sentence):
         """The whole tab for a run; what was kept belongs to the run before."""
         try:
-            monju, atlas = library.open(name)
+            monju, cluster_map = library.open(name)
         except MonjuError as error:
-            return missing(page.shelf, name, error, say), "", "", "", None, [], gr.skip(), ""
-        offered = list(atlas.projections)
+            return missing(page.shelf, name, error, t), "", "", "", None, [], gr.skip(), ""
+        offered = list(cluster_map.projections)
         choice = gr.update(choices=[(I18N(each), each) for each in offered], value=offered[0])
-        place = stand(page.shelf.open(name), atlas, sentence)
-        return (describe(name, monju, atlas, library.texts(name) is not None, say), message(place, [], monju, atlas), panel(place, library, name, monju, atlas, say),
-                summary(monju, atlas, say) + library.excuse(name, say), place, [], choice, "")
+        place = stand(page.shelf.open(name), cluster_map, sentence)
+        return (describe(name, monju, cluster_map, library.texts(name) is not None, t), message(place, [], monju, cluster_map), panel(place, library, name, monju, cluster_map, t),
+                summary(monju, cluster_map, t) + library.excuse(name, t), place, [], choice, "")
 
     def answer(sentence, name, kept, request: gr.Request):
-        say = translator.asked(request)
+        t = translator.asked(request)
         try:
-            monju, atlas = library.open(name)
-            place = stand(page.shelf.open(name), atlas, sentence)
+            monju, cluster_map = library.open(name)
+            place = stand(page.shelf.open(name), cluster_map, sentence)
         except MonjuError as error:
-            return gr.skip(), trouble(error, say), None
-        return message(place, kept, monju, atlas), panel(place, library, name, monju, atlas, say), place
+            return gr.skip(), trouble(error, t), None
+        return message(place, kept, monju, cluster_map), panel(place, library, name, monju, cluster_map, t), place
 
     def move(wish, name, place, kept, request: gr.Request):
         """The hypothetical sentence: the same logits and height over the plane, another place in it, [x, y] as JSON."""
         try:
-            monju, atlas = library.open(name)
+            monju, cluster_map = library.open(name)
             x, y = json.loads(wish)
-            moved = what_if.move(place, [float(x), float(y)], monju, atlas)
+            moved = what_if.move(place, [float(x), float(y)], monju, cluster_map)
         except (MonjuError, RecursionError, TypeError, ValueError):
             return gr.skip(), gr.skip(), gr.skip()
-        return message(moved, kept, monju, atlas), panel(moved, library, name, monju, atlas, translator.asked(request)), moved
+        return message(moved, kept, monju, cluster_map), panel(moved, library, name, monju, cluster_map, translator.asked(request)), moved
 
     def point(pointer, name):
         """The sentence under the pointer: [run, place in the sample, time], as JSON, → the same and its text. With the time,
@@ -120,31 +120,31 @@ def build(page, tab):
         return remember(name, None, [])[0], message(place, [], *library.open(name)) if place else gr.skip()
 
     def find(word, name, request: gr.Request):
-        say, word = translator.asked(request), (word or "").strip()[:100]
+        t, word = translator.asked(request), (word or "").strip()[:100]
         if not word:
             return "[]", ""
         try:
-            _, atlas = library.open(name)
+            _, cluster_map = library.open(name)
         except MonjuError:
             return "[]", ""
         texts = library.texts(name)
         if texts is None:
-            return "[]", library.excuse(name, say)
-        hits = [i for i, row in enumerate(atlas.rows) if word.casefold() in texts[row].casefold()]
-        count = say("map_found", n=f"{len(hits):,}", total=f"{len(atlas.rows):,}", word=word)
-        return json.dumps(hits), note(count, say, "about")
+            return "[]", library.excuse(name, t)
+        hits = [i for i, row in enumerate(cluster_map.rows) if word.casefold() in texts[row].casefold()]
+        count = t("map_found", n=f"{len(hits):,}", total=f"{len(cluster_map.rows):,}", word=word)
+        return json.dumps(hits), note(count, t, "about")
 
     def locate(sentence: str, run: str = "") -> dict[str, Any]:
         """Where a sentence stands in a run (the one that the page starts on, unless named): {distances {A…}, alpha {AB…},
         coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label, cluster, distance, text or null}]}."""
         try:
             name = run or page.shelf.start
-            monju, atlas = library.open(name)
+            monju, cluster_map = library.open(name)
             reading = page.shelf.open(name).read_one(typed(sentence))
         except MonjuError as error:
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
-        return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": what_if.coordinates(reading.vector, atlas),
-                "nearest": neighbours(reading.vector, library.texts(name), monju, atlas)}
+        return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": what_if.coordinates(reading.vector, cluster_map),
+                "nearest": neighbours(reading.vector, library.texts(name), monju, cluster_map)}
 
     everything = [points, marker, side, figures, held, kept, projection, lit]
     page.follow(tab, draw, [text], everything, **MODELS)
@@ -183,21 +183,21 @@ class Library:
         """All training sentences of a run by row, or None where they cannot be had."""
         return self.shelf.open(name).texts()
 
-    def excuse(self, name, say):
+    def excuse(self, name, t):
         """Why there are no sentences, in words; nothing where there are."""
         opened = self.shelf.open(name)
         if opened.texts() is not None:
             return ""
         source = Path(opened.config.data).name  # a whole path would tell of the machine that trained
-        return note(say("no_texts", source=source), say, "about", role=None)
+        return note(t("no_texts", source=source), t, "about", role=None)
 
     def told(self, asked):
         """One sentence of a run's map, for the pointer over it: [run, place in the sample] → text or None."""
         try:
             name, place = asked
-            _, atlas = self.open(name)
+            _, cluster_map = self.open(name)
             texts = self.texts(name)
-            return texts and texts[atlas.rows[int(place)]][:300]
+            return texts and texts[cluster_map.rows[int(place)]][:300]
         except (MonjuError, ValueError, TypeError, IndexError):
             return None
 
@@ -205,39 +205,39 @@ class Library:
 # what the browser is told
 
 
-def describe(name, monju, atlas, readable, say):
+def describe(name, monju, cluster_map, readable, t):
     """The points and all that stands still, as one message: typed arrays as base64, a few hundred kilobytes. `readable`:
     whether their sentences can be had."""
-    found = atlas.predict(monju)
+    found = cluster_map.predict(monju)
     maps = {}
-    for each, projection in atlas.projections.items():
-        maps[each] = {"at": packed(atlas.coordinates[each], "<f4"), "about": f"about_{each}",
+    for each, projection in cluster_map.projections.items():
+        maps[each] = {"at": packed(cluster_map.coordinates[each], "<f4"), "about": f"about_{each}",
                       "centres": np.round(projection.transform(centres(monju)), 5).tolist()}
     if "plane" in maps:
         from monju.clustering.projections import borders
 
         meeting, rays = borders(np.array(maps["plane"]["centres"]))
         maps["plane"] |= {"meeting": meeting.tolist(), "rays": rays.tolist()}
-    groups = {"cluster": (atlas.clusters, [say("in_cluster", name=each) for each in monju.clusters]),
-              "label": (atlas.labels, [escape(say.label(each)) for each in monju.label_names]),
-              "correct": (found.monju.argmax(1) != atlas.labels, [say("is_right"), say("is_wrong")])}
+    groups = {"cluster": (cluster_map.clusters, [t("in_cluster", name=each) for each in monju.clusters]),
+              "label": (cluster_map.labels, [escape(t.label(each)) for each in monju.label_names]),
+              "correct": (found.monju.argmax(1) != cluster_map.labels, [t("is_right"), t("is_wrong")])}
     if found.baseline is not None:
-        groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1), [say("do_agree"), say("do_differ")])
+        groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1), [t("do_agree"), t("do_differ")])
     return json.dumps({
-        "run": name, "readable": readable, "names": monju.clusters, "rows": packed(atlas.rows, "<i4"), "maps": maps,
+        "run": name, "readable": readable, "names": monju.clusters, "rows": packed(cluster_map.rows, "<i4"), "maps": maps,
         "movable": "plane" in maps and what_if.is_movable(monju),
         "groups": {by: {"of": packed(of, "u1"), "names": names} for by, (of, names) in groups.items()},
-        "say": {key: say(key) for key in SPOKEN} | {"row": say("row_number", n="#")}})
+        "say": {key: t(key) for key in SPOKEN} | {"row": t("row_number", n="#")}})
 
 
-def message(place, kept, monju, atlas):
+def message(place, kept, monju, cluster_map):
     """The marker, what was kept, and α's level lines at the marker's height, as one message."""
     told = {"kept": kept}
     if place is not None:
         told |= {"at": place.coordinates, "off": place.off, "moved": place.moved, "text": place.reading.text[:80],
                  "distances": place.distances}
         if place.off is not None and what_if.is_movable(monju):
-            reach, alpha = what_if.alpha_field(place.off, monju, atlas, GRID)
+            reach, alpha = what_if.alpha_field(place.off, monju, cluster_map, GRID)
             told["shade"] = {"from": -reach, "to": reach, "n": GRID, "alpha": packed(alpha, "<f4")}
     return json.dumps(told)
 
@@ -253,45 +253,45 @@ def centres(monju):
 # a sentence and its place
 
 
-def stand(opened, atlas, sentence):
+def stand(opened, cluster_map, sentence):
     """Where a sentence stands, as the opened run reads it; None for nothing typed."""
-    return what_if.locate(opened.read_one(typed(sentence)), atlas) if typed(sentence).strip() else None
+    return what_if.locate(opened.read_one(typed(sentence)), cluster_map) if typed(sentence).strip() else None
 
 
-def neighbours(vector, texts, monju, atlas):
+def neighbours(vector, texts, monju, cluster_map):
     """The sample's nearest sentences, as the list and the endpoint tell them."""
-    return [{"row": int(atlas.rows[i]), "label": monju.label_names[atlas.labels[i]], "cluster": monju.clusters[atlas.clusters[i]],
-             "distance": float(d), "text": None if texts is None else texts[atlas.rows[i]]}
-            for i, d in zip(*atlas.nearest(vector))]
+    return [{"row": int(cluster_map.rows[i]), "label": monju.label_names[cluster_map.labels[i]], "cluster": monju.clusters[cluster_map.clusters[i]],
+             "distance": float(d), "text": None if texts is None else texts[cluster_map.rows[i]]}
+            for i, d in zip(*cluster_map.nearest(vector))]
 
 
 # the side panel and the figures
 
 
-def panel(place, library, name, monju, atlas, say):
+def panel(place, library, name, monju, cluster_map, t):
     """The marker's verdict, distances and α, and its nearest training sentences."""
     if place is None:
-        return note(say("map_hint"), say, "about", role=None)
+        return note(t("map_hint"), t, "about", role=None)
     distances, alpha = dict(zip(monju.clusters, place.distances)), place.alpha
-    return html("panel.html", say, text=place.reading.text, said=cards.Opinion.of(place.monju.logits, say.labels(monju.label_names)),
+    return html("panel.html", t, text=place.reading.text, said=cards.Opinion.of(place.monju.logits, t.labels(monju.label_names)),
                 moved=place.moved, off=place.off,
                 distances=[(name, d, d / (max(distances.values()) or 1)) for name, d in distances.items()],
                 alpha=[(name, a, a / max(alpha.values())) for name, a in alpha.items()],
-                near=neighbours(place.reading.vector, library.texts(name), monju, atlas))
+                near=neighbours(place.reading.vector, library.texts(name), monju, cluster_map))
 
 
-def summary(monju, atlas, say):
+def summary(monju, cluster_map, t):
     """Cards of the clusters: size, labels, share of the held-out sentences, words; and how well they part."""
-    return html("summary.html", say, clusters=atlas.facts["clusters"], silhouette=atlas.facts["silhouette"], n=len(atlas.rows),
-                total=atlas.facts["sentences"], labels=monju.label_names[: cards.MOST_LABELS])
+    return html("summary.html", t, clusters=cluster_map.facts["clusters"], silhouette=cluster_map.facts["silhouette"], n=len(cluster_map.rows),
+                total=cluster_map.facts["sentences"], labels=monju.label_names[: cards.MOST_LABELS])
 
 
-def missing(shelf, name, error, say):
+def missing(shelf, name, error, t):
     """A run without a map, or that cannot be shown: what stands in the map's place."""
     try:
         run = shelf.run(name)
         there = (run.path / "map").is_dir()
-        told = say("detail", error=say.error(error)) if there else say("no_map", command=f"python -m monju map {shlex.quote(run.path.name)}")
+        told = t("detail", error=t.error(error)) if there else t("no_map", command=f"python -m monju map {shlex.quote(run.path.name)}")
     except MonjuError:
-        told = say("trouble")
+        told = t("trouble")
     return json.dumps({"missing": told})

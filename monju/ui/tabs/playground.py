@@ -65,24 +65,24 @@ def build(page, tab):
     def arrive(text, again, request: gr.Request):
         """A new viewer, perhaps by a link: the runs there are now, and the sentence answered. A link's sentence is heard of as a
         change before its settings are all set: the answer follows once more when they are."""
-        say, asked = translator.asked(request), dict(request.query_params)
+        t, asked = translator.asked(request), dict(request.query_params)
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
         text = typed(asked.get("text", text))
         come = [gr.update(choices=runs, value=name), text, name]
         if not shelf.ready(name):
-            yield [*come, cards.waiting(say), *[gr.skip()] * 9]
-        yield [*come, *show(shelf, name, text, say, asked), again + 1 if asked.get("text") else gr.skip()]
+            yield [*come, cards.waiting(t), *[gr.skip()] * 9]
+        yield [*come, *show(shelf, name, text, t, asked), again + 1 if asked.get("text") else gr.skip()]
 
     def answer(text, name, found, told, request: gr.Request, *turned):
         """What follows from the sentence and the controls; the controls' effect where another one is shown."""
-        say = translator.asked(request)
-        drawn, reading = respond(shelf, name, text, say, named(turned))
+        t = translator.asked(request)
+        drawn, reading = respond(shelf, name, text, t, named(turned))
         found = history.noted(found, reading) if reading else found
         now = [name, *turned]
-        rest = [gr.skip()] * 4 if told == now else [measure(shelf, name, say, named(turned)),
+        rest = [gr.skip()] * 4 if told == now else [measure(shelf, name, t, named(turned)),
                                                     *[gr.update(visible=shown) for shown in needed(turned[0])]]
-        return [*drawn, found, history.drawn(found, say), now, *rest]
+        return [*drawn, found, history.drawn(found, t), now, *rest]
 
     def as_trained(name, again, request: gr.Request):
         try:
@@ -103,7 +103,7 @@ def build(page, tab):
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
     whole = [panel, details, *settings, effect, about, told]
-    drawn = page.follow(tab, lambda name, say, text: show(shelf, name, text, say), [sentence], whole, **MODELS)
+    drawn = page.follow(tab, lambda name, t, text: show(shelf, name, text, t), [sentence], whole, **MODELS)
     page.blocks.load(arrive, [sentence, again], [chosen, sentence, drawn, *whole, again], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
     # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts who is inside
@@ -120,25 +120,25 @@ def build(page, tab):
     gr.api(predict, api_name="predict", **MODELS)
 
 
-def show(shelf, name, text, say, asked=None):
+def show(shelf, name, text, t, asked=None):
     """All that depends on the run: both panels, the controls as it was trained (or as a link asks), their effect,
     the line under the page, and the run and settings whose effect that is."""
     try:
         opened = shelf.open(name)
         settings = asked_for(opened, asked or {})
     except MonjuError as error:
-        return [trouble(error, say), "", *[gr.update(interactive=False)] * 4, "", "", None]
-    return [*respond(shelf, name, text, say, settings)[0], *controls(opened, settings, say), measure(shelf, name, say, settings),
-            describe(shelf, name, say), [name, *settings.values()]]
+        return [trouble(error, t), "", *[gr.update(interactive=False)] * 4, "", "", None]
+    return [*respond(shelf, name, text, t, settings)[0], *controls(opened, settings, t), measure(shelf, name, t, settings),
+            describe(shelf, name, t), [name, *settings.values()]]
 
 
-def controls(opened, settings, say):
+def controls(opened, settings, t):
     """The four controls as these settings have them; those that are not named, as the run was trained."""
     settings = {setting: getattr(opened.config, setting) for setting in SETTINGS} | settings
     turns = needed(settings["gate"])
 
     def choice(which, choices, **more):
-        named = [(say(f"{which}_{kind}") if f"{which}_{kind}" in translator.TEXTS else kind, kind) for kind in choices]
+        named = [(t(f"{which}_{kind}") if f"{which}_{kind}" in translator.TEXTS else kind, kind) for kind in choices]
         return gr.update(choices=named, value=settings[which], interactive=True, **more)
 
     return [choice("gate", combiners.offered(opened)),
@@ -175,33 +175,33 @@ def asked_for(opened, asked):
     return own | wanted
 
 
-def respond(shelf, name, text, say, settings):
+def respond(shelf, name, text, t, settings):
     """((panel, details), row for the history or None) for a sentence: the drawn reading, a hint where nothing is typed,
     calm words for a broken run."""
     try:
         opened = shelf.open(name)
         if not typed(text).strip():
-            return (cards.hint(say), ""), None
+            return (cards.hint(t), ""), None
         view = combiners.view(opened, **settings)
         found = opened.read_one(typed(text), view)
         alpha = combiners.held_out_alpha(opened, **settings)
-        return (cards.reading(found, view, say), cards.details(found, view, say, alpha)), csv_export.row(found, view)
+        return (cards.reading(found, view, t), cards.details(found, view, t, alpha)), csv_export.row(found, view)
     except MonjuError as error:
-        return (trouble(error, say), ""), None
+        return (trouble(error, t), ""), None
 
 
-def measure(shelf, name, say, settings):
+def measure(shelf, name, t, settings):
     """What the settings are worth on the stored held-out predictions, beside the run's own settings."""
     try:
-        return cards.effect(combiners.effect(shelf.open(name), **settings), say)
+        return cards.effect(combiners.effect(shelf.open(name), **settings), t)
     except MonjuError:
-        return note(say("effect_unknown"), say, "effect faint")
+        return note(t("effect_unknown"), t, "effect faint")
 
 
-def describe(shelf, name, say):
+def describe(shelf, name, t):
     """The line under the page: which run this is and what it is worth; nothing where there is none."""
     try:
         monju = shelf.open(name)
-        return cards.about(monju, monju.run.read_json("metrics.json"), say)
+        return cards.about(monju, monju.run.read_json("metrics.json"), t)
     except (MonjuError, OSError, ValueError):
         return ""

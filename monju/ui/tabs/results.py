@@ -57,8 +57,8 @@ def build(page, tab):
         compared = gr.HTML(elem_id="comparison", apply_default_css=False)
         turned = gr.HTML(elem_id="turned", apply_default_css=False, js_on_load=OPEN)
 
-    def draw(name, say):
-        return show(shelf, name, say)
+    def draw(name, t):
+        return show(shelf, name, t)
 
     def read(name, request: gr.Request):
         return sentences(shelf, name, translator.asked(request)) if name else gr.skip()
@@ -71,15 +71,15 @@ def build(page, tab):
 
     def take(kind):
         def make(name, request: gr.Request):
-            say = translator.asked(request)
+            t = translator.asked(request)
             try:
                 found = report.Results.of(shelf.run(name))
             except MonjuError:
-                raise gr.Error(say("take_trouble"), print_exception=False) from None
+                raise gr.Error(t("take_trouble"), print_exception=False) from None
             ending, made = report.FORMATS[FILES[kind]]
-            path = Path(folder.name) / say.language / f"monju-{found.name}{ending}"
+            path = Path(folder.name) / t.language / f"monju-{found.name}{ending}"
             path.parent.mkdir(exist_ok=True)
-            content = made(found, say)
+            content = made(found, t)
             with writing:  # others take the same file
                 write(path, content)
             return str(path)
@@ -94,9 +94,9 @@ def build(page, tab):
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
     def compare(name, request: gr.Request):
-        say = translator.asked(request)
-        yield note(say("compare_go") + "…", say, busy=True)
-        yield comparison.drawn(shelf, name, say)
+        t = translator.asked(request)
+        yield note(t("compare_go") + "…", t, busy=True)
+        yield comparison.drawn(shelf, name, t)
 
     page.follow(tab, draw, [], [table, drawings, turned, wanted, compared])
     ask.click(compare, chosen, compared, **QUIET)
@@ -107,47 +107,47 @@ def build(page, tab):
     gr.api(results, api_name="results")
 
 
-def show(shelf, name, say):
+def show(shelf, name, t):
     """What the tab shows of a run: the table, the figures as JSON, a word in place of the sentences, and whose are wanted."""
     try:
         found = report.Results.of(shelf.run(name))
     except MonjuError as error:
-        return trouble(error, say), "", "", "", ""
+        return trouble(error, t), "", "", "", ""
     alone = found.predictions.baseline is None
-    tables = html("results.html", say, title=report.table_title(found, say), table=report.accuracy_table(found, say),
-                  told=report.told(found, say), quality=report.quality_table(found, say))
-    waiting = html("turned.html", say, hint=say("turned_none" if alone else "turned_reading"), busy=not alone, gone=False, lists=None)
-    return tables, drawn(found, say), waiting, "" if alone else name, ""
+    tables = html("results.html", t, title=report.table_title(found, t), table=report.accuracy_table(found, t),
+                  told=report.told(found, t), quality=report.quality_table(found, t))
+    waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone, gone=False, lists=None)
+    return tables, drawn(found, t), waiting, "" if alone else name, ""
 
 
-def drawn(found, say):
+def drawn(found, t):
     """The figures for assets/figures.js."""
     return json.dumps({"darker": figures.DARKER, "run": found.name, "figures": [
         {"name": name, "title": title, "note": note, "figure": json.loads(figure.to_json()),
-         "save": {kind: say("save_as", title=title, format=kind.upper()) for kind in ("png", "svg")}}
-        for name, title, note, figure in report.drawn(found, say)]})
+         "save": {kind: t("save_as", title=title, format=kind.upper()) for kind in ("png", "svg")}}
+        for name, title, note, figure in report.drawn(found, t)]})
 
 
 # the sentences that Monju turned
 
 
-def sentences(shelf, name, say):
+def sentences(shelf, name, t):
     """The sentences that Monju rescued and broke, each a button; their numbers alone where they cannot be read again."""
     try:
         found = report.Results.of(shelf.run(name))
     except MonjuError:
         return ""
     try:
-        texts, hint = load_run_data(found.run).validation.texts, say("turned_hint")
+        texts, hint = load_run_data(found.run).validation.texts, t("turned_hint")
     except MonjuError:
-        texts, hint = None, say("turned_gone", data=Path(found.config.data).name)
-    lists = [(title, len(ids), turned_rows(found, ids, texts, say)) for ids, title in zip(found.turned, ("rescued", "broken"))]
-    return html("turned.html", say, hint=hint, busy=False, gone=texts is None, lists=lists, most=MOST_TURNED)
+        texts, hint = None, t("turned_gone", data=Path(found.config.data).name)
+    lists = [(title, len(ids), turned_rows(found, ids, texts, t)) for ids, title in zip(found.turned, ("rescued", "broken"))]
+    return html("turned.html", t, hint=hint, busy=False, gone=texts is None, lists=lists, most=MOST_TURNED)
 
 
-def turned_rows(found, ids, texts, say):
+def turned_rows(found, ids, texts, t):
     """The rows of one list, the surest change of the right label's probability first."""
-    votes, names = found.predictions, say.labels(found.data["label_names"])
+    votes, names = found.predictions, t.labels(found.data["label_names"])
     ours, theirs = (softmax(logits, axis=1) for logits in (votes.monju, votes.baseline))  # (n, labels)
     right = found.labels
     order = sorted(ids, key=lambda i: -abs(ours[i, right[i]] - theirs[i, right[i]]))[:MOST_TURNED]

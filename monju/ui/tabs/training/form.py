@@ -198,26 +198,26 @@ class Form:
 
     def load_json(self, text, name, request: gr.Request):
         """Fill the form with pasted settings."""
-        say = translator.asked(request)
+        t = translator.asked(request)
         try:
             return self.filled(loaded(text), "custom", name)
         except (ValueError, RecursionError, TypeError) as error:
-            told = say("t_bad_json", error=str(error)[:200])
-            trouble = progress.note(told, say, "told", "alert")
+            told = t("t_bad_json", error=str(error)[:200])
+            trouble = progress.note(told, t, "told", "alert")
         except MonjuError as error:
-            trouble = progress.trouble(error, say)
+            trouble = progress.trouble(error, t)
         return [*[gr.skip()] * (len(self.parts) + 3), trouble, gr.update(visible=False), None]
 
     def make_plan(self, request, name, *values):
         """Plan the training: what is known of it, part by part, and the button that starts it."""
-        say = translator.asked(request)
-        yield progress.planning(say), gr.update(visible=False), None
+        t = translator.asked(request)
+        yield progress.planning(t), gr.update(visible=False), None
         try:
             config = placed(collected(values), self.jobs.folder)
             registry.new_run_dir(self.jobs.folder, name)
             found = {}
             for part in estimate(config):
                 found |= part
-                yield progress.plan(found, say), gr.update(visible="seconds" in found), config.to_json()
+                yield progress.plan(found, t), gr.update(visible="seconds" in found), config.to_json()
         except MonjuError as error:
-            yield progress.trouble(error, say), gr.update(visible=False), None
+            yield progress.trouble(error, t), gr.update(visible=False), None

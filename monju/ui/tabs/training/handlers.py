@@ -13,14 +13,14 @@ def guarded(act: Callable) -> Callable:
     """The handler act(words, *values), whose errors become the page's calm words."""
     @functools.wraps(act)
     def handler(*values, request: gr.Request):
-        say = translator.asked(request)
+        t = translator.asked(request)
         try:
-            return act(say, *values)
+            return act(t, *values)
         except MonjuError as error:
-            raise gr.Error(say("t_error", error=say.error(error)), print_exception=False) from None
+            raise gr.Error(t("t_error", error=t.error(error)), print_exception=False) from None
         except OSError as error:
             told = error.strerror or type(error).__name__
-            raise gr.Error(say("t_error", error=told), print_exception=False) from None
+            raise gr.Error(t("t_error", error=told), print_exception=False) from None
 
     def wired(request: gr.Request, *values):
         return handler(*values, request=request)

@@ -40,19 +40,19 @@ class JobPanel:
 
         def ticked(before, request: gr.Request):
             """What has changed; the list of runs too where another job, or this one's end, changed it."""
-            say = translator.asked(request)
-            drawn = self.draw(before, say)
+            t = translator.asked(request)
+            drawn = self.draw(before, t)
             job_on_show = json.loads(before or "[0, 0]")[:2]
             moved = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != job_on_show
-            return [*drawn, *(runs.draw(say) if moved else [gr.skip()] * 3)]
+            return [*drawn, *(runs.draw(t) if moved else [gr.skip()] * 3)]
 
         def opened(before, request: gr.Request):
-            say = translator.asked(request)
-            return [tab.id, *self.draw("", say), *runs.draw(say)]
+            t = translator.asked(request)
+            return [tab.id, *self.draw("", t), *runs.draw(t)]
 
-        def end(say):
+        def end(t):
             self.jobs.stop()
-            return [gr.update(visible=False), *self.draw("", say), *runs.draw(say)]
+            return [gr.update(visible=False), *self.draw("", t), *runs.draw(t)]
 
         timer = gr.Timer(2, active=False)
         timer.tick(ticked, self.seen, [*self.parts, *runs.parts], **unqueued)
@@ -79,28 +79,28 @@ class JobPanel:
             named["reason_note"] = pathless(note).to_json()
         return snapshot | named | ({} if self.page.owner.everyone else {"log": []})
 
-    def draw(self, before, say):
+    def draw(self, before, t):
         """Values of `parts`; nothing is drawn again where `before`, the state on show, says the same."""
         snapshot = self.snapshot()
         stamp = json.dumps([snapshot["name"], snapshot["status"], len(snapshot.get("history", [])),
-                            snapshot.get("now"), snapshot.get("log"), say.language])
+                            snapshot.get("now"), snapshot.get("log"), t.language])
         if stamp == before:
             return [gr.skip()] * 5
         status = snapshot["status"]
-        return [stamp, progress.job(snapshot, say), gr.update(visible=status == "training"),
+        return [stamp, progress.job(snapshot, t), gr.update(visible=status == "training"),
                 gr.update(visible=bool(snapshot.get("resumable"))), gr.update(visible=status == "finished")]
 
-    def begin(self, say, name, config):
+    def begin(self, t, name, config):
         """Start the job that was planned."""
         if config is None:
             raise Said("t_changed")
         self.jobs.start(Config.from_json(config), name)
-        return ["", gr.update(visible=False), *self.draw("", say)]
+        return ["", gr.update(visible=False), *self.draw("", t)]
 
-    def go(self, say):
+    def go(self, t):
         """Resume the last job."""
         self.jobs.resume(self.jobs.last() or "")
-        return self.draw("", say)
+        return self.draw("", t)
 
     def training(self) -> dict[str, Any]:
         """The job that trains now, or the last one: {name, status, reason, resumable, now {done, left,

@@ -50,13 +50,13 @@ class RunsPanel:
         """Connect the buttons; `job` is drawn again when its run is deleted."""
         page, only, unqueued = self.page, self.page.owner.only, {**QUIET, "queue": False}
 
-        def delete_run(say, name):
+        def delete_run(t, name):
             if name == self.shelf.start:
                 raise Said("t_stays")
             self.jobs.delete(name)
-            drawn, *choices = self.draw(say)
+            drawn, *choices = self.draw(t)
             return [gr.update(visible=False), drawn,
-                    *(gr.update(**{**choice, "value": None}) for choice in choices), *job.draw("", say)]
+                    *(gr.update(**{**choice, "value": None}) for choice in choices), *job.draw("", t)]
 
         self.open.click(guarded(self.open_run), self.run, [page.chosen, page.tabs, page.where], **QUIET)
         self.compare.click(guarded(self.side_by_side), [self.run, self.other], self.compared, **QUIET)
@@ -84,39 +84,39 @@ class RunsPanel:
                 pass
         return found
 
-    def draw(self, say):
+    def draw(self, t):
         """Values of `parts`."""
         found = self.runs()
         names = [run["name"] for run in found]
-        return [progress.listed(found, say), gr.update(choices=names), gr.update(choices=names)]
+        return [progress.listed(found, t), gr.update(choices=names), gr.update(choices=names)]
 
     def choose(self, name):
         """The playground on this run: values of the page's run, tabs and place."""
         return gr.update(choices=self.shelf.names(), value=name), gr.Tabs(selected="playground"), "playground"
 
-    def open_run(self, say, name):
+    def open_run(self, t, name):
         """`choose`, of a run that is whole."""
         self.shelf.run(name).check()
         return self.choose(name)
 
-    def side_by_side(self, say, one, two):
+    def side_by_side(self, t, one, two):
         """The results of two runs beside each other."""
         found = [(name, self.shelf.run(name).check().read_json("metrics.json")) for name in (one, two)]
-        return progress.compared(*found, say)
+        return progress.compared(*found, t)
 
-    def rename_run(self, say, old, new):
+    def rename_run(self, t, old, new):
         """Give a run another name."""
         if old == self.shelf.start:
             raise Said("t_keeps_name")
         self.jobs.rename(old, new)
-        return ["", *self.draw(say)]
+        return ["", *self.draw(t)]
 
-    def pack_run(self, say, name):
+    def pack_run(self, t, name):
         """A run as a zip to download."""
         path = registry.archive(self.shelf.run(name).path, temp_files.FOLDER.name)
         return gr.update(value=str(path), visible=True)
 
-    def send_run(self, say, name, repository, token):
+    def send_run(self, t, name, repository, token):
         """Upload a run to the hub; the token is forgotten."""
         address = registry.upload(self.shelf.run(name).path, repository, token)
-        return [progress.note(say("t_done", what=address), say, ""), ""]
+        return [progress.note(t("t_done", what=address), t, ""), ""]

@@ -66,7 +66,7 @@ def columns_of(config: Config) -> dict[str, Any]:
     return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
 
 
-def previewed(config: Config, columns: dict[str, Any], say: translator.Translator) -> tuple[str, bool]:
+def previewed(config: Config, columns: dict[str, Any], t: translator.Translator) -> tuple[str, bool]:
     """A source, read and drawn; what is wrong with it beside its first rows. And whether it can be trained
     on."""
     from monju.data import sources
@@ -76,9 +76,9 @@ def previewed(config: Config, columns: dict[str, Any], say: translator.Translato
         data = sources.load_for(config)
         with suppress(MonjuError):  # a backbone that cannot be had is told by the plan
             data.notes.extend(backbones.token_notes(config.all_backbones, data.texts, config.max_tokens))
-        return progress.preview(data, list(columns), say), True
+        return progress.preview(data, list(columns), t), True
     except MonjuError as error:
-        return progress.trouble(error, say) + progress.first_rows(columns, say), False
+        return progress.trouble(error, t) + progress.first_rows(columns, t), False
 
 
 class SourcePicker:
@@ -109,17 +109,17 @@ class SourcePicker:
         gr.on([self.text.input, self.label.input], only(self.choose_columns),
               [self.text, self.label, self.edited, *form.parts], listed, trigger_mode="always_last", **QUIET)
 
-    def looked_at(self, config, edits, say, guess=False):
+    def looked_at(self, config, edits, t, guess=False):
         """A source's columns as two lists, and its first rows: for `listed`. Those that are not named are
         guessed where asked, or where they must be."""
         here = placed(config, self.jobs.folder)
         columns = columns_of(here)
         text, label = guessed(columns)
         named = {"text_column": config.text_column or text, "label_column": config.label_column or label}
-        drawn, fine = ("", False) if guess and text else previewed(here, columns, say)
+        drawn, fine = ("", False) if guess and text else previewed(here, columns, t)
         if not fine and text:
             here = replace(here, **named)
-            drawn, _ = previewed(here, columns, say)
+            drawn, _ = previewed(here, columns, t)
         lists = [gr.update(choices=list(columns), value=value if value in columns else None)
                  for value in named.values()]
         return [here.text_column or "", here.label_column or "", gr.update(visible=len(columns) > 1), *lists,
@@ -127,40 +127,40 @@ class SourcePicker:
 
     def read(self, request, edits, *values):
         """Look at the source that the form names."""
-        say = translator.asked(request)
+        t = translator.asked(request)
         try:
-            return self.looked_at(self.form.config(values), edits, say)
+            return self.looked_at(self.form.config(values), edits, t)
         except MonjuError as error:
-            return no_lists(error, say)
+            return no_lists(error, t)
 
     def uploaded(self, request, file, edits, *values):
         """Keep an uploaded file, and look at it."""
-        say = translator.asked(request)
+        t = translator.asked(request)
         if file is None:
             return [gr.skip()] * 9
         try:
             place = kept(file, self.jobs.folder)
             config = self.form.config(values, data=place, text_column="", label_column="", label_names="")
-            drawn = self.looked_at(config, edits, say, guess=True)
+            drawn = self.looked_at(config, edits, t, guess=True)
         except MonjuError as error:
-            return [gr.skip(), gr.skip(), *no_lists(error, say)]
+            return [gr.skip(), gr.skip(), *no_lists(error, t)]
         except OSError as error:
-            return [gr.skip(), gr.skip(), *no_lists(MonjuError(error.strerror or type(error).__name__), say)]
+            return [gr.skip(), gr.skip(), *no_lists(MonjuError(error.strerror or type(error).__name__), t)]
         return [gr.update(choices=[*NAMED, (place.rpartition("/")[2], place)], value=place), "", *drawn]
 
     def choose_columns(self, request, text, label, edits, *values):
         """Look at the source with the columns that were chosen."""
-        say = translator.asked(request)
+        t = translator.asked(request)
         try:
             if text == label:
                 raise Said("t_same_column")
             config = self.form.config(values, text_column=text or "", label_column=label or "")
-            return self.looked_at(config, edits, say)
+            return self.looked_at(config, edits, t)
         except MonjuError as error:
-            return [*[gr.skip()] * 5, progress.trouble(error, say), gr.skip()]
+            return [*[gr.skip()] * 5, progress.trouble(error, t), gr.skip()]
 
 
-def no_lists(error, say):
+def no_lists(error, t):
     """Values of `listed` for a source that cannot be read."""
     return [gr.skip(), gr.skip(), gr.update(visible=False), gr.skip(), gr.skip(),
-            progress.trouble(error, say), gr.skip()]
+            progress.trouble(error, t), gr.skip()]
