@@ -15,6 +15,7 @@ from monju.data.inputs import sentences
 from monju.ensemble.outputs import ModelOutputs
 
 MAX_BATCH = 64  # sentences in one batch
+IN_FLIGHT = 2  # batches: one is on the way to the models, or back, while another is read
 
 
 class DynamicBatcher:
@@ -23,10 +24,10 @@ class DynamicBatcher:
     There is no worker thread: the first waiting caller runs the batch for everyone queued.
     """
 
-    def __init__(self, read: Callable[[list[str]], ModelOutputs]):
-        self.read = read
+    def __init__(self, read: Callable[[list[str]], ModelOutputs], in_flight: int = IN_FLIGHT):
+        self.read, self.in_flight = read, in_flight
         self.waiting: deque = deque()
-        self.reading, self.changed = False, threading.Condition()
+        self.reading, self.changed = 0, threading.Condition()  # batches in flight
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
         """The outputs of one caller's texts [n]; raises what `read` raises for these alone."""
@@ -35,15 +36,16 @@ class DynamicBatcher:
             self.waiting.append((texts, answer))
         while not answer.done():
             with self.changed:
-                self.changed.wait_for(lambda: answer.done() or not self.reading)
+                self.changed.wait_for(lambda: answer.done() or self.reading < self.in_flight)
                 if answer.done():
                     break
-                self.reading, batch = True, self._next()
+                batch = self._next()
+                self.reading += 1
             try:
                 self._answer(batch)
             finally:
                 with self.changed:
-                    self.reading = False
+                    self.reading -= 1
                     self.changed.notify_all()
         return answer.result()
 

@@ -150,11 +150,11 @@ class Monju(SentenceReader):
         return notes
 
 
-def near_a_tie(found: Predictions) -> np.ndarray:
+def near_a_tie(found: Predictions) -> Any:
     """Whether of a model's or an ensemble's two best labels neither is ahead by `TIE`: bool [n]."""
     answers = [*found.by_model().values(), found.monju, *([] if found.baseline is None else [found.baseline])]
     best = np.partition(np.stack(answers, axis=1), -2)  # [n, models and ensembles, labels]
-    return np.asarray(best[..., -1] - best[..., -2] < TIE).any(axis=1)
+    return (best[..., -1] - best[..., -2] < TIE).any(axis=1)
 
 
 def bare(backbone: str) -> str:

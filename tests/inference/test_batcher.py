@@ -43,7 +43,7 @@ def begun(crowd, together, counting):
 
 def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = DynamicBatcher(counting.outputs)
+    together = DynamicBatcher(counting.outputs, in_flight=1)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         others = [crowd.submit(together.outputs, [text]) for text in TEXTS[1:]]
@@ -61,7 +61,7 @@ def test_who_waits_shares_the_next_pass_and_gets_the_own_answer(ensemble):
 
 def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
     counting = Counting(ensemble)
-    together = DynamicBatcher(counting.outputs)
+    together = DynamicBatcher(counting.outputs, in_flight=1)
     with ThreadPoolExecutor(3) as crowd:
         first = begun(crowd, together, counting)
         bad, good = crowd.submit(together.outputs, [" "]), crowd.submit(together.outputs, TEXTS[1:3])
@@ -77,7 +77,7 @@ def test_one_bad_sentence_spoils_only_its_own_answer(ensemble):
 def test_a_crowd_in_several_batches_is_wholly_answered(ensemble, monkeypatch):
     monkeypatch.setattr(together_module, "MAX_BATCH", 2)
     counting = Counting(ensemble)
-    together = DynamicBatcher(counting.outputs)
+    together = DynamicBatcher(counting.outputs, in_flight=1)
     with ThreadPoolExecutor(len(TEXTS)) as crowd:
         first = begun(crowd, together, counting)
         answers = [first, *(crowd.submit(together.outputs, [text]) for text in TEXTS[1:])]
@@ -93,7 +93,7 @@ def test_nothing_of_it_outlives_it(ensemble):
     """A page opens run after run: what reads for one that was put back must not keep its models."""
     counting = Counting(ensemble)
     counting.door.set()
-    together = DynamicBatcher(counting.outputs)
+    together = DynamicBatcher(counting.outputs, in_flight=1)
     together.outputs(TEXTS[:1])
     there = weakref.ref(counting)
     del together, counting
