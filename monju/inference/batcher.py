@@ -36,7 +36,7 @@ class DynamicBatcher:
             self.waiting.append((texts, answer))
         while not answer.done():
             with self.changed:
-                self.changed.wait_for(lambda: answer.done() or self.reading < self.in_flight)
+                self.changed.wait_for(lambda: answer.done() or self.waiting and self.reading < self.in_flight)
                 if answer.done():
                     break
                 batch = self._next()
