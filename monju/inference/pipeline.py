@@ -98,8 +98,9 @@ class Monju(SentenceReader):
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
         """What the models and clusters say of texts [n], before any gate. Raises MonjuError for no or an empty sentence.
 
-        Of a run loaded with bf16, more than a few sentences are read in bfloat16. Those on which a model or an ensemble is
-        near a tie are then read again in full precision, so that labels are the same under the run's own gate and fusion.
+        Of a run loaded with bf16, more than a few sentences are read in bfloat16. Those on which Monju or the baseline is
+        near a tie are then read again in full precision: both verdicts are the same under the run's own gate and fusion.
+        A single model near a tie may turn.
         """
         texts = [check_text(text) for text in sentences(texts)]
         if not texts:
@@ -151,9 +152,9 @@ class Monju(SentenceReader):
 
 
 def near_a_tie(found: Predictions) -> Any:
-    """Whether of a model's or an ensemble's two best labels neither is ahead by `TIE`: bool [n]."""
-    answers = [*found.by_model().values(), found.monju, *([] if found.baseline is None else [found.baseline])]
-    best = np.partition(np.stack(answers, axis=1), -2)  # [n, models and ensembles, labels]
+    """Whether of the two best labels of Monju, or of the baseline, neither is ahead by `TIE`: bool [n]."""
+    answers = [found.monju] if found.baseline is None else [found.monju, found.baseline]
+    best = np.partition(np.stack(answers, axis=1), -2)  # [n, ensembles, labels]
     return (best[..., -1] - best[..., -2] < TIE).any(axis=1)
 
 
