@@ -116,11 +116,25 @@ def test_predict_reads_a_sentence_of_100_000_characters(tiny_run, capsys):
     assert [note["text"] for note in long["notes"]] == ["This sentence is very long: only its beginning is read, 46 tokens."]
 
 
-def test_evaluate_gives_the_stored_numbers_exactly(tiny_run, movies, capsys):
+def near(found, stored):
+    """The same names, texts and counts; numbers within 1e-6, since batches differ with the number of cores."""
+    if isinstance(stored, dict):
+        assert found.keys() == stored.keys()
+        for name in stored:
+            near(found[name], stored[name])
+    elif isinstance(stored, list):
+        assert len(found) == len(stored)
+        for one, other in zip(found, stored):
+            near(one, other)
+    else:
+        assert found == (pytest.approx(stored, abs=1e-6) if isinstance(stored, float) else stored)
+
+
+def test_evaluate_gives_the_stored_numbers(tiny_run, movies, capsys):
     out, _ = ran(["evaluate", tiny_run, "--data", movies, "--json"], capsys)
     found, stored = json.loads(out), json.loads((tiny_run / "metrics.json").read_text())
     assert found.pop("notes")[0]["code"] == "own_source"
-    assert found == stored
+    near(found, stored)
     assert found["n"] == 40
     votes, labels = load_predictions(Run.open(tiny_run))
     right = {name: (votes.of([name])[:, 0].argmax(axis=1) == labels).mean() for name in votes.models}

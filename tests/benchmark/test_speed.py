@@ -32,8 +32,6 @@ def test_predict_reports_every_contender(command, movies, tiny_bert, tmp_path):
     found = command("predict", tmp_path / "run", "--data", movies, "--rounds", 2, "--sentences", 8)
     assert {"median_ms", "p95_ms", "sentences_per_s", "load_s"} <= found["ours"].keys()
     assert list(found["peers"]) == ["pipelines", "onnx", "onnx_int8"] and found["sentences"] == 8
-    rough = found["ours_bf16"]
-    assert "left_out" in rough or rough["flipped_labels"] == 0 and found["ratio_bf16"].keys() == found["ratio"].keys()
     for name, peer in found["peers"].items():
         if "left_out" in peer:
             assert importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnxscript") is None

@@ -44,19 +44,10 @@ def component(name: str) -> Component:
     if allowed := schema.choices(name):
         return gr.Dropdown(list(allowed), value=value, **looks)
     if kind in (int, float) and value != "":  # an empty Number shows 0: an optional one is a text box
-        return number(name, value, looks)
+        return gr.Number(value, **looks)  # no bounds: the schema refuses in the page's own words, Gradio's part sends nothing
     if name in SUGGESTED:
         return gr.Dropdown(list(SUGGESTED[name]), value=value, allow_custom_value=True, **looks)
     return gr.Textbox(value, **looks)
-
-
-def number(name: str, value: float, looks: dict[str, Any]) -> gr.Number:
-    """The part of a number, with the schema's bounds."""
-    limits = schema.bounds(name)
-    largest = limits["lt"] - (schema.kind(name) is int) if "lt" in limits else None
-    part = gr.Number(value, minimum=limits.get("ge", limits.get("gt")), maximum=largest, **looks)
-    part.preprocess = lambda value: value  # the schema refuses what is out of bounds, in the page's own words
-    return part
 
 
 def in_form(value: Any) -> Any:
