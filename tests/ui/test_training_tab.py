@@ -42,13 +42,10 @@ def test_every_setting_is_in_the_form_with_words_in_both_languages():
         assert english == setting.description and re.search(r"[\u3040-\u30ff\u4e00-\u9fff]", japanese)
 
 
-@pytest.mark.parametrize("name, least, most", [
-    ("k", 2, 26), ("seed", 0, 2**32 - 1), ("batch_size", 1, None), ("epochs", 0, None), ("warmup", 0, 1),
-    ("power", 0, 100)])
-def test_a_number_has_the_schemas_bounds_and_what_lies_outside_is_left_to_the_schema(name, least, most):
+@pytest.mark.parametrize("name", ["k", "seed", "batch_size", "epochs", "warmup", "power"])
+def test_a_number_starts_at_its_default_and_what_is_out_of_bounds_is_left_to_the_schema(name):
     part = form.component(name)
-    assert (part.minimum, part.maximum, part.value) == (least, most, SETTINGS[name].default)
-    assert part.preprocess(-1) == -1
+    assert part.value == SETTINGS[name].default and part.preprocess(-1) == -1
 
 
 @pytest.mark.parametrize("name", SETTINGS)
