@@ -51,12 +51,12 @@ class Distance:
 
     Parameters
     ----------
-    sharpness : float, default 1
+    sharpness : float
         The power p ≥ 0; 0 weighs all experts alike.
 
     Examples
     --------
-    >>> Distance()(np.array([[1.0, 2.0, 5.0]]), [(0, 1), (1, 2), (2, 0)]).tolist()
+    >>> Distance(sharpness=1)(np.array([[1.0, 2.0, 5.0]]), [(0, 1), (1, 2), (2, 0)]).tolist()
     [[0.625, 0.125, 0.25]]
     """
 
@@ -81,16 +81,16 @@ class Membership:
 
     Parameters
     ----------
-    temperature : float, default 0.1
+    temperature : float
         T > 0, in units of d^power: the smaller, the more the nearest cluster decides.
-    power : float, default 2
+    power : float
         2 is the paper's, 4 its released code's.
-    top_k : int, optional
-        Number of clusters that keep their weight, renormalised; all by default.
+    top_k : int or None
+        Number of clusters that keep their weight, renormalised; None: all.
 
     Examples
     --------
-    >>> Membership()(np.array([[0.0, 0.0, 9.0]]), [(0,), (1,), (2,)]).tolist()
+    >>> Membership(temperature=0.1, power=2, top_k=None)(np.array([[0.0, 0.0, 9.0]]), [(0,), (1,), (2,)]).tolist()
     [[0.5, 0.5, 0.0]]
     """
 
@@ -113,12 +113,12 @@ class Posterior:
 
     Parameters
     ----------
-    top_k : int, optional
-        Number of clusters that keep their weight, renormalised; all by default.
+    top_k : int or None
+        Number of clusters that keep their weight, renormalised; None: all.
 
     Examples
     --------
-    >>> Posterior()(np.ones((1, 3)), [(0, 1), (1, 2), (2, 0)], np.array([[0.5, 0.25, 0.25]])).tolist()
+    >>> Posterior(top_k=None)(np.ones((1, 3)), [(0, 1), (1, 2), (2, 0)], np.array([[0.5, 0.25, 0.25]])).tolist()
     [[0.375, 0.25, 0.375]]
     """
 

@@ -127,7 +127,7 @@ class ModelOutputs:
     --------
     >>> outputs = ModelOutputs(["A", "B"], [(0,), (1,)], ["A", "B"], [], [], vectors=None, posterior=None,
     ...                        distances=np.array([[1.0, 3.0]]), logits=np.array([[[2.0, 0], [0, 2.0]]]))
-    >>> predictions = outputs.decide(gates.Distance())
+    >>> predictions = outputs.decide(gates.Distance(sharpness=1))
     >>> predictions.alpha.tolist(), predictions.monju.tolist(), predictions.uniform.tolist()
     ([[0.75, 0.25]], [[1.5, 0.5]], [[1.0, 1.0]])
     """

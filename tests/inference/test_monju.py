@@ -4,10 +4,12 @@ import json
 import pickle
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import transformers
 from scipy.special import softmax
 
@@ -16,16 +18,19 @@ from monju.clustering.embedders import TfidfEmbedder
 from monju.config import Config
 from monju.data.notes import Note
 from monju.ensemble import gates
-from monju.ensemble.outputs import ModelOutputs
+from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
 from monju.evaluation.comparison import compare
 from monju.inference.batcher import DynamicBatcher
-from monju.inference.pipeline import Monju
+from monju.inference.pipeline import TIE, Monju, near_a_tie
 from monju.inference.reader import check_text
 from monju.inference.students import student_logits
+from monju.models import backbones
+from monju.models.members import FEW
 from monju.runs.run import Run
 
+SHIPPED = Path(monju.__file__).parents[1] / "trained" / "sst2-minilm"
 TEXTS = ["a quiet triumph", "dull, loud and far too long", "it is a film", "see it twice !", "雪 is snow"]
 
 
@@ -263,3 +268,27 @@ def test_an_unfinished_run_is_not_loaded(tmp_path):
     Run.create(tmp_path / "run", Config(), data={"fingerprint": "0"}, models={"experts": []})
     with pytest.raises(MonjuError, match="not finished"):
         monju.load(tmp_path / "run")
+
+
+@pytest.mark.skipif(not backbones.computes_in_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
+def test_many_sentences_in_bf16_get_the_verdicts_of_full_precision():
+    """The bundled run: the tiny one is near a tie everywhere."""
+    full, rough = (monju.load(SHIPPED, device="cpu", bf16=bf16) for bf16 in (False, True))
+    torn = ["the ending tries hard", "this film tries hard", "the music is a mess, and I liked it"]
+    texts = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8")) + TEXTS + torn
+    one, other, first = full.predict(texts), rough.predict(texts), rough.decide(rough._outputs(texts, rough=True))
+    for name in ("monju", "baseline"):
+        assert (one[name].argmax(axis=1) == other[name].argmax(axis=1)).all()
+    again, far = near_a_tie(first), np.abs(other.logits - one.logits).max(axis=(1, 2))
+    assert again.any() and not again.all() and far[again].max() < 1e-4 < far[~again].min()  # these, and only these, are read again
+    assert np.abs(first.logits - one.logits).max() < TIE / 2
+    np.testing.assert_allclose(rough.predict(texts[:FEW]).logits, full.predict(texts[:FEW]).logits, atol=1e-5)
+
+
+def test_near_a_tie_is_where_a_verdict_could_turn():
+    sure = np.array([[3.0, -3.0]] * 3)
+    fields = {"clusters": ["A"], "subsets": [], "experts": ["AB"], "members": ["seed0"], "equal_cost": [], "vectors": None,
+              "distances": None, "posterior": None, "alpha": None, "uniform": None, "equal_cost_ensemble": None,
+              "logits": np.zeros((3, 2, 2)), "monju": np.array([[3, -3], [0.0, 0.1], [3, -3]]), "baseline": np.array([[3, -3], [3, -3], [-0.1, 0.0]])}
+    assert near_a_tie(Predictions(**fields)).tolist() == [False, True, True]
+    assert near_a_tie(Predictions(**fields | {"baseline": None, "monju": sure})).tolist() == [False] * 3

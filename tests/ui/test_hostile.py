@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from conftest import PROCESS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -341,4 +342,4 @@ def test_a_request_that_is_none_is_refused_and_not_sent_back(closed, door, value
 
 
 def test_a_sentence_of_a_hundred_thousand_characters_is_answered(tiny_run):
-    assert RunCache(tiny_run).open("tiny").read("a" * LONGEST)[1].monju.name in ("negative", "positive")
+    assert RunCache(tiny_run, process=PROCESS).open("tiny").read_one("a" * LONGEST).monju.name in ("negative", "positive")

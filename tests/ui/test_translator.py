@@ -69,7 +69,7 @@ def test_labels_that_the_browser_translates_have_no_placeholder():
 
 def test_every_text_is_given_all_its_values():
     lacking, seen = [], 0
-    for file, call in calls("say"):
+    for file, call in calls("t"):
         key, given = call.args[0], {word.arg for word in call.keywords}
         if isinstance(key, ast.Constant) and None not in given:
             seen += 1
@@ -78,7 +78,7 @@ def test_every_text_is_given_all_its_values():
         templates = environment(package)
         for name in templates.list_templates(extensions=["html"]):
             for call in templates.parse(templates.loader.get_source(templates, name)[0]).find_all(nodes.Call):
-                if isinstance(call.node, nodes.Name) and call.node.name == "say" and isinstance(call.args[0], nodes.Const):
+                if isinstance(call.node, nodes.Name) and call.node.name == "t" and isinstance(call.args[0], nodes.Const):
                     key, given = call.args[0].value, {word.key for word in call.kwargs}
                     seen += 1
                     lacking += [(name, key)] if fields(TEXTS[key][0]) != given else []
@@ -165,14 +165,6 @@ def test_a_merge_that_lacks_the_sentences_says_so_and_no_more(tiny_run, language
         MergeRunner(monju).score({})
     assert Translator(language).reason(str(refused.value)) == why
 
-    class Opened:
-        monju = SimpleNamespace(label_names=[])
-
-        def singles(self, text):
-            return {}, {"greedy soup": str(refused.value)}
-
-    class One:
-        def open(self, name):
-            return Opened()
-
-    assert f"<b>greedy soup</b>: {why}" in merged_models.drawn(One(), "tiny", "a film", Translator(language))
+    opened = SimpleNamespace(label_names=[], call=lambda *_: ({}, {"greedy soup": str(refused.value)}))
+    shelf = SimpleNamespace(open=lambda name: opened)
+    assert f"<b>greedy soup</b>: {why}" in merged_models.drawn(shelf, "tiny", "a film", Translator(language))
