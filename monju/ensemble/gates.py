@@ -90,7 +90,8 @@ class Membership:
 
     Examples
     --------
-    >>> Membership(temperature=0.1, power=2, top_k=None)(np.array([[0.0, 0.0, 9.0]]), [(0,), (1,), (2,)]).tolist()
+    >>> gate = Membership(temperature=0.1, power=2, top_k=None)
+    >>> gate(np.array([[0.0, 0.0, 9.0]]), [(0,), (1,), (2,)]).tolist()
     [[0.5, 0.5, 0.0]]
     """
 
@@ -118,7 +119,8 @@ class Posterior:
 
     Examples
     --------
-    >>> Posterior(top_k=None)(np.ones((1, 3)), [(0, 1), (1, 2), (2, 0)], np.array([[0.5, 0.25, 0.25]])).tolist()
+    >>> gate = Posterior(top_k=None)
+    >>> gate(np.ones((1, 3)), [(0, 1), (1, 2), (2, 0)], np.array([[0.5, 0.25, 0.25]])).tolist()
     [[0.375, 0.25, 0.375]]
     """
 
