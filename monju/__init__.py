@@ -9,7 +9,8 @@ Importing the package costs nothing: each public name brings its own imports whe
 
 __version__ = "0.1.0"
 __all__ = ["Config", "Monju", "MonjuError", "Reading", "load", "train"]
-PLACES = {"Config": "config", "Monju": "inference.pipeline", "MonjuError": "errors", "Reading": "ensemble.outputs",
+PLACES = {"Config": "config", "Monju": "inference.pipeline", "MonjuError": "errors",
+          "Reading": "ensemble.outputs",
           "train": "training.pipeline"}
 
 

@@ -33,14 +33,17 @@ from monju.training.trainer import FEW_SHAPES, wants_bf16
 
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
 BATCH = 32  # of the peers: what the pipelines were fastest with
-WORDS = ["film", "story", "the", "a", "of", "and", "is", "it", "with", "heart", "slow", "dull", "bright", "cast", "scene", "never", "quite", "funny", "sad", "long", "plot", "director", "music", "charm", "waste", "time"]
+WORDS = ["film", "story", "the", "a", "of", "and", "is", "it", "with", "heart", "slow", "dull", "bright",
+         "cast", "scene", "never", "quite", "funny", "sad", "long", "plot", "director", "music", "charm",
+         "waste", "time"]
 
 
-# ---- predict ----------------------------------------------------------------------------------------------------
+# ---- predict -----------------------------------------------------------------------------------------------
 
 
 def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
-    """Time one sentence and all sentences through the run's models and through each peer → the report as a dictionary."""
+    """Time one sentence and all sentences through the run's models and through each peer → the report as a
+    dictionary."""
     import peft  # noqa: F401  # loading is timed after the imports
 
     began = time.perf_counter()
@@ -48,16 +51,20 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     loaded = time.perf_counter() - began
     texts, source = sentences(monju, data)
     if together:
-        texts = [texts[row] for row in sources.stratified([0] * len(texts), together, seed=0)]  # of all lengths, whatever their order
+        # of all lengths, whatever their order
+        texts = [texts[row] for row in sources.stratified([0] * len(texts), together, seed=0)]
     device = backbones.pick_device(device)
-    experts = [Expert.load(monju.run.path / kind / name, len(monju.labels), monju.tokenizer.pad_token_id, device)
+    experts = [Expert.load(monju.run.path / kind / name, len(monju.labels), monju.tokenizer.pad_token_id,
+                           device)
                for kind, names in (("experts", monju.experts), ("baseline", monju.members)) for name in names]
     with tempfile.TemporaryDirectory() as folder:
         contenders, left_out = {"ours": Ours(monju), "pipelines": Pipelines(monju, experts)}, {}
-        if missing := [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]:
+        if missing := [name for name in ("onnx", "onnxruntime", "onnxscript")
+                       if importlib.util.find_spec(name) is None]:
             left_out |= dict.fromkeys(("onnx", "onnx_int8"), f"not measured: install {' and '.join(missing)}")
         elif device.type == "cuda":
-            left_out |= dict.fromkeys(("onnx", "onnx_int8"), "not measured: sessions on the CPU are no peer of a GPU")
+            left_out |= dict.fromkeys(("onnx", "onnx_int8"),
+                                      "not measured: sessions on the CPU are no peer of a GPU")
         else:
             tell("Exporting the models to ONNX.")
             files = export(experts, Path(folder))
@@ -67,7 +74,8 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
         one, batch, said = {name: [] for name in contenders}, {name: [] for name in contenders}, {}
         tell(f"One sentence at a time: {rounds} rounds.")
         asked = [texts[number * 7 % len(texts)] for number in range(rounds)]
-        for ask in contenders.values():  # warm, as a page is that has been up for a while: every length has been met
+        # warm, as a page is that has been up for a while: every length has been met
+        for ask in contenders.values():
             for text in asked:
                 ask.one(text)
         for number, text in enumerate(asked):
@@ -78,15 +86,18 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
             for name, ask in turn(contenders, number):
                 seconds, said[name] = clocked(ask.all, texts)
                 batch[name].append(seconds)
-    report = {name: {"median_ms": 1000 * float(np.median(one[name])), "p95_ms": 1000 * float(np.quantile(one[name], 0.95)),
+    report = {name: {"median_ms": 1000 * float(np.median(one[name])),
+                     "p95_ms": 1000 * float(np.quantile(one[name], 0.95)),
                      "sentences_per_s": len(texts) / float(np.median(batch[name]))} for name in contenders}
     for name in contenders:  # labels that differ from ours, of every model on every sentence
         report[name]["flipped_labels"] = int((said[name].argmax(-1) != said["ours"].argmax(-1)).sum())
     ours = report.pop("ours") | {"load_s": loaded, "models": len(experts)}
     ratios = {"ratio": {name: found["median_ms"] / ours["median_ms"] for name, found in report.items()},
-              "ratio_batch": {name: ours["sentences_per_s"] / found["sentences_per_s"] for name, found in report.items()}}
+              "ratio_batch": {name: ours["sentences_per_s"] / found["sentences_per_s"]
+                              for name, found in report.items()}}
     peers = report | {name: {"left_out": why} for name, why in left_out.items()}
-    return {"ours": ours, "peers": peers, **ratios, "sentences": len(texts), "source": source, "rounds": rounds, "machine": machine(device) | versions()}
+    return {"ours": ours, "peers": peers, **ratios, "sentences": len(texts), "source": source,
+            "rounds": rounds, "machine": machine(device) | versions()}
 
 
 class Ours:
@@ -108,7 +119,8 @@ class Pipelines:
 
     def __init__(self, monju, experts):
         self.labels = {name: number for number, name in experts[0].model.config.id2label.items()}
-        self.pipelines = [transformers.pipeline("text-classification", model=expert.model, tokenizer=monju.tokenizer,
+        self.pipelines = [transformers.pipeline("text-classification", model=expert.model,
+                                                tokenizer=monju.tokenizer,
                                                 device=expert.device, top_k=None) for expert in experts]
 
     def one(self, text):
@@ -134,9 +146,11 @@ class Sessions:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning threads would sit on the next contender's cores
+        # spinning threads would sit on the next contender's cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.monju = monju
-        self.sessions = [onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files]
+        self.sessions = [onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+                         for file in files]
 
     def one(self, text):
         return self.all([text])
@@ -171,7 +185,8 @@ def export(experts, folder):
     for place, expert in enumerate(experts):
         files.append(folder / f"{place}.onnx")
         example = torch.ones(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.long)
-        torch.onnx.export(Logits(expert.model).eval(), example, str(files[-1]), input_names=["ids", "mask"], output_names=["logits"],
+        torch.onnx.export(Logits(expert.model).eval(), example, str(files[-1]), input_names=["ids", "mask"],
+                          output_names=["logits"],
                           dynamic_shapes=(shape, shape), dynamo=True, verbose=False)
     return files
 
@@ -206,11 +221,12 @@ def made_up(n, seed=0, mean=19.5, spread=8.8):
     return [" ".join(random.choice(WORDS, length)) for length in lengths]
 
 
-# ---- train ------------------------------------------------------------------------------------------------------
+# ---- train -------------------------------------------------------------------------------------------------
 
 
 def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
-    """Train three experts for some steps as `train` does, and one with each Trainer → the report as a dictionary."""
+    """Train three experts for some steps as `train` does, and one with each Trainer → the report as a
+    dictionary."""
     device = backbones.pick_device(config.device)
     try:
         data = sources.load(config.data, sample=config.sample)
@@ -220,7 +236,8 @@ def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
         labels = np.random.default_rng(0).integers(0, 2, len(texts))
     tokenizer = backbones.tokenizer(config.backbone)
     tokens = backbones.encode(tokenizer, texts, config.max_tokens)
-    bench = Bench(config, tokens, np.asarray(labels), [str(label) for label in sorted(set(labels.tolist()))], tokenizer,
+    bench = Bench(config, tokens, np.asarray(labels), [str(label) for label in sorted(set(labels.tolist()))],
+                  tokenizer,
                   steps or STEPS, device.type)
     if seconds and not steps:
         trial = in_a_process(bench.trainer, False)
@@ -237,9 +254,12 @@ def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
     report = {name: summary(each, rates) for name, each in found.items()}
     ours = report.pop("ours")
     return {"ours": ours, "peers": report,
-            "ratio": {name: ours["sentences_per_s"] / peer["sentences_per_s"] for name, peer in report.items()},
-            "ratio_tokens": {name: ours["tokens_per_s"] / peer["tokens_per_s"] for name, peer in report.items()},
-            "steps": bench.steps, "batch_size": config.batch_size, "backbone": config.backbone, "finetuning": config.finetuning,
+            "ratio": {name: ours["sentences_per_s"] / peer["sentences_per_s"]
+                      for name, peer in report.items()},
+            "ratio_tokens": {name: ours["tokens_per_s"] / peer["tokens_per_s"]
+                             for name, peer in report.items()},
+            "steps": bench.steps, "batch_size": config.batch_size, "backbone": config.backbone,
+            "finetuning": config.finetuning,
             "source": source, "matmul_flops_per_s": rates, "machine": machine(device) | versions()}
 
 
@@ -261,27 +281,33 @@ class Bench:
         reached, memory, busy = {}, {}, [0.0] * len(devices)
         for number, (step, peak) in local_engine.run_all(self, range(3), devices):
             reached[number], memory[number] = step, peak
-        for number in range(3):  # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
+        # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
+        for number in range(3):
             busy[busy.index(min(busy))] += reached[number].seconds
         multiple = FEW_SHAPES if self.config.compile else 1
         padded = 3 * sum(len(rows) * -(-max(len(self.tokens[row]) for row in rows) // multiple) * multiple
                          for rows in islice(self.batches(), self.steps))
-        return {"sentences": sum(step.sentences for step in reached.values()), "tokens": sum(step.tokens for step in reached.values()),
-                "padded": padded, "seconds": max(busy), "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
+        return {"sentences": sum(step.sentences for step in reached.values()),
+                "tokens": sum(step.tokens for step in reached.values()),
+                "padded": padded, "seconds": max(busy),
+                "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
                 "flops": self.flops(padded)}
 
     def fit(self, job, device):
         """One expert, for `local_engine`: (Step, peak memory in bytes)."""
         expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, device)
-        for step in trainer.fit(expert, self.config, self.tokens, self.labels, 0, self.steps, report_every=max(1, self.steps // 4)):
+        for step in trainer.fit(expert, self.config, self.tokens, self.labels, 0, self.steps,
+                                report_every=max(1, self.steps // 4)):
             yield step, peak_memory(self.device)
 
     def trainer(self, tuned):
         """transformers' Trainer: its ordinary recipe, or with all that its arguments offer."""
         torch.manual_seed(0)
-        model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, self.config.backbone, num_labels=len(self.names))
+        model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification,
+                                          self.config.backbone, num_labels=len(self.names))
         bf16 = tuned and self.bf16
-        collate, seen = transformers.DataCollatorWithPadding(self.tokenizer), {"tokens": 0, "padded": 0, "sentences": 0}
+        collate, seen = transformers.DataCollatorWithPadding(self.tokenizer), {"tokens": 0, "padded": 0,
+                                                                               "sentences": 0}
 
         def counting(rows):
             batch = collate(rows)
@@ -294,44 +320,53 @@ class Bench:
                     "torch_compile": self.device == "cuda"} if tuned else {}
         with tempfile.TemporaryDirectory() as folder:
             arguments = transformers.TrainingArguments(
-                folder, max_steps=self.steps, per_device_train_batch_size=self.config.batch_size, learning_rate=self.config.learning_rate,
-                weight_decay=self.config.weight_decay, warmup_steps=self.config.warmup, lr_scheduler_type="linear", report_to=[],
-                save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=self.device == "cpu", seed=0, **settings)
-            rows = [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": int(label)} for ids, label in zip(self.tokens, self.labels)]
-            trainer = transformers.Trainer(model, arguments, train_dataset=rows, data_collator=counting, processing_class=self.tokenizer)
+                folder, max_steps=self.steps, per_device_train_batch_size=self.config.batch_size,
+                learning_rate=self.config.learning_rate,
+                weight_decay=self.config.weight_decay, warmup_steps=self.config.warmup,
+                lr_scheduler_type="linear", report_to=[],
+                save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=self.device == "cpu",
+                seed=0, **settings)
+            rows = [{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": int(label)}
+                    for ids, label in zip(self.tokens, self.labels)]
+            trainer = transformers.Trainer(model, arguments, train_dataset=rows, data_collator=counting,
+                                           processing_class=self.tokenizer)
             trainer.remove_callback(transformers.PrinterCallback)  # standard output is the report's
             done = trainer.train()
         # the loader reads one batch ahead at most: what was counted is scaled to what was trained
         share = self.steps * self.config.batch_size / max(1, seen["sentences"])
         padded = round(seen["padded"] * share)
-        return {"sentences": self.steps * self.config.batch_size, "tokens": round(seen["tokens"] * share), "padded": padded,
+        return {"sentences": self.steps * self.config.batch_size, "tokens": round(seen["tokens"] * share),
+                "padded": padded,
                 "seconds": done.metrics["train_runtime"], "memory": peak_memory(self.device), "bf16": bf16,
                 "flops": self.flops(padded, whole=True)}
 
     def batches(self):
         """The batches of ours, in their order."""
-        return buckets(SamplerContext(np.array([len(sentence) for sentence in self.tokens])), self.config.batch_size, np.random.default_rng(0))
+        return buckets(SamplerContext(np.array([len(sentence) for sentence in self.tokens])),
+                       self.config.batch_size, np.random.default_rng(0))
 
     @property
     def bf16(self):
         return wants_bf16(self.config.precision, torch.device(self.device))
 
     def flops(self, padded, whole=False):
-        """Floating-point operations of forward and backward over so many tokens, counted on one batch of usual length: those of
-        our forward pass, or of the whole model's."""
+        """Floating-point operations of forward and backward over so many tokens, counted on one batch of
+        usual length: those of our forward pass, or of the whole model's."""
         from torch.utils.flop_counter import FlopCounterMode
 
         length = max(2, round(float(np.mean([len(sentence) for sentence in self.tokens]))))
         expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, torch.device("cpu"))
         ids = torch.ones(self.config.batch_size, length, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
-            logits = expert.model(input_ids=ids).logits if whole else train_forward.forward(expert.model)({"input_ids": ids}, None)
+            logits = expert.model(input_ids=ids).logits if whole else train_forward.forward(
+                expert.model)({"input_ids": ids}, None)
             logits.sum().backward()
         return counter.get_total_flops() * padded / ids.numel()
 
     def matmul_rates(self):
         """Measured operations a second of large matrix products on the whole machine, by precision."""
-        return {kind: matmul_rate(dtype, self.device) for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
+        return {kind: matmul_rate(dtype, self.device)
+                for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
 
 
 def matmul_rate(dtype, device, side=1536):
@@ -345,14 +380,16 @@ def matmul_rate(dtype, device, side=1536):
 def summary(found, rates):
     """One contender's rounds → its numbers, of the round of median speed."""
     median = sorted(found, key=lambda each: each["sentences"] / each["seconds"])[len(found) // 2]
-    return {"sentences_per_s": median["sentences"] / median["seconds"], "tokens_per_s": median["tokens"] / median["seconds"],
+    return {"sentences_per_s": median["sentences"] / median["seconds"],
+            "tokens_per_s": median["tokens"] / median["seconds"],
             "padding_share": 1 - median["tokens"] / median["padded"], "peak_memory_bytes": median["memory"],
             "flops": median["flops"], "precision": "bf16" if median["bf16"] else "fp32",
-            "share_of_matmul_rate": median["flops"] / median["seconds"] / rates["bf16" if median["bf16"] else "fp32"],
+            "share_of_matmul_rate": median["flops"] / median["seconds"]
+            / rates["bf16" if median["bf16"] else "fp32"],
             "seconds": median["seconds"]}
 
 
-# ---- both -------------------------------------------------------------------------------------------------------
+# ---- both --------------------------------------------------------------------------------------------------
 
 
 def clocked(work, *arguments):
@@ -371,4 +408,5 @@ def turn(contenders, number):
 
 def peak_memory(device):
     """Bytes: of the GPU, or of this process."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return torch.cuda.max_memory_allocated() if device == "cuda" else 1024 * resource.getrusage(
+        resource.RUSAGE_SELF).ru_maxrss

@@ -1,6 +1,7 @@
 """Dynamic batches: callers who ask at the same moment share one forward pass.
 
-While one batch is being read the next gathers: a lone caller never waits for company. Knows nothing of pages or requests.
+While one batch is being read the next gathers: a lone caller never waits for company. Knows nothing of pages
+or requests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ IN_FLIGHT = 2  # batches: one is on the way to the models, or back, while anothe
 
 
 class DynamicBatcher:
-    """Stands before `read`, a function from texts [n] to ModelOutputs: `outputs(texts)` from any number of threads.
+    """Stands before `read`, a function from texts [n] to ModelOutputs: `outputs(texts)` from any number of
+    threads.
 
     There is no worker thread: the first waiting caller runs the batch for everyone queued.
     """
@@ -57,7 +59,8 @@ class DynamicBatcher:
         return batch
 
     def _answer(self, batch: list[tuple]) -> None:
-        """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's answer."""
+        """One pass for all; where it fails, each on its own, so that one bad sentence spoils nobody else's
+        answer."""
         try:
             outputs = self.read([text for texts, _ in batch for text in texts])
         except Exception as error:  # raised where it was asked
@@ -74,5 +77,6 @@ class DynamicBatcher:
 
 def rows(outputs: ModelOutputs, wanted: slice) -> ModelOutputs:
     """The outputs for some of the sentences."""
-    return replace(outputs, **{name: part[wanted] for name in ("vectors", "distances", "posterior", "logits", "notes")
+    return replace(outputs,
+                   **{name: part[wanted] for name in ("vectors", "distances", "posterior", "logits", "notes")
                                if (part := getattr(outputs, name)) is not None})

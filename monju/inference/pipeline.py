@@ -46,12 +46,14 @@ class Monju(SentenceReader):
     'positive'
     """
 
-    def __init__(self, run: Run, clustering: Clustering, groups: list[Group], equal_cost: Iterable[str] = (), bf16: bool = False):
+    def __init__(self, run: Run, clustering: Clustering, groups: list[Group], equal_cost: Iterable[str] = (),
+                 bf16: bool = False):
         super().__init__(run, clustering)
         self.groups, self.equal_cost, self.bf16 = groups, list(equal_cost), bf16
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", controls: bool = False, bf16: bool = False) -> Monju:
+    def load(cls, path: str | Path, device: str = "auto", controls: bool = False,
+             bf16: bool = False) -> Monju:
         """Open a finished run and load its models.
 
         Parameters
@@ -73,7 +75,8 @@ class Monju(SentenceReader):
         """As `load`, for a run whose models are there but which is not sealed yet."""
         where = backbones.pick_device(device)
         bf16 = bf16 and where.type == "cpu" and backbones.computes_in_bf16(where)
-        config = replace(run.config, device="cuda" if where.type == "cuda" else "cpu")  # here, not where it was trained
+        # here, not where it was trained
+        config = replace(run.config, device="cuda" if where.type == "cuda" else "cpu")
         kinds = {"experts": run.manifest["models"]["experts"], "baseline": run.manifest["models"]["baseline"],
                  "equal-cost": run.manifest["models"]["equal-cost"] if controls else []}
         folders = [(config.backbone_of(number), run.path / kind / name)
@@ -84,11 +87,14 @@ class Monju(SentenceReader):
         for backbone in dict.fromkeys(backbone for backbone, _ in folders):
             tokenizer = backbones.tokenizer(backbone)
             places = [place for place, (other, _) in enumerate(folders) if other == backbone]
-            experts = [Expert.load(folders[place][1], len(run.manifest["data"]["labels"]), tokenizer.pad_token_id, where)
+            experts = [Expert.load(folders[place][1], len(run.manifest["data"]["labels"]),
+                                   tokenizer.pad_token_id, where)
                        for place in places]
-            encoder = clustering.embedder.encoder() if not groups and backbones.hub_name(backbone) == embeds else None
+            encoder = clustering.embedder.encoder() if not groups and backbones.hub_name(
+                backbone) == embeds else None
             groups.append(Group(places, tokenizer, Members(experts, encoder, bf16)))
-        return cls(run, clustering, groups, [model_key("equal-cost", name) for name in kinds["equal-cost"]], bf16)
+        return cls(run, clustering, groups, [model_key("equal-cost", name) for name in kinds["equal-cost"]],
+                   bf16)
 
     @property
     def tokenizer(self) -> Any:
@@ -96,11 +102,12 @@ class Monju(SentenceReader):
         return self.groups[0].tokenizer
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
-        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for no or an empty sentence.
+        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for no or an
+        empty sentence.
 
-        Of a run loaded with bf16, more than a few sentences are read in bfloat16. Those on which Monju or the baseline is
-        near a tie are then read again in full precision: both verdicts are the same under the run's own gate and fusion.
-        A single model near a tie may turn.
+        Of a run loaded with bf16, more than a few sentences are read in bfloat16. Those on which Monju or the
+        baseline is near a tie are then read again in full precision: both verdicts are the same under the
+        run's own gate and fusion. A single model near a tie may turn.
         """
         texts = [check_text(text) for text in sentences(texts)]
         if not texts:
@@ -118,35 +125,43 @@ class Monju(SentenceReader):
         placed, parts = None, []
         for group in self.groups:
             tokens = backbones.encode(group.tokenizer, texts, self.config.max_tokens)
-            whole = max(map(len, tokens)) < self.config.max_tokens  # no sentence was cut: the embedder reads the same tokens
+            # no sentence was cut: the embedder reads the same tokens
+            whole = max(map(len, tokens)) < self.config.max_tokens
             pool = self.clustering.embedder.pool if group.members.has_encoder and whole else None
             logits, vectors = group.members.read(tokens, pool, rough)
             parts.append(logits)
             if vectors is not None:
                 placed = self.clustering.place_vectors(vectors)
         vectors, distances, posterior = placed or self.clustering.place(texts)
-        logits = np.zeros((len(texts), sum(len(group.places) for group in self.groups), len(self.labels)), np.float32)
+        logits = np.zeros((len(texts), sum(len(group.places) for group in self.groups), len(self.labels)),
+                          np.float32)
         for group, part in zip(self.groups, parts, strict=True):
             logits[:, group.places] = part
         return ModelOutputs(self.clusters, self.subsets, self.experts, self.members, self.equal_cost,
                             vectors, distances, posterior, logits, notes=self._notes(texts))
 
     def _notes(self, texts: list[str]) -> list[tuple[Note, ...]]:
-        """What the models do not see of each of texts [n]; of several backbones the one that sees the least."""
-        counts = [(bare(name), group.tokenizer, *backbones.token_counts(group.tokenizer, texts, self.config.max_tokens))
+        """What the models do not see of each of texts [n]; of several backbones the one that sees the
+        least."""
+        counts = [(bare(name), group.tokenizer,
+                   *backbones.token_counts(group.tokenizer, texts, self.config.max_tokens))
                   for name, group in zip(self.config.all_backbones, self.groups)]
         notes = []
         for i, text in enumerate(texts):
-            lost, limit, n = max((int(there[i] - read[i]), int(read[i]), int(there[i])) for _, _, there, read, _ in counts)
-            _, unknown, tokens, backbone = max((unknown[i] / max(1, read[i]), int(unknown[i]), int(read[i]), name)
+            lost, limit, n = max((int(there[i] - read[i]), int(read[i]), int(there[i]))
+                                 for _, _, there, read, _ in counts)
+            _, unknown, tokens, backbone = max((unknown[i] / max(1, read[i]), int(unknown[i]), int(read[i]),
+                                                name)
                                                for name, _, _, read, unknown in counts)
             of_text = []
-            if any(backbones.is_clipped(tokenizer, text, self.config.max_tokens) for _, tokenizer, *_ in counts):
+            if any(backbones.is_clipped(tokenizer, text, self.config.max_tokens)
+                   for _, tokenizer, *_ in counts):
                 of_text.append(Note("sentence_cut_far", {"limit": limit}))
             elif lost:
                 of_text.append(Note("sentence_cut", {"limit": limit, "n": n}))
             if unknown:
-                of_text.append(Note("sentence_unknown", {"n": unknown, "tokens": tokens, "backbone": backbone}))
+                of_text.append(Note("sentence_unknown",
+                                    {"n": unknown, "tokens": tokens, "backbone": backbone}))
             notes.append(tuple(of_text))
         return notes
 

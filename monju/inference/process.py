@@ -1,4 +1,5 @@
-"""The inference process: runs are loaded and asked in a process of their own, so that the caller's stays light and lively.
+"""The inference process: runs are loaded and asked in a process of their own, so that the caller's stays
+light and lively.
 
 It loads runs on demand, keeps the last used, is started again when it dies, and ends with its parent.
 """
@@ -27,7 +28,8 @@ THREADS = 8  # requests at work at once: a run that loads does not keep those th
 
 
 class InferenceProcess:
-    """Calls functions on loaded runs, elsewhere: `call(path, stamp, function, *arguments)` from any thread."""
+    """Calls functions on loaded runs, elsewhere: `call(path, stamp, function, *arguments)` from any
+    thread."""
 
     def __init__(self) -> None:
         self._lock, self._sending = threading.Lock(), threading.Lock()
@@ -41,7 +43,8 @@ class InferenceProcess:
 
         Parameters
         ----------
-        path, stamp : the run's folder, and when its manifest was written: a run that has changed is loaded anew.
+        path, stamp : the run's folder, and when its manifest was written: a run that has changed is loaded
+        anew.
         function : "module:function".
 
         Raises
@@ -61,7 +64,8 @@ class InferenceProcess:
     def _start(self) -> None:
         if self._line is not None:
             return
-        context = multiprocessing.get_context("spawn")  # a fork would inherit threads in the middle of their work
+        # a fork would inherit threads in the middle of their work
+        context = multiprocessing.get_context("spawn")
         line, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self._process.start()
@@ -89,7 +93,8 @@ class InferenceProcess:
             try:
                 self._start()
             except OSError as error:
-                future.set_exception(MonjuError(f"the machine has no room to load the models ({error}): try again in a moment"))
+                future.set_exception(MonjuError(f"the machine has no room to load the models ({error}): try "
+                                                "again in a moment"))
                 return
             self._numbers += 1
             number, line = self._numbers, self._line
@@ -121,7 +126,8 @@ class InferenceProcess:
             if tries > 1:
                 self._ask(request, future, tries - 1)
             else:
-                future.set_exception(MonjuError("the models' process ended twice while it read this, perhaps for want of memory: "
+                future.set_exception(MonjuError("the models' process ended twice while it read this, perhaps "
+                                                "for want of memory: "
                                                 "try again in a moment, or a smaller run"))
 
     def _end_if_hung(self, process: Any) -> None:
@@ -134,14 +140,16 @@ class InferenceProcess:
 def _serve(line: Any) -> None:
     """The process's life: answer until the line is cut, as it is when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    os.environ["GOMP_SPINCOUNT"] = "10000"  # before torch: some 50 µs, from one layer to the next; longer would starve the page
+    # before torch: some 50 µs, from one layer to the next; longer would starve the page
+    os.environ["GOMP_SPINCOUNT"] = "10000"
     import tqdm
 
     from monju.inference.pipeline import Monju
     from monju.utils.quiet import quiet
 
     quiet()
-    tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, left behind when the process is killed
+    # its own is a semaphore of the system's, left behind when the process is killed
+    tqdm.tqdm.set_lock(threading.RLock())
     runs, sending = Cache(KEPT), threading.Lock()
 
     def answer(number: int, path: str, stamp: int | None, function: str, arguments: tuple) -> None:

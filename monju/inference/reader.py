@@ -1,4 +1,5 @@
-"""From what a run's models say of sentences to readings, under any gate and fusion; who asks the models is a subclass's.
+"""From what a run's models say of sentences to readings, under any gate and fusion; who asks the models is a
+subclass's.
 
 Knows nothing of torch, processes or pages.
 """
@@ -38,16 +39,19 @@ class SentenceReader:
         self.labels, self.label_names = run.manifest["data"]["labels"], run.manifest["data"]["label_names"]
         self.clusters = subsets.cluster_names(self.config.k)
         self.subsets = subsets.expert_subsets(self.config.k, self.config.subset_size)
-        self.experts, self.members = subsets.expert_names(self.config), list(run.manifest["models"]["baseline"])
+        self.experts, self.members = subsets.expert_names(
+            self.config), list(run.manifest["models"]["baseline"])
         self.combiner: tuple[str, Decide] | None = None
         self._memo = Cache(64)
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
-        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for an empty sentence."""
+        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for an empty
+        sentence."""
         raise NotImplementedError
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """`function(monju, *arguments)` where the models are; it is named "module:function", since another process imports it."""
+        """`function(monju, *arguments)` where the models are; it is named "module:function", since another
+        process imports it."""
         return resolve_name(function)(self, *arguments)
 
     def held_out(self) -> tuple[ModelOutputs, np.ndarray]:
@@ -64,8 +68,8 @@ class SentenceReader:
         Returns
         -------
         Predictions
-            distances [n, k], alpha [n, experts], logits [n, models, labels], monju [n, labels], baseline [n, labels] (fused
-            logits), and more.
+            distances [n, k], alpha [n, experts], logits [n, models, labels], monju [n, labels], baseline [n,
+            labels] (fused logits), and more.
 
         Raises
         ------
@@ -97,7 +101,8 @@ class SentenceReader:
         """The Readings of n texts whose outputs are known already; no model is asked."""
         texts = [check_text(text) for text in sentences(texts)]
         if len(texts) != len(outputs.logits):
-            raise MonjuError(f"there are {len(texts):,} sentences and outputs for {len(outputs.logits):,}: give as many of each")
+            raise MonjuError(f"there are {len(texts):,} sentences and outputs for {len(outputs.logits):,}: "
+                             "give as many of each")
         found, vectors = self.decide(outputs), np.asarray(outputs.vectors)
         return [
             Reading(

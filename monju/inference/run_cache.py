@@ -30,7 +30,8 @@ RETRY_S = 60  # after which sentences that could not be had are asked for again
 
 
 class LoadedRun(SentenceReader):
-    """A finished run whose models are in the inference process. Raises MonjuError for a run that cannot be shown."""
+    """A finished run whose models are in the inference process. Raises MonjuError for a run that cannot be
+    shown."""
 
     def __init__(self, path: Path, stamp: int | None, process: InferenceProcess):
         run = Run.open(path).check()
@@ -76,7 +77,8 @@ class RunCache:
     A run that fails to open is tried again when next asked for; one that changed on disk is opened anew.
     """
 
-    def __init__(self, first: str | Path, folder: str | Path | None = None, process: InferenceProcess | None = None):
+    def __init__(self, first: str | Path, folder: str | Path | None = None, process: InferenceProcess
+                 | None = None):
         self.first, self.folder = Path(first), Path(folder or Path(first).parent)
         self.process = process or InferenceProcess()
         self._opened = Cache(KEPT)  # by name
@@ -119,7 +121,8 @@ class RunCache:
             stamp = (path / "run.json").stat().st_mtime_ns
         except OSError:
             stamp = None  # gone: opening it says so in words
-        return self._opened.get(name, lambda: LoadedRun(path, stamp, self.process), lambda kept: kept.stamp == stamp)
+        return self._opened.get(name, lambda: LoadedRun(path, stamp, self.process),
+                                lambda kept: kept.stamp == stamp)
 
     def warm(self) -> None:
         """Load the first run in the background, so that it is ready, or nearly, when the first user comes."""

@@ -13,5 +13,6 @@ def student_logits(monju: Monju, texts: list[str]) -> dict[str, np.ndarray]:
     """{student's name: logits [n, labels]} of texts [n], one forward pass each."""
     tokens = backbones.encode(monju.tokenizer, texts, monju.config.max_tokens)
     device = backbones.pick_device(monju.config.device)
-    return {name: Expert.load(monju.run.path / "students" / name, len(monju.label_names), monju.tokenizer.pad_token_id, device).logits(tokens)
+    return {name: Expert.load(monju.run.path / "students" / name, len(monju.label_names),
+                              monju.tokenizer.pad_token_id, device).logits(tokens)
             for name in monju.run.manifest.get("students", {})}

@@ -1,6 +1,8 @@
-"""What if a sentence stood elsewhere: its place on a run's map, the same sentence moved, and α over the whole plane.
+"""What if a sentence stood elsewhere: its place on a run's map, the same sentence moved, and α over the whole
+plane.
 
-A map is an `evaluation.cluster_map.ClusterMap`. Its plane goes through the three centres; `off` is a sentence's distance from it.
+A map is an `evaluation.cluster_map.ClusterMap`. Its plane goes through the three centres; `off` is a
+sentence's distance from it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def locate(reading: Reading, cluster_map: Any) -> Place:
 
 
 def move(place: Place | None, point: list[float], reader: SentenceReader, cluster_map: Any) -> Place:
-    """The same sentence at another point [x, y] of the plane: its distance from the plane and the experts' logits are held.
+    """The same sentence at another point [x, y] of the plane: its distance from the plane and the experts'
+    logits are held.
 
     Raises MonjuError where there is no sentence, no plane, or a gate that asks for more than distances.
     """
@@ -48,19 +51,22 @@ def move(place: Place | None, point: list[float], reader: SentenceReader, cluste
     distances, alpha = decide_at(np.array([point]), place.off, reader, cluster_map)
     logits = np.stack([place.reading.logits[name] for name in reader.experts])[None]
     fused = fusion.TABLE[reader.config.fusion](logits, alpha)[0]
-    return replace(place, moved=True, coordinates={**place.coordinates, "plane": point}, distances=distances[0].tolist(),
+    return replace(place, moved=True, coordinates={**place.coordinates, "plane": point},
+                   distances=distances[0].tolist(),
                    alpha=dict(zip(reader.experts, alpha[0].tolist())), monju=reader.verdict(fused))
 
 
 def alpha_field(off: float, reader: SentenceReader, cluster_map: Any, n: int) -> tuple[float, np.ndarray]:
-    """(reach, the largest α [n · n]) over the square from −reach to reach of the plane, for sentences `off` from it."""
+    """(reach, the largest α [n · n]) over the square from −reach to reach of the plane, for sentences `off`
+    from it."""
     reach = 2.5 * float(np.abs(cluster_map.coordinates["plane"]).max())
     axis = np.linspace(-reach, reach, n)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     return reach, decide_at(grid, off, reader, cluster_map)[1].max(axis=1)
 
 
-def decide_at(points: np.ndarray, off: float, reader: SentenceReader, cluster_map: Any) -> tuple[np.ndarray, np.ndarray]:
+def decide_at(points: np.ndarray, off: float, reader: SentenceReader,
+              cluster_map: Any) -> tuple[np.ndarray, np.ndarray]:
     """Points of the plane [n, 2] → distances to the centres [n, k] and α [n, experts]."""
     centres = cluster_map.projections["plane"].transform(reader.clustering.clusterer.centres_)
     distances = distances_of(points, off, centres)
@@ -74,4 +80,5 @@ def is_movable(reader: SentenceReader) -> bool:
 
 def coordinates(vector: np.ndarray, cluster_map: Any) -> dict[str, list[float]]:
     """A vector's [x, y] in every projection."""
-    return {name: projection.transform(vector[None])[0].astype(float).tolist() for name, projection in cluster_map.projections.items()}
+    return {name: projection.transform(vector[None])[0].astype(float).tolist()
+            for name, projection in cluster_map.projections.items()}

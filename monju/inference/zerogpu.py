@@ -1,8 +1,8 @@
 """ZeroGPU: a GPU that Hugging Face lends for the length of a call.
 
-The call runs in a fork of the app's process, which the GPU is given to: what it loads there stays there. Where no GPU is lent
-(a user's minutes are used up, the queue is long) the inference process answers on the CPU. `app` imports `spaces` before all
-else, as it must.
+The call runs in a fork of the app's process, which the GPU is given to: what it loads there stays there.
+Where no GPU is lent (a user's minutes are used up, the queue is long) the inference process answers on the
+CPU. `app` imports `spaces` before all else, as it must.
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ if ON:
     _ask = spaces.GPU(duration=SECONDS)(_ask)
 
 
-def outputs(path: str | Path, stamp: int | None, texts: Iterable[str], otherwise: Callable[[list[str]], ModelOutputs]) -> ModelOutputs:
-    """Outputs on texts [n], on a lent GPU or else from `otherwise`. Raises MonjuError for an empty sentence, as `Monju.outputs`."""
+def outputs(path: str | Path, stamp: int | None, texts: Iterable[str],
+            otherwise: Callable[[list[str]], ModelOutputs]) -> ModelOutputs:
+    """Outputs on texts [n], on a lent GPU or else from `otherwise`. Raises MonjuError for an empty sentence,
+    as `Monju.outputs`."""
     texts = sentences(texts)  # what is sent to another process is a list
     try:
         return _ask(str(path), stamp, texts)
     except MonjuError:
         raise
     except Exception as error:  # spaces has several ways to say that there is no GPU to be had
-        print(f"no GPU was lent ({str(error).strip()[:200] or type(error).__name__}): answered on the CPU", flush=True)
+        print(f"no GPU was lent ({str(error).strip()[:200] or type(error).__name__}): answered on the CPU",
+              flush=True)
         return otherwise(texts)

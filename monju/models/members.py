@@ -1,7 +1,8 @@
 """Members: several classifiers of one architecture as one model on a batch of members × rows.
 
-A linear layer, layer norm or embedding whose weights differ between the members is swapped for one that holds them all.
-Everything else, of any architecture, is transformers' own code on a batch that is longer. Knows nothing of runs or gates.
+A linear layer, layer norm or embedding whose weights differ between the members is swapped for one that holds
+them all. Everything else, of any architecture, is transformers' own code on a batch that is longer. Knows
+nothing of runs or gates.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from torch.nn.functional import layer_norm, linear
 from monju.models import backbones
 from monju.models.classifier import Expert
 
-FEW = 3  # sentences up to which adapters are multiplied apart from their shared backbone; above, weights are merged
-ROWS, ROWS_ON_GPU = 8, 64  # sentences in one pass over merged weights, at most; 8 is about what a core's cache holds
-SAME = 1e-5  # backbone weights that differ by less, once the adapters are subtracted, are those of one backbone
+# sentences up to which adapters are multiplied apart from their shared backbone; above, weights are merged
+FEW = 3
+# sentences in one pass over merged weights, at most; 8 is about what a core's cache holds
+ROWS, ROWS_ON_GPU = 8, 64
+# backbone weights that differ by less, once the adapters are subtracted, are those of one backbone
+SAME = 1e-5
 CLOSE = 1e-3  # largest difference of a logit or a hidden state between a member and the model itself
 PROBE = [[1, 2, 3, 4, 5], [6, 7, 8]]  # token ids on which that is tested
 
@@ -30,14 +34,15 @@ PROBE = [[1, 2, 3, 4, 5], [6, 7, 8]]  # token ids on which that is tested
 class Members:
     """Several classifiers, and perhaps a headless encoder of the same architecture, asked together.
 
-    Adapters on one backbone are asked in one of two ways: for few sentences the backbone's weights are read once for all
-    members; for many, merged weights take less arithmetic. Models that cannot be batched are asked one after another:
-    this is found out by asking both ways once.
+    Adapters on one backbone are asked in one of two ways: for few sentences the backbone's weights are read
+    once for all members; for many, merged weights take less arithmetic. Models that cannot be batched are
+    asked one after another: this is found out by asking both ways once.
 
     Parameters
     ----------
     experts : the classifiers, as `Expert.load` gives them, on one device and with one tokenizer.
-    encoder : a transformers model without a head; its last hidden states come with the logits if `has_encoder`.
+    encoder : a transformers model without a head; its last hidden states come with the logits if
+    `has_encoder`.
     bf16 : also hold merged weights in bfloat16, for `read(rough=True)`.
     """
 
@@ -56,11 +61,13 @@ class Members:
         """Token ids of n sentences → float32 [n, members, labels]."""
         return self.read(tokens)[0]
 
-    def read(self, tokens: list[list[int]], pool: Callable | None = None, rough: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, tokens: list[list[int]], pool: Callable | None = None,
+             rough: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """Token ids of n sentences → logits, float32 [n, members, labels], and vectors [n, dim].
 
-        `pool` maps the encoder's hidden states [b, length, hidden] and their mask to vectors [b, dim]; without it there are none.
-        With `rough`, where there are weights in bfloat16, products are: twice as fast or more, logits to about 0.1.
+        `pool` maps the encoder's hidden states [b, length, hidden] and their mask to vectors [b, dim];
+        without it there are none. With `rough`, where there are weights in bfloat16, products are: twice as
+        fast or more, logits to about 0.1.
         """
         on_cpu, lengths = self.device.type == "cpu", [len(sentence) for sentence in tokens]
         if self.merged is None:
@@ -69,7 +76,8 @@ class Members:
         vectors: list = [None] * len(tokens)
 
         def work(joined: nn.Module, rows: np.ndarray) -> None:
-            ids, mask = (part.to(self.device) for part in backbones.pad([tokens[row] for row in rows], self.padding))
+            ids, mask = (part.to(self.device)
+                         for part in backbones.pad([tokens[row] for row in rows], self.padding))
             found, states = self._forward(joined, ids, mask, states=pool is not None)
             logits[rows] = found[: self.count].transpose(0, 1).float().cpu().numpy()
             if pool is not None and states is not None:
@@ -89,13 +97,16 @@ class Members:
         return logits, None if pool is None else np.stack(vectors)
 
     def _join(self, encoder: nn.Module | None = None) -> bool:
-        """Batch the members, with the encoder where one is given; whether they answer as the models themselves do."""
+        """Batch the members, with the encoder where one is given; whether they answer as the models
+        themselves do."""
         first, prefix = self.experts[0].model, self.experts[0].model.base_model_prefix
         weights = [dict(expert.model.named_parameters()) for expert in self.experts]
         factors = [expert.low_rank for expert in self.experts]
         if encoder is not None:  # one more member, whose logits nobody asks for
-            weights.append(weights[0] | {f"{prefix}.{name}": weight for name, weight in encoder.named_parameters()})
-            factors.append(factors[0] and {name: (0 * down, 0 * up) for name, (down, up) in factors[0].items()})
+            weights.append(weights[0]
+                           | {f"{prefix}.{name}": weight for name, weight in encoder.named_parameters()})
+            factors.append(factors[0]
+                           and {name: (0 * down, 0 * up) for name, (down, up) in factors[0].items()})
         self.count, self.all = len(factors) - (encoder is not None), len(weights)
         try:
             self.merged, self.apart = merge(first, weights), share(first, weights, factors)
@@ -112,13 +123,17 @@ class Members:
         ids, mask = (part.to(self.device) for part in backbones.pad(PROBE, self.padding))
         logits, states = self._forward(joined, ids, mask, states=True)
         with torch.inference_mode():
-            pairs = [(logits[i], expert.model(input_ids=ids, attention_mask=mask).logits) for i, expert in enumerate(self.experts)]
+            pairs = [(logits[i], expert.model(input_ids=ids, attention_mask=mask).logits)
+                     for i, expert in enumerate(self.experts)]
             if encoder is not None and states is not None:
-                pairs.append((states[-1][mask.bool()], encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]))
+                pairs.append((states[-1][mask.bool()],
+                              encoder(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]))
         return all((one - other).abs().max() < CLOSE for one, other in pairs)
 
-    def _forward(self, joined: nn.Module, ids: Tensor, mask: Tensor, states: bool) -> tuple[Tensor, Tensor | None]:
-        """ids and mask [n, length] → logits [all, n, labels] and last hidden states [all, n, length, hidden] or None."""
+    def _forward(self, joined: nn.Module, ids: Tensor, mask: Tensor,
+                 states: bool) -> tuple[Tensor, Tensor | None]:
+        """ids and mask [n, length] → logits [all, n, labels] and last hidden states [all, n, length, hidden]
+        or None."""
         BATCH.rows = len(ids)
         with torch.inference_mode():
             found = joined(input_ids=ids.repeat(self.all, 1), output_hidden_states=states,
@@ -132,7 +147,8 @@ BATCH = local()  # `rows`: how many sentences a member has in this thread's pass
 
 @cache
 def core_pool(cores: int) -> Executor:
-    """A thread for each core, which computes without helpers: on small matrices, threads that share one wait for each other."""
+    """A thread for each core, which computes without helpers: on small matrices, threads that share one wait
+    for each other."""
     pool, all_there = ThreadPoolExecutor(cores), Barrier(cores)
 
     def compute_alone() -> None:
@@ -148,7 +164,8 @@ def core_pool(cores: int) -> Executor:
 
 
 def merge(model: nn.Module, weights: list[dict[str, Tensor]]) -> nn.Module | None:
-    """The model with every layer in which the members' weights differ swapped; None where some such layer has no `SWAPS`."""
+    """The model with every layer in which the members' weights differ swapped; None where some such layer has
+    no `SWAPS`."""
     joined = light_copy(model)
     for name, own in differing(model, weights):
         kind = SWAPS.get(type(model.get_submodule(name)))
@@ -158,8 +175,10 @@ def merge(model: nn.Module, weights: list[dict[str, Tensor]]) -> nn.Module | Non
     return joined
 
 
-def share(model: nn.Module, weights: list[dict[str, Tensor]], factors: Sequence[Mapping[str, tuple[Tensor, Tensor]] | None]) -> nn.Module | None:
-    """As `merge`, with the backbone's weights once and the members' adapters apart; None where they share no backbone.
+def share(model: nn.Module, weights: list[dict[str, Tensor]],
+          factors: Sequence[Mapping[str, tuple[Tensor, Tensor]] | None]) -> nn.Module | None:
+    """As `merge`, with the backbone's weights once and the members' adapters apart; None where they share no
+    backbone.
 
     `weights` hold merged adapters; `factors` say what was added: {layer: (A [rank, in], B [out, rank])}.
     """
@@ -174,7 +193,8 @@ def share(model: nn.Module, weights: list[dict[str, Tensor]], factors: Sequence[
                     for one, low in zip(own, adapters, strict=True)]
             if any((other - bare[0]).abs().max() > SAME for other in bare):
                 return None
-            joined.set_submodule(name, MemberAdapters(bare[0], own[0].get("bias"), [low[name] for low in adapters]))
+            joined.set_submodule(name,
+                                 MemberAdapters(bare[0], own[0].get("bias"), [low[name] for low in adapters]))
         elif kind := SWAPS.get(type(layer)):
             joined.set_submodule(name, kind(layer, own))
         else:
@@ -182,11 +202,13 @@ def share(model: nn.Module, weights: list[dict[str, Tensor]], factors: Sequence[
     return joined
 
 
-def differing(model: nn.Module, weights: list[dict[str, Tensor]]) -> list[tuple[str, list[dict[str, Tensor]]]]:
+def differing(model: nn.Module,
+              weights: list[dict[str, Tensor]]) -> list[tuple[str, list[dict[str, Tensor]]]]:
     """(name, each member's own weights) of the layers in which the members differ."""
     found = []
     for name, layer in model.named_modules():
-        own = [{key: one[f"{name}.{key}"] for key, _ in layer.named_parameters(recurse=False)} for one in weights]
+        own = [{key: one[f"{name}.{key}"] for key, _ in layer.named_parameters(recurse=False)}
+               for one in weights]
         if any(not torch.equal(other[key], own[0][key]) for other in own[1:] for key in other):
             found.append((name, own))
     return found
@@ -215,7 +237,8 @@ class MemberLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(len(self.weight), -1, x.shape[-1])
-        y = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias[:, None], rows, self.weight)
+        y = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias[:, None], rows,
+                                                                                 self.weight)
         return y.view(*x.shape[:-1], -1)
 
 
@@ -245,7 +268,8 @@ class MemberNorm(nn.Module):
         self.register_buffer("bias", stacked(own, "bias") if "bias" in own[0] else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = layer_norm(x, self.shape, eps=self.eps).view(len(self.weight), -1, *self.shape) * self.weight[:, None]
+        y = layer_norm(x, self.shape, eps=self.eps).view(len(self.weight), -1,
+                                                         *self.shape) * self.weight[:, None]
         return (y if self.bias is None else y + self.bias[:, None]).view(x.shape)
 
 
@@ -265,7 +289,8 @@ class MemberEmbedding(nn.Module):
         members, size = self.weight.shape[:2]
         if ids.shape[0] == 1 < members:
             ids = ids.expand(members * BATCH.rows, -1)
-        first = size * torch.arange(members, device=ids.device).repeat_interleave(len(ids) // members)  # of its table
+        # of its table
+        first = size * torch.arange(members, device=ids.device).repeat_interleave(len(ids) // members)
         return self.weight.flatten(0, 1)[ids + first[:, None]]
 
 

@@ -11,19 +11,23 @@ from torch.nn.functional import scaled_dot_product_attention
 
 FAMILIES = ("Bert", "Roberta", "XLMRoberta")  # encoders of BERT's kind, layer by layer the same
 HEADS = {"bert": lambda model, states: model.classifier(model.dropout(model.bert.pooler(states))),
-         "roberta": lambda model, states: model.classifier(states), "xlm-roberta": lambda model, states: model.classifier(states)}
+         "roberta": lambda model, states: model.classifier(states),
+         "xlm-roberta": lambda model, states: model.classifier(states)}
 
 
 def is_known(model, kinds=("ForSequenceClassification",)):
     """Whether the model is an encoder of BERT's kind, of one of these `kinds` of transformers' classes."""
-    return type(model).__name__ in {family + kind for family in FAMILIES for kind in kinds} and not getattr(model.config, "is_decoder", False)
+    return type(model).__name__ in {family + kind for family in FAMILIES
+                                    for kind in kinds} and not getattr(model.config, "is_decoder", False)
 
 
 def forward(model, compiled=False):
-    """A function (inputs: what the model is given for the token ids, mask [n, length] or None where nothing is padded) → logits
-    [n, labels], for training. `model` may carry an adapter; other architectures are asked as they are.
+    """A function (inputs: what the model is given for the token ids, mask [n, length] or None where nothing
+    is padded) → logits [n, labels], for training. `model` may carry an adapter; other architectures are asked
+    as they are.
 
-    `compiled`: by torch.compile, which joins small kernels and, on a GPU, replays them as one CUDA graph for each shape.
+    `compiled`: by torch.compile, which joins small kernels and, on a GPU, replays them as one CUDA graph for
+    each shape.
     """
     ask = bare_forward(model)
     return torch.compile(ask, mode="reduce-overhead", dynamic=True) if compiled else ask
@@ -47,11 +51,12 @@ def bare_forward(model):
 
 
 def through(layer, x, seen, wanted):
-    """One layer of BERT's kind, x [n, length, hidden] → the same for its first `wanted` tokens; `seen` [n, 1, 1, length] is False
-    where there is padding, or None."""
+    """One layer of BERT's kind, x [n, length, hidden] → the same for its first `wanted` tokens; `seen` [n, 1,
+    1, length] is False where there is padding, or None."""
     attention, itself = layer.attention.self, x[:, :wanted]
     mixed = attend(attention, *(heads(part(states), attention.num_attention_heads)
-                                for part, states in ((attention.query, itself), (attention.key, x), (attention.value, x))), seen)
+                                for part, states in ((attention.query, itself), (attention.key, x),
+                                                     (attention.value, x))), seen)
     y = layer.attention.output(mixed.transpose(1, 2).flatten(2), itself)
     return layer.output(layer.intermediate(y), y)
 
@@ -64,7 +69,8 @@ def heads(x, number):
 def attend(attention, query, key, value, seen, fused=None):
     """softmax(Q Kᵀ / √d) V, some of the weights dropped while training; `fused` in one kernel (on a GPU)."""
     if query.is_cuda if fused is None else fused:
-        return scaled_dot_product_attention(query, key, value, seen, attention.dropout.p if attention.training else 0.0)
+        return scaled_dot_product_attention(query, key, value, seen, attention.dropout.p
+                                            if attention.training else 0.0)
     # on sentences of a dozen tokens the CPU's fused kernel has a backward ten times slower
     scores = query @ key.transpose(2, 3) * attention.scaling
     if seen is not None:

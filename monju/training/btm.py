@@ -1,10 +1,10 @@
 """Rounds of branch, train, merge (BTM, Li et al. 2022, section 3).
 
-A run's steps are spread over R rounds. In the first, every expert starts from the backbone; in each that follows, from a
-weighted average of all experts' parameters (branch), learns its own clusters (train), and joins the next average (merge).
-As in the paper the weights are the experts' posterior on the sentences that are to be learned: here the mean α that the
-run's gate gives them over the expert's own training sentences. Earlier rounds lie in rounds/1, rounds/2, … until the run
-is sealed; the last round's experts are the run's.
+A run's steps are spread over R rounds. In the first, every expert starts from the backbone; in each that
+follows, from a weighted average of all experts' parameters (branch), learns its own clusters (train), and
+joins the next average (merge). As in the paper the weights are the experts' posterior on the sentences that
+are to be learned: here the mean α that the run's gate gives them over the expert's own training sentences.
+Earlier rounds lie in rounds/1, rounds/2, … until the run is sealed; the last round's experts are the run's.
 """
 
 import shutil
@@ -38,17 +38,20 @@ def split_steps(steps, rounds):
 
 
 def weights(config, clustering, texts):
-    """The gate's α [n, experts] on the training sentences, from which the experts of a later round take their start."""
+    """The gate's α [n, experts] on the training sentences, from which the experts of a later round take their
+    start."""
     _, vectors = vectors_of.fitted(clustering.embedder, texts)
     _, distances, posterior = clustering.place_vectors(vectors)
     return gates.make(config)(distances, subsets.expert_subsets(config.k, config.subset_size), posterior)
 
 
 def init_from_average(expert, folders, alpha):
-    """Give a model the experts' average parameters: θ = Σ α_i θ_i (BTM's eq. for θ_{k+1}), α [experts] summing to one."""
+    """Give a model the experts' average parameters: θ = Σ α_i θ_i (BTM's eq. for θ_{k+1}), α [experts]
+    summing to one."""
     mean = {}
     for place, weight in zip(folders, alpha, strict=True):
-        known = Expert.load(place, expert.model.config.num_labels, expert.padding, torch.device("cpu")).model.state_dict()
+        known = Expert.load(place, expert.model.config.num_labels, expert.padding,
+                            torch.device("cpu")).model.state_dict()
         for name, tensor in known.items():
             if tensor.is_floating_point():
                 mean[name] = mean.get(name, 0) + float(weight) * tensor.float()
@@ -58,10 +61,10 @@ def init_from_average(expert, folders, alpha):
 def curve(run, config, votes, labels, tokens, alpha, padding, device):
     """What every round was worth on the n held-out sentences: a list of dictionaries that JSON can hold.
 
-    `votes`: of the finished experts; tokens (n lists of ids) are read by those of earlier rounds; alpha [training
-    sentences, experts]: its mean weighs the average of each round's experts, "merged", which is one model.
-    {"round", "experts": {name: {"accuracy", "interval"}}, "monju": {…}, "merged": {…}}, and what all experts have
-    cost up to the end of the round: {"tokens", "steps", "seconds"}.
+    `votes`: of the finished experts; tokens (n lists of ids) are read by those of earlier rounds; alpha
+    [training sentences, experts]: its mean weighs the average of each round's experts, "merged", which is one
+    model. {"round", "experts": {name: {"accuracy", "interval"}}, "monju": {…}, "merged": {…}}, and what all
+    experts have cost up to the end of the round: {"tokens", "steps", "seconds"}.
     """
     names, rows = expert_names(config), []
     last = {line["model"]: line for line in run.history()}
@@ -73,15 +76,18 @@ def curve(run, config, votes, labels, tokens, alpha, padding, device):
         def load(place):
             return Expert.load(place, len(run.manifest["data"]["labels"]), padding, device)
 
-        logits = votes.of(names) if number == config.rounds else np.stack([load(place).logits(tokens) for place in folders], axis=1)
+        logits = votes.of(names) if number == config.rounds else np.stack([load(place).logits(tokens)
+                                                                           for place in folders], axis=1)
         merged = load(folders[0])
         init_from_average(merged, folders, alpha.mean(axis=0))
         for name in names:
             line = last[name if number == config.rounds else f"{folder(number, config.rounds)}/{name}"]
             spent = {what: spent[what] + line[what] for what in spent}
-        rows.append({"round": number, "experts": {name: score(logits[:, i], labels) for i, name in enumerate(names)},
+        rows.append({"round": number,
+                     "experts": {name: score(logits[:, i], labels) for i, name in enumerate(names)},
                      "monju": score(fusion.TABLE[config.fusion](logits, gated), labels),
-                     "merged": score(merged.logits(tokens), labels), **spent, "seconds": round(spent["seconds"], 1)})
+                     "merged": score(merged.logits(tokens), labels), **spent,
+                     "seconds": round(spent["seconds"], 1)})
     return rows
 
 
@@ -91,7 +97,8 @@ def score(logits, labels):
 
 
 def measured(run):
-    """The curve, where an interrupted run has it already: its earlier rounds may be gone by then. Else None."""
+    """The curve, where an interrupted run has it already: its earlier rounds may be gone by then. Else
+    None."""
     return run.read_json("metrics.json").get("rounds") if (run.path / "metrics.json").exists() else None
 
 

@@ -1,8 +1,9 @@
 """Distillation: what the ensemble says, taught to one model (Hinton, Vinyals & Dean 2015).
 
-An expert has learned the labels of its own training sentences by heart: what it says of them is no second opinion. So
-the targets are out-of-fold: of each training sentence only those experts are asked who have not seen its cluster. In-sample
-targets, of all experts, and hard labels alone stand beside them as contrasts. Students lie in the run's folder students/.
+An expert has learned the labels of its own training sentences by heart: what it says of them is no second
+opinion. So the targets are out-of-fold: of each training sentence only those experts are asked who have not
+seen its cluster. In-sample targets, of all experts, and hard labels alone stand beside them as contrasts.
+Students lie in the run's folder students/.
 """
 
 import shutil
@@ -31,8 +32,8 @@ CHUNK = 512  # sentences read by the teacher between two reports
 
 
 def out_of_fold(votes, alpha, clusters):
-    """α [n, experts] of the experts who have not learned the sentence's cluster [n], renormalised; equal among them where
-    the gate gives them none."""
+    """α [n, experts] of the experts who have not learned the sentence's cluster [n], renormalised; equal
+    among them where the gate gives them none."""
     unseen = 1 - subsets.membership(votes.subsets, len(votes.clusters)).T[clusters]  # [n, experts]
     left = alpha * unseen
     left = np.where(left.sum(axis=1, keepdims=True) > 0, left, unseen)
@@ -45,7 +46,8 @@ def in_sample(votes, alpha, clusters):
 
 
 TARGETS = {"out-of-fold": out_of_fold, "in-sample": in_sample, "hard-labels": None}
-SIZES = {"same": 1, "half": 2}  # every layer of the backbone, or every second, as DistilBERT starts (Sanh et al. 2019)
+# every layer of the backbone, or every second, as DistilBERT starts (Sanh et al. 2019)
+SIZES = {"same": 1, "half": 2}
 
 
 def loss(student, teacher, labels, temperature, mixing):
@@ -53,29 +55,34 @@ def loss(student, teacher, labels, temperature, mixing):
 
     student, teacher: logits [n, labels]; λ is `mixing`.
     """
-    soft = kl_div(log_softmax(student / temperature, -1), log_softmax(teacher / temperature, -1), log_target=True, reduction="batchmean")
+    soft = kl_div(log_softmax(student / temperature, -1), log_softmax(teacher / temperature, -1),
+                  log_target=True, reduction="batchmean")
     return (1 - mixing) * cross_entropy(student, labels) + mixing * temperature**2 * soft
 
 
-def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=None, temperature=None, mixing=None, device="auto",
+def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=None, temperature=None,
+            mixing=None, device="auto",
             source=None):
     """Train students of a finished run into its folder: a generator of Stage and Progress.
 
-    `sample` bounds the training sentences; temperature and mixing are chosen on the sentences kept aside unless given.
-    `source`: where the run's own sentences are now, if not where they were.
-    Raises MonjuError, before anything is written, where the run cannot teach.
+    `sample` bounds the training sentences; temperature and mixing are chosen on the sentences kept aside
+    unless given. `source`: where the run's own sentences are now, if not where they were. Raises MonjuError,
+    before anything is written, where the run cannot teach.
     """
     run = Run.open(path).check()
     config = run.config
     if unknown := [name for name in (*sizes, *targets) if name not in {**SIZES, **TARGETS}]:
-        raise MonjuError(f"there is no student {unknown[0]!r}; the sizes are {', '.join(SIZES)}, the targets {', '.join(TARGETS)}")
+        raise MonjuError(f"there is no student {unknown[0]!r}; the sizes are {', '.join(SIZES)}, the targets "
+                         f"{', '.join(TARGETS)}")
     if "out-of-fold" in targets and config.rounds > 1:
-        raise MonjuError("after --rounds no expert is out of fold any more: distil with --targets in-sample hard-labels")
+        raise MonjuError("after --rounds no expert is out of fold any more: distil with --targets in-sample "
+                         "hard-labels")
     if (temperature is None) != (mixing is None):
         raise MonjuError("--temperature and --mixing are given together or chosen together")
     if (temperature is not None and temperature <= 0) or (mixing is not None and not 0 <= mixing <= 1):
         raise MonjuError("--temperature must be more than 0, and --mixing between 0 and 1")
-    data = load_run_data(run) if source is None else read_again(run, run.manifest["data"]["fingerprint"], source)
+    data = load_run_data(run) if source is None else read_again(run, run.manifest["data"]["fingerprint"],
+                                                                source)
     if temperature is None and data.tuning is None:
         raise MonjuError("there are no sentences kept aside to choose on: give --temperature 2 --mixing 0.5, "
                          "or train the run with --tuning-size 2000")
@@ -97,7 +104,8 @@ def teach(run, data, sizes, targets, sample, epochs, given, device):
     chosen = {}
     for target in targets:
         if TARGETS[target] and given[0] is None:
-            yield Stage(f"Choosing temperature and mixing weight for {target} targets on {len(data.tuning.texts):,} sentences kept aside.")
+            yield Stage(f"Choosing temperature and mixing weight for {target} targets on "
+                        f"{len(data.tuning.texts):,} sentences kept aside.")
             chosen[target] = school.choose(target, data.tuning)
         else:
             chosen[target] = given if TARGETS[target] else (1.0, 0.0)
@@ -105,7 +113,8 @@ def teach(run, data, sizes, targets, sample, epochs, given, device):
         for target in targets:
             name, began = f"{size}-{target}", time.perf_counter()
             temperature, mixing = chosen[target]
-            yield Stage(f"Student {name}" + (f": T = {temperature:g}, λ = {mixing:g}." if TARGETS[target] else "."))
+            yield Stage(f"Student {name}" + (f": T = {temperature:g}, λ = {mixing:g}." if TARGETS[target]
+                                             else "."))
             student = school.start(size)
             for step in school.fit(student, target, temperature, mixing):
                 spent = time.perf_counter() - began
@@ -113,14 +122,16 @@ def teach(run, data, sizes, targets, sample, epochs, given, device):
                                spent / step.step * (step.steps - step.step))
             with run.folder(f"students/{name}") as folder:
                 student.save(folder, monju.tokenizer)
-            entry = {"temperature": temperature, "mixing": mixing, "sentences": len(school.labels), "tokens": step.tokens,
+            entry = {"temperature": temperature, "mixing": mixing, "sentences": len(school.labels),
+                     "tokens": step.tokens,
                      "steps": step.step, "seconds": round(step.seconds, 1)}
             run.manifest["students"] = {**run.manifest.get("students", {}), name: entry}
             run.finish()
 
 
 class DistillTrainer:
-    """The training sentences, what each kind of teacher says of them, and the recipe that all students share."""
+    """The training sentences, what each kind of teacher says of them, and the recipe that all students
+    share."""
 
     def __init__(self, config, label_names, tokenizer, tokens, texts, labels, rows, device):
         self.config, self.label_names, self.tokenizer, self.device = config, label_names, tokenizer, device
@@ -137,25 +148,31 @@ class DistillTrainer:
         texts = [data.train.texts[row] for row in rows]
         # a student is a whole model, so that half a backbone can be one; adapters learn at higher rates
         rate = config.learning_rate if config.finetuning == "full" else Config().learning_rate
-        config = replace(config, finetuning="full", frozen_layers=0, learning_rate=rate, epochs=epochs or config.epochs, backbone=config.backbone_of(0))
-        return cls(config, monju.label_names, monju.tokenizer, backbones.encode(monju.tokenizer, texts, config.max_tokens), texts,
+        config = replace(config, finetuning="full", frozen_layers=0, learning_rate=rate, epochs=epochs
+                         or config.epochs, backbone=config.backbone_of(0))
+        return cls(config, monju.label_names, monju.tokenizer,
+                   backbones.encode(monju.tokenizer, texts, config.max_tokens), texts,
                    data.train.labels[rows], rows, backbones.pick_device(config.device))
 
     def ask(self, monju, clusters):
-        """Every teacher's logits [n, labels] of the training sentences, whose clusters are [all]; yields Stages."""
+        """Every teacher's logits [n, labels] of the training sentences, whose clusters are [all]; yields
+        Stages."""
         found = {name: [] for name, weigh in TARGETS.items() if weigh}
         for start in range(0, len(self.texts), CHUNK):
-            votes, here = monju.outputs(self.texts[start : start + CHUNK]), clusters[self.rows[start : start + CHUNK]]
+            votes, here = monju.outputs(self.texts[start : start
+                                                   + CHUNK]), clusters[self.rows[start : start + CHUNK]]
             alpha = monju.decide(votes).alpha
             for name in found:
-                found[name].append(fusion.TABLE[monju.config.fusion](votes.of(votes.experts), TARGETS[name](votes, alpha, here)))
+                found[name].append(fusion.TABLE[monju.config.fusion](votes.of(votes.experts),
+                                                                     TARGETS[name](votes, alpha, here)))
             if start and start % (CHUNK * 20) == 0:
                 yield Stage(f"{start:,} of {len(self.texts):,} read.")
         self.logits = {name: np.concatenate(parts) for name, parts in found.items()}
 
     def start(self, size):
         """An untrained student."""
-        student = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id, self.config.seed * 1000, self.device)
+        student = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id,
+                               self.config.seed * 1000, self.device)
         if size != "same":
             encoder = getattr(student.model.base_model, "encoder", None)
             if not hasattr(encoder, "layer"):
@@ -165,7 +182,8 @@ class DistillTrainer:
         return student
 
     def fit(self, student, target, temperature, mixing, config=None, rows=None):
-        """Train on the sentences (or on these rows of them), as the run's configuration has it or another: a generator of Steps."""
+        """Train on the sentences (or on these rows of them), as the run's configuration has it or another: a
+        generator of Steps."""
         config = config or self.config
         rows = np.arange(len(self.labels)) if rows is None else rows
         labels, tokens = self.labels[rows], [self.tokens[row] for row in rows]
@@ -174,16 +192,19 @@ class DistillTrainer:
         teacher = torch.as_tensor(self.logits[target][rows], dtype=torch.float32, device=self.device)
         truth = torch.as_tensor(labels, device=self.device)
         return trainer.fit(student, config, tokens, labels, config.seed,
-                           loss_of=lambda logits, batch: loss(logits, teacher[batch], truth[batch], temperature, mixing))
+                           loss_of=lambda logits, batch: loss(logits, teacher[batch], truth[batch],
+                                                              temperature, mixing))
 
     def choose(self, target, aside):
-        """The (temperature, mixing) under which a student of a few sentences gives those kept aside the least −log p."""
+        """The (temperature, mixing) under which a student of a few sentences gives those kept aside the least
+        −log p."""
         tokens = backbones.encode(self.tokenizer, aside.texts, self.config.max_tokens)
         rows, tried = sources.stratified(self.labels, TRIED_ON, self.config.seed), {}
         for temperature in TEMPERATURES:
             for mixing in MIXINGS:
                 student = self.start("same")
-                for _ in self.fit(student, target, temperature, mixing, replace(self.config, epochs=1.0), rows):
+                for _ in self.fit(student, target, temperature, mixing, replace(self.config, epochs=1.0),
+                                  rows):
                     pass
                 tried[temperature, mixing] = float(student.losses(tokens, aside.labels).mean())
         return min(tried, key=tried.get)

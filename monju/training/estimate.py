@@ -1,7 +1,8 @@
 """Estimate: what a configuration would do here, before it is trained, measured by a few real steps.
 
-Runs in a process of its own (`python -m monju.training.estimate` reads a configuration on standard input and prints one JSON
-object a line), so that whoever asks can go on answering others. Knows nothing of the page or of run folders.
+Runs in a process of its own (`python -m monju.training.estimate` reads a configuration on standard input and
+prints one JSON object a line), so that whoever asks can go on answering others. Knows nothing of the page or
+of run folders.
 """
 
 import json
@@ -19,7 +20,8 @@ from monju.utils.process import child_environment, when_stdin_ends
 from monju.utils.quiet import quiet
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
-STEPS, WARMING, SECONDS = 12, 2, 8.0  # real steps taken, the first of them not counted, and the time they may take
+# real steps taken, the first of them not counted, and the time they may take
+STEPS, WARMING, SECONDS = 12, 2, 8.0
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,19 @@ class ThroughputProbe:
     label_names: list
 
     def fit(self, job, device):
-        """Yield one dictionary: tokens/s and sentences/s of a step, seconds of a held-out check, GPU bytes."""
+        """Yield one dictionary: tokens/s and sentences/s of a step, seconds of a held-out check, GPU
+        bytes."""
         import torch
 
         from monju.models.classifier import Expert
         from monju.training import trainer
 
         reads = self.encoded[job.backbone]
-        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
+        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
+                              reads.tokenizer.pad_token_id, job.seed, device)
         rows, first, last = [reads.train[row] for row in job.rows], None, None
-        for last in trainer.fit(expert, self.config, rows, self.labels[job.rows], job.seed, STEPS, report_every=1, order=job.order,
+        for last in trainer.fit(expert, self.config, rows, self.labels[job.rows], job.seed, STEPS,
+                                report_every=1, order=job.order,
                                clusters=self.clusters[job.rows]):
             first = first or (last if last.step == WARMING else None)
             if last.step > WARMING and last.seconds > SECONDS:
@@ -51,7 +56,8 @@ class ThroughputProbe:
         began = time.perf_counter()
         expert.logits(reads.held_out)
         checked = time.perf_counter() - began
-        yield {"steps": last.step - first.step, "tokens_per_s": (last.tokens - first.tokens) / seconds, "check": checked,
+        yield {"steps": last.step - first.step, "tokens_per_s": (last.tokens - first.tokens) / seconds,
+               "check": checked,
                "sentences_per_s": (last.sentences - first.sentences) / seconds,
                "gpu": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0}
 
@@ -83,14 +89,19 @@ def measure(config):
     plan.refuse_one_sided(config, clusters, data)
     encoded = {name: plan.Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
     jobs = plan.plan(config, clusters, encoded[config.backbone_of(0)].lengths)
-    yield {"notes": [note.to_json() for note in [*data.notes, *backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)]],
-           "train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n else None,
-           "clusters": dict(zip(subsets.cluster_names(config.k), np.bincount(clusters, minlength=config.k).tolist())),
+    yield {"notes": [note.to_json()
+                     for note in [*data.notes, *backbones.token_notes(config.all_backbones, data.texts,
+                                                                      config.max_tokens)]],
+           "train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n
+           else None,
+           "clusters": dict(zip(subsets.cluster_names(config.k),
+                                np.bincount(clusters, minlength=config.k).tolist())),
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 
     places = local_engine.places(device, len(jobs), config.workers)
     drawn = pipeline.curve_rows(data.validation.labels)
-    encoded = {name: replace(one, held_out=[one.held_out[row] for row in drawn]) for name, one in encoded.items()}
+    encoded = {name: replace(one, held_out=[one.held_out[row] for row in drawn])
+               for name, one in encoded.items()}
     trial = ThroughputProbe(config, encoded, data.train.labels, clusters, data.label_names)
     with Peak() as peak:
         told = [report for _, report in local_engine.run_all(trial, jobs[: len(places)], places)]
@@ -99,10 +110,12 @@ def measure(config):
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
         ends[ends.index(min(ends))] += job.tokens / speed + (pipeline.HELD_OUT_CHECKS + 1) * check
-    asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0) + min(config.map_size, n)
+    asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning
+                                          else 0) + min(config.map_size, n)
     reading = check / len(drawn) * asked * len(jobs) / len(places) + pipeline.MAP_SECONDS
     gpu = max(report["gpu"] for report in told)
-    yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu else "processes",
+    yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu
+           else "processes",
            "steps": sum(report["steps"] for report in told), "places": len(places), "device": device.type,
            "sentences_per_s": sum(report["sentences_per_s"] for report in told)}
 
@@ -136,11 +149,14 @@ class Peak:
 
 
 def estimate(config):
-    """`measure` in a process of its own: the same dictionaries. Raises MonjuError as it does; closing the generator ends it."""
-    process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"], env=child_environment(), text=True, encoding="utf-8",
+    """`measure` in a process of its own: the same dictionaries. Raises MonjuError as it does; closing the
+    generator ends it."""
+    process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"], env=child_environment(),
+                               text=True, encoding="utf-8",
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
-        process.stdin.write(json.dumps(config.to_json()) + "\n")  # left open: its end is ours, and that process's too
+        # left open: its end is ours, and that process's too
+        process.stdin.write(json.dumps(config.to_json()) + "\n")
         process.stdin.flush()
         for line in process.stdout:
             found = json.loads(line)
@@ -148,7 +164,8 @@ def estimate(config):
                 raise error_of(found["error"], found["note"])
             yield found
         if process.wait():
-            raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a smaller batch or model")
+            raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a "
+                             "smaller batch or model")
     finally:
         process.kill()  # its workers end with it
         process.wait()
@@ -168,7 +185,8 @@ def main():
         for found in measure(Config.from_json(json.loads(asked))):
             print(json.dumps(found), file=out, flush=True)
     except MonjuError as error:
-        print(json.dumps({"error": str(error), "note": error.note and error.note.to_json()}), file=out, flush=True)
+        print(json.dumps({"error": str(error), "note": error.note and error.note.to_json()}), file=out,
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Job manager: runs a training job in a subprocess and exposes its state on disk.
 
-One trains at a time in a folder of runs: the trainer holds a lock that dies with it. All that is known of a job
-stands on disk, in the hidden folder .jobs beside the runs, so that a page which was closed, or whose process was
-killed, finds it again; what the models did stands in the run's own history.jsonl. Knows nothing of the page.
+One trains at a time in a folder of runs: the trainer holds a lock that dies with it. All that is known of a
+job stands on disk, in the hidden folder .jobs beside the runs, so that a page which was closed, or whose
+process was killed, finds it again; what the models did stands in the run's own history.jsonl. Knows nothing
+of the page.
 
     .jobs/lock           held by the trainer
     .jobs/last           the name of the run that was trained last
@@ -38,7 +39,8 @@ class JobManager:
 
     def __init__(self, folder):
         self.folder, self.place = Path(folder), Path(folder) / ".jobs"
-        self._started = []  # the processes that this one started: their stdin must stay open, and they must be reaped
+        # the processes that this one started: their stdin must stay open, and they must be reaped
+        self._started = []
         self._read = {}  # a file of lines → (its inode, how far it was read, its lines)
         self._reading = threading.Lock()
 
@@ -56,7 +58,8 @@ class JobManager:
         self._begin(name, path, prepare)
 
     def resume(self, name):
-        """Continue an unfinished run where it was stopped. Raises MonjuError as `start`, and where there is nothing to continue."""
+        """Continue an unfinished run where it was stopped. Raises MonjuError as `start`, and where there is
+        nothing to continue."""
         path = registry.run_dir(self.folder, name)
         if (path / "run.json").exists():
             if Run.open(path).finished:
@@ -75,28 +78,33 @@ class JobManager:
             raise MonjuError(f"the folder of runs {self.folder} cannot be written ({error.strerror}): "
                              "set MONJU_RUNS to one that can") from None
         if held is None:
-            raise MonjuError(f"{self.last() or 'another run'} is being trained: wait for it, or stop it first")
+            raise MonjuError(
+                f"{self.last() or 'another run'} is being trained: wait for it, or stop it first")
         try:
             if locks.taken(path):
                 raise MonjuError(f"{name} is being trained outside the page: wait for it, or stop it first")
             prepare()
             self.file(name, "now").unlink(missing_ok=True)  # how far an earlier life was
             with open(self.file(name, "log"), "ab") as log:
-                # its stdin stays open as long as we live; its own session keeps our Ctrl-C from it; it inherits the lock
-                process = subprocess.Popen([sys.executable, "-m", "monju.training.job_process", str(self.folder), name], env=child_environment(),
+                # its stdin stays open as long as we live; its own session keeps our Ctrl-C from it; it
+                # inherits the lock
+                process = subprocess.Popen([sys.executable, "-m", "monju.training.job_process",
+                                            str(self.folder), name], env=child_environment(),
                                            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
                                            start_new_session=True, pass_fds=[held])
             self.tell(name, begun=True, pid=process.pid, born=born(process.pid))
             write(self.place / "last", name)
             self._started.append(process)
         except OSError as error:
-            raise MonjuError(f"the run {name} cannot be started in {self.folder} ({error.strerror}): make room there, "
+            raise MonjuError(f"the run {name} cannot be started in {self.folder} ({error.strerror}): make "
+                             "room there, "
                              "or set MONJU_RUNS to another folder") from None
         finally:
             os.close(held)
 
     def stop(self, patience=PATIENCE):
-        """End the running job, leaving a run that can be continued; returns when it has ended, after `patience` by force."""
+        """End the running job, leaving a run that can be continued; returns when it has ended, after
+        `patience` by force."""
         name = self.last()
         begun = name and self.begun(name)
         if not begun or not self.running():
@@ -134,8 +142,8 @@ class JobManager:
     def snapshot(self, name=None):
         """All that can be said of a job (the last one) from its first step, as plain values.
 
-        status: none, training, stopping, finished, stopped (as asked), failed (see reason) or died (a process that was
-        killed); `resumable` where it can go on.
+        status: none, training, stopping, finished, stopped (as asked), failed (see reason) or died (a process
+        that was killed); `resumable` where it can go on.
         """
         self._reap()
         name = name or self.last()
@@ -161,11 +169,13 @@ class JobManager:
                 "at": events[0]["at"] if events else None, "now": self.now(name) if running else {},
                 "stages": [event["text"] for event in events if "text" in event],
                 "log": tail(self.file(name, "log")),
-                "models": manifest.get("models", {}), "clusters": manifest.get("clusters", {}), "history": history}
+                "models": manifest.get("models", {}), "clusters": manifest.get("clusters", {}),
+                "history": history}
 
     def now(self, name):
-        """How far the running job is: done (share), left (seconds, None where that is not known), phase (training, evaluation,
-        map), memory (bytes) of what, and, where no step has come for longer than it should, waits (seconds)."""
+        """How far the running job is: done (share), left (seconds, None where that is not known), phase
+        (training, evaluation, map), memory (bytes) of what, and, where no step has come for longer than it
+        should, waits (seconds)."""
         found = read_json(self.file(name, "now"))
         if not found:
             return {}
@@ -177,7 +187,8 @@ class JobManager:
         return found | {"left": round(left) if left >= 1 else None}
 
     def lines(self, path):
-        """The whole lines of a JSONL file that grows: only what is new is read; a file that was replaced is read anew."""
+        """The whole lines of a JSONL file that grows: only what is new is read; a file that was replaced is
+        read anew."""
         with self._reading:
             try:
                 with open(path, "rb") as file:
@@ -210,7 +221,8 @@ class JobManager:
 
     def begun(self, name):
         """The last event of a start: pid and born."""
-        return next((event for event in reversed(self.lines(self.file(name, "events"))) if event.get("begun")), None)
+        return next((event for event in reversed(self.lines(self.file(name, "events")))
+                     if event.get("begun")), None)
 
     def rename(self, old, new):
         """Rename a run, and what is known of its job with it."""
@@ -241,7 +253,8 @@ def tail(path):
 
 
 def born(pid):
-    """When a process started: with its number, what tells it from a later one of the same number. None where it is gone."""
+    """When a process started: with its number, what tells it from a later one of the same number. None where
+    it is gone."""
     import psutil
 
     try:

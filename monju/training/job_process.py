@@ -21,7 +21,8 @@ from monju.utils.quiet import quiet
 def run(folder, name):
     """The trainer's life: train the run, tell of it, end with the process that started it."""
     quiet()
-    signal.signal(signal.SIGINT, _interrupt)  # a page started in the background would hand down that it is ignored
+    # a page started in the background would hand down that it is ignored
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     when_stdin_ends(_stop)
     _stand_back()
@@ -32,13 +33,15 @@ def run(folder, name):
 
         out = jobs.folder / name
         resume = (out / "run.json").exists()
-        events = train(None if resume else Config.from_json(read_json(jobs.file(name, "json"))), out, resume=resume)
+        events = train(None if resume else Config.from_json(read_json(jobs.file(name, "json"))), out,
+                       resume=resume)
         wrote = 0.0
 
         def tell_now(event, phase, patience):
             used, kind = memory()
             with suppress(OSError):  # a full disk is the run's own to tell
-                write(jobs.file(name, "now"), json.dumps({"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
+                write(jobs.file(name, "now"),
+                      json.dumps({"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
                                                           "left": event.left, "memory": used, "of": kind}))
 
         for event in events:
@@ -80,7 +83,8 @@ def run(folder, name):
 
 
 def memory():
-    """(bytes, what they are): the GPU's memory in use where this process trains on one, else this and its children's."""
+    """(bytes, what they are): the GPU's memory in use where this process trains on one, else this and its
+    children's."""
     import psutil
     import torch
 
@@ -97,10 +101,12 @@ def memory():
 
 
 def sent(path, environment=os.environ):
-    """Send a finished run to the repository that MONJU_HUB names, if any: sentences on what came of it. The run is whole either way."""
+    """Send a finished run to the repository that MONJU_HUB names, if any: sentences on what came of it. The
+    run is whole either way."""
     if repository := environment.get("MONJU_HUB", "").strip():
         try:
-            yield f"Sent to {registry.upload(path, repository, environment.get('HF_TOKEN'), inside=path.name)}."
+            sent = registry.upload(path, repository, environment.get("HF_TOKEN"), inside=path.name)
+            yield f"Sent to {sent}."
         except MonjuError as error:
             yield f"Not sent: {error}"
 
@@ -111,8 +117,9 @@ def _say(text):
 
 
 def _stand_back():
-    """Those who use the page come first. Where a process that is only nice would keep its core for a slice of time, an idle one
-    gives it up as soon as another wakes. Linux weighs sessions before it weighs their processes: ours is a session of its own."""
+    """Those who use the page come first. Where a process that is only nice would keep its core for a slice of
+    time, an idle one gives it up as soon as another wakes. Linux weighs sessions before it weighs their
+    processes: ours is a session of its own."""
     os.nice(19)
     with suppress(OSError, AttributeError):  # not allowed, or not Linux
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -20,8 +20,9 @@ from monju.utils.quiet import quiet
 
 
 def places(device, jobs, most=None):
-    """Where so many jobs run, a device each at the same time (at most `most`): one a GPU; on the CPU one a core, and a few more
-    where the last jobs would otherwise leave most cores idle: three on two cores run at once, sharing them."""
+    """Where so many jobs run, a device each at the same time (at most `most`): one a GPU; on the CPU one a
+    core, and a few more where the last jobs would otherwise leave most cores idle: three on two cores run at
+    once, sharing them."""
     if device.type == "cuda":
         found = [torch.device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
     else:
@@ -32,8 +33,8 @@ def places(device, jobs, most=None):
 
 
 def cores_each(places):
-    """How many cores a job gets on so many devices. It follows from the whole plan: a sum's last bits depend on it, and a
-    resumed run should not."""
+    """How many cores a job gets on so many devices. It follows from the whole plan: a sum's last bits depend
+    on it, and a resumed run should not."""
     return max(1, torch.get_num_threads() // len(places))
 
 
@@ -83,7 +84,8 @@ def _work(line, task, device, threads):
 
 
 def in_a_process(work, *arguments):
-    """work(*arguments) in a process of its own: its memory and its threads are nobody else's. Raises as `run_all`."""
+    """work(*arguments) in a process of its own: its memory and its threads are nobody else's. Raises as
+    `run_all`."""
     with processes(_answer, [(work, arguments)]) as [line]:
         return heard(line)
 
@@ -94,17 +96,20 @@ def _answer(line, work, arguments):
 
 @contextmanager
 def processes(work, given):
-    """As many processes as there are tuples of arguments in `given`, each running work(line, *arguments) with one end of a
-    line; yields the other ends. When the block ends, however it does, they are killed.
+    """As many processes as there are tuples of arguments in `given`, each running work(line, *arguments) with
+    one end of a line; yields the other ends. When the block ends, however it does, they are killed.
 
-    Nothing goes through a queue: its thread would hold this process at its end until somebody reads what lies in it. Arguments
-    and jobs, which may be large, are sent to a process that is reading; one that dies cuts its line.
+    Nothing goes through a queue: its thread would hold this process at its end until somebody reads what lies
+    in it. Arguments and jobs, which may be large, are sent to a process that is reading; one that dies cuts
+    its line.
     """
-    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in the middle of their work
+    # a fork would inherit torch's threads in the middle of their work
+    context = multiprocessing.get_context("spawn")
     started, lines = [], []
     try:
         resource_tracker.ensure_running()  # its start would let signals through again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for the parent to answer
+        # Ctrl-C is for the parent to answer
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             for _ in given:
                 ours, theirs = context.Pipe()
@@ -132,7 +137,8 @@ def heard(line):
     try:
         said = line.recv()
     except (EOFError, OSError):
-        raise MonjuError("a training process died, perhaps for want of memory: choose --workers 1 or a smaller --batch-size, "
+        raise MonjuError("a training process died, perhaps for want of memory: choose --workers 1 or a "
+                         "smaller --batch-size, "
                          "and continue a run that was begun with --resume") from None
     if isinstance(said, BaseException):
         raise said

@@ -49,8 +49,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Phase(Stage):
-    """A stage after the models are trained, "evaluation" or "map": `done` is the run's share before it, `left` about how many
-    seconds the run has to go (None where no model was trained to tell)."""
+    """A stage after the models are trained, "evaluation" or "map": `done` is the run's share before it,
+    `left` about how many seconds the run has to go (None where no model was trained to tell)."""
 
     name: str
     done: float
@@ -59,8 +59,8 @@ class Phase(Stage):
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of one model, and of the whole run with its evaluation and map: `done` is the share of its work, `left` about
-    how many seconds it has to go."""
+    """One report of one model, and of the whole run with its evaluation and map: `done` is the share of its
+    work, `left` about how many seconds it has to go."""
 
     model: str
     step: Step
@@ -78,7 +78,8 @@ class Progress:
 def train(config, out, resume=False, siblings=()):
     """Train a whole run into the folder `out`: a generator of Stage and Progress.
 
-    Models that one of the finished runs in `siblings` has trained in exactly the same way are copied from there.
+    Models that one of the finished runs in `siblings` has trained in exactly the same way are copied from
+    there.
 
     With `resume`, the configuration is the unfinished run's own (`config` is not asked), and models
     that are complete are kept. Raises MonjuError for input that cannot be trained on, before anything
@@ -100,7 +101,8 @@ def train(config, out, resume=False, siblings=()):
         raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
                          "bring the same data back, or train a new run")
     device = backbones.pick_device(config.device)
-    notes = backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)  # a backbone that cannot be had is told here
+    # a backbone that cannot be had is told here
+    notes = backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)
     yield from (Stage(note.text()) for note in notes)
     data.notes.extend(notes)
 
@@ -108,9 +110,11 @@ def train(config, out, resume=False, siblings=()):
     if resume and (run.path / "clustering").exists():
         clustering = Clustering.load(run.intact().path / "clustering", config)
     else:
-        yield Stage(f"Placing {len(data.train.texts):,} sentences with {config.embedder}, then {config.clusterer} clusters.")
+        yield Stage(f"Placing {len(data.train.texts):,} sentences with {config.embedder}, then "
+                    f"{config.clusterer} clusters.")
         clustering = Clustering(config).fit(data.train.texts, data.train.domains)
-    sizes = dict(zip(subsets.cluster_names(config.k), np.bincount(clustering.labels_, minlength=config.k).tolist()))
+    sizes = dict(zip(subsets.cluster_names(config.k),
+                     np.bincount(clustering.labels_, minlength=config.k).tolist()))
     refuse_one_sided(config, clustering.labels_, data)
     yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
 
@@ -120,14 +124,18 @@ def train(config, out, resume=False, siblings=()):
     yield Stage(cost_summary(config, jobs))
     models = {kind: [job.name for job in jobs if job.kind == kind]
               for kind in dict.fromkeys(("experts", "baseline", "equal-cost", *(job.kind for job in jobs)))}
-    known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes, "models": models,
-             "signatures": {job.key: job.signature(config, data.fingerprint, clustering.labels_) for job in jobs}}
+    known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes,
+             "models": models,
+             "signatures": {job.key: job.signature(config, data.fingerprint, clustering.labels_)
+                            for job in jobs}}
     if hasattr(clustering.clusterer, "domains_"):
         known["domains"] = clustering.clusterer.domains_
     if not resume:
         run = Run.create(out, config, **known)
-    with locks.holding(run.path, MonjuError(f"{out} is being trained by another process: wait for it, or stop it first")):
-        if resume and (run := Run.open(out)).finished:  # another process resumed it while this one read the sentences
+    with locks.holding(run.path, MonjuError(f"{out} is being trained by another process: wait for it, or "
+                                            "stop it first")):
+        # another process resumed it while this one read the sentences
+        if resume and (run := Run.open(out)).finished:
             yield Stage(f"{out} is already finished.")
             return
         yield from fill(run, config, data, known, clustering, jobs, encoded, siblings)
@@ -145,12 +153,14 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
                 clustering.save(folder)
         run.update(files=run.listed("clustering"))  # what all else follows from: looked at before a resume
         adopt(run, jobs, known["signatures"], siblings)
-        told = {line["model"]: line["step"] for line in run.history()}  # a kill may come between a folder and its last line
+        # a kill may come between a folder and its last line
+        told = {line["model"]: line["step"] for line in run.history()}
         curve = btm.measured(run)
         complete = {job.key for job in jobs if told.get(job.key) == job.steps
                     and ((run.path / job.kind / job.name).exists() or curve and job.model != job.key)}
         run.sweep()
-        run.keep_history({job.key: job.steps if job.key in complete else checkpoints(run, job).facts["step"] for job in jobs})
+        run.keep_history({job.key: job.steps if job.key in complete else checkpoints(run, job).facts["step"]
+                          for job in jobs})
         for job in jobs:
             if checkpoints(run, job).damaged:
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
@@ -163,18 +173,22 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
         # 4. what they are worth
-        yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.", "evaluation", *work.standing(work.models, speed))
+        yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.",
+                    "evaluation", *work.standing(work.models, speed))
         monju = Monju.of(run, config.device, controls=True)
         votes = monju.outputs(data.validation.texts)
         save_predictions(run, votes, data.validation.labels)
         if data.tuning:
             yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
             save_predictions(run, monju.outputs(data.tuning.texts), data.tuning.labels, "tuning")
-        found = metrics.table(votes.decide_as(config), data.validation.labels, cost(run, jobs), repr(gates.make(config)))
+        found = metrics.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
+                              repr(gates.make(config)))
         if config.rounds > 1:
             yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
-            found["rounds"] = curve or btm.curve(run, config, votes, data.validation.labels, encoded[config.backbone_of(0)].held_out,
-                                                      alpha, monju.tokenizer.pad_token_id, backbones.pick_device(config.device))
+            found["rounds"] = curve or btm.curve(run, config, votes, data.validation.labels,
+                                                 encoded[config.backbone_of(0)].held_out,
+                                                      alpha, monju.tokenizer.pad_token_id,
+                                                 backbones.pick_device(config.device))
         run.write_json("metrics.json", found)
         yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
         cluster_map.build(run, monju, data.train, config.map_size)
@@ -192,27 +206,32 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
 
 
 def failure(run, error):
-    """The error, or, for what befalls a machine, the MonjuError that says it in one sentence with the way out."""
+    """The error, or, for what befalls a machine, the MonjuError that says it in one sentence with the way
+    out."""
     said, way = str(error), f"continue with `{command(run.path)} --resume`"
     if isinstance(error, Exception) and not (run.path / "run.json").exists():
-        return MonjuError(f"the run folder {run.path} is gone, deleted or moved while it was being trained: train a new run")
+        return MonjuError(f"the run folder {run.path} is gone, deleted or moved while it was being trained: "
+                          "train a new run")
     if isinstance(error, MonjuError) or not isinstance(error, Exception):
         return error
     if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT)):
         return MonjuError(f"the disk that holds {run.path} is full: make room, then {way}")
     if isinstance(error, torch.OutOfMemoryError) or "CUDA out of memory" in said:
-        return MonjuError("the GPU's memory does not do for this model: choose --finetuning lora, a smaller --max-tokens or a smaller "
+        return MonjuError("the GPU's memory does not do for this model: choose --finetuning lora, a smaller "
+                          "--max-tokens or a smaller "
                           f"--backbone; if something else filled it, {way}")
     return error
 
 
 def adopt(run, jobs, signatures, siblings):
-    """Copy the models, with their history, that finished sibling runs have trained in exactly the same way."""
+    """Copy the models, with their history, that finished sibling runs have trained in exactly the same
+    way."""
     for path in siblings:
         other = Run.open(path)
         for job in jobs:
             there = other.path / job.kind / job.name
-            if (run.path / job.kind / job.name).exists() or job.start or not there.is_dir() or not other.finished:
+            if (run.path / job.kind
+                / job.name).exists() or job.start or not there.is_dir() or not other.finished:
                 continue
             if other.manifest.get("signatures", {}).get(job.key) == signatures[job.key]:
                 with run.folder(f"{job.kind}/{job.name}") as folder:
@@ -239,7 +258,8 @@ class TrainTask:
     def fit(self, job, device):
         """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
         reads = self.encoded[job.backbone]
-        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names, reads.tokenizer.pad_token_id, job.seed, device)
+        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
+                              reads.tokenizer.pad_token_id, job.seed, device)
         if job.start:
             folders = [self.run.path / job.start / name for name in expert_names(self.config)]
             btm.init_from_average(expert, folders, self.alpha[job.rows].mean(axis=0))
@@ -248,26 +268,29 @@ class TrainTask:
         keeps = checkpoints(self.run, job)
         begins = keeps.facts["step"]
         next_check = begins * HELD_OUT_CHECKS // job.steps + 1 if begins else 0
-        for step in trainer.fit(expert, self.config, tokens, self.labels[job.rows], job.seed, job.steps, order=job.order,
+        for step in trainer.fit(expert, self.config, tokens, self.labels[job.rows], job.seed, job.steps,
+                                order=job.order,
                                clusters=self.clusters[job.rows], checkpoints=keeps):
             accuracy = None
             if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
                 accuracy = float((expert.logits(held_out).argmax(axis=1) == right).mean())
                 next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
             yield step, accuracy
-        with self.run.folder(f"{job.kind}/{job.name}") as folder:  # after the last report: a whole folder has a whole history
+        # after the last report: a whole folder has a whole history
+        with self.run.folder(f"{job.kind}/{job.name}") as folder:
             expert.save(folder, reads.tokenizer)
 
 
 def curve_rows(labels):
-    """The held-out rows that a model's curve is read from: every class in its proportion, whatever their order. The same for
-    every run on the same sentences."""
+    """The held-out rows that a model's curve is read from: every class in its proportion, whatever their
+    order. The same for every run on the same sentences."""
     return sources.stratified(labels, HELD_OUT_SENTENCES, sources.SPLIT_SEED)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a run has to do, in tokens that are trained on; reading one is a forward pass, and takes a third of the time."""
+    """What a run has to do, in tokens that are trained on; reading one is a forward pass, and takes a third
+    of the time."""
 
     models: float
     evaluation: float
@@ -277,47 +300,57 @@ class Work:
     def of(cls, config, data, jobs, lengths):
         reading = float(np.mean(lengths)) * len({job.model for job in jobs}) / 3  # a sentence, by all models
         asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0)
-        return cls(sum(job.tokens for job in jobs), reading * asked, reading * min(config.map_size, len(data.train.texts)))
+        return cls(sum(job.tokens for job in jobs), reading * asked,
+                   reading * min(config.map_size, len(data.train.texts)))
 
     def standing(self, done, speed):
-        """(the share of the work that is done, about how many seconds are left at a speed in tokens/s, or None)."""
+        """(the share of the work that is done, about how many seconds are left at a speed in tokens/s, or
+        None)."""
         total = self.models + self.evaluation + self.map
         return done / total, (total - done) / speed + MAP_SECONDS if speed else None
 
 
 def fit_all(task, jobs, complete, work):
-    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress that returns the last
-    speed in tokens/s (None where all are complete)."""
+    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress that
+    returns the last speed in tokens/s (None where all are complete)."""
     for job in jobs:
         if job.key in complete:
             yield Stage(f"{job.key} is complete.")
-    kept = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"] for job in jobs}
+    kept = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"]
+            for job in jobs}
     done = {job.key: job.tokens * kept[job.key] / job.steps for job in jobs}
-    abreast = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs), task.config.workers))
+    abreast = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
+                                      task.config.workers))
     parts, over, speeds, speed = dict.fromkeys(done, 1), [], {}, None
     for job, (step, accuracy) in in_rounds(task, jobs, complete):
         task.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
         if step.parts > parts[job.key]:
             parts[job.key] = step.parts
-            yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} parts, to the same result.")
+            yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} "
+                        "parts, to the same result.")
         done[job.key] = job.tokens * step.step / job.steps
-        speeds[job.key] = step.tokens / step.seconds  # by the models' own clocks: neither a pause nor the start of a process counts
+        # by the models' own clocks: neither a pause nor the start of a process counts
+        speeds[job.key] = step.tokens / step.seconds
         open_jobs = sum(done[other.key] < other.tokens for other in jobs)
         speed = float(np.mean(list(speeds.values()))) * max(1, min(abreast, open_jobs))
-        yield Progress(job.key, step, accuracy, step.sentences / step.seconds, *work.standing(sum(done.values()), speed))
+        yield Progress(job.key, step, accuracy, step.sentences / step.seconds,
+                       *work.standing(sum(done.values()), speed))
         # not before the model's folder is there with its whole history: until then a kill needs it
         over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(task.run, other)]
     return speed and float(np.mean(list(speeds.values()))) * abreast
 
 
 def in_rounds(task, jobs, complete):
-    """`local_engine.run_all` on the jobs that are not complete, those that others start from first: yields (job, report)."""
+    """`local_engine.run_all` on the jobs that are not complete, those that others start from first: yields
+    (job, report)."""
     for start in dict.fromkeys(job.start for job in jobs):
         group = [job for job in jobs if job.start == start]
-        places = local_engine.places(backbones.pick_device(task.config.device), len(group), task.config.workers)
+        places = local_engine.places(backbones.pick_device(task.config.device), len(group),
+                                     task.config.workers)
         waiting = [job for job in group if job.key not in complete]
         if waiting:
-            for number, report in local_engine.run_all(task, waiting, places[: len(waiting)], local_engine.cores_each(places)):
+            for number, report in local_engine.run_all(task, waiting, places[: len(waiting)],
+                                                       local_engine.cores_each(places)):
                 yield waiting[number], report
 
 
@@ -348,9 +381,11 @@ def cost(run, jobs):
 
 def facts(data):
     """What the manifest keeps of the data: numbers and names, no sentence."""
-    return {"fingerprint": data.fingerprint, "train": len(data.train.texts), "validation": len(data.validation.texts),
+    return {"fingerprint": data.fingerprint, "train": len(data.train.texts),
+            "validation": len(data.validation.texts),
             "tuning": len(data.tuning.texts) if data.tuning else 0,
-            "labels": data.labels, "label_names": data.label_names, "overlap": data.overlap, "notes": [note.to_json() for note in data.notes]}
+            "labels": data.labels, "label_names": data.label_names, "overlap": data.overlap,
+            "notes": [note.to_json() for note in data.notes]}
 
 
 def versions():
@@ -366,5 +401,6 @@ def machine(device):
     found = {"device": "cpu", "threads": torch.get_num_threads(), "system": platform.machine()}
     with suppress(OSError, StopIteration):  # Linux alone names it there
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found["processor"] = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        found["processor"] = next(line.split(":", 1)[1].strip() for line in lines
+                                  if line.startswith("model name"))
     return found

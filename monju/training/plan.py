@@ -12,14 +12,16 @@ from monju.errors import MonjuError
 from monju.models import backbones
 from monju.training import btm
 
-RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup", "weight_decay", "max_tokens", "precision",
-          "compile", "seed", "tuning_size", "label_names")  # the settings that a model's weights follow from, beside its job
+RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup",
+          "weight_decay", "max_tokens", "precision",
+          # the settings that a model's weights follow from, beside its job
+          "compile", "seed", "tuning_size", "label_names")
 
 
 @dataclass(frozen=True)
 class FineTuneJob:
-    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps, and the folder of the
-    experts from whose average it starts (None: from the backbone)."""
+    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps, and the
+    folder of the experts from whose average it starts (None: from the backbone)."""
 
     kind: str
     name: str
@@ -41,8 +43,10 @@ class FineTuneJob:
         return self.name if self.kind.startswith("rounds/") else self.key
 
     def signature(self, config, fingerprint, clusters):
-        """A digest of all that the trained weights follow from, but for what it starts from: jobs of one signature make one model."""
-        said = [fingerprint, self.rows.tolist(), self.seed, self.steps, self.backbone, self.order, *(getattr(config, name) for name in RECIPE)]
+        """A digest of all that the trained weights follow from, but for what it starts from: jobs of one
+        signature make one model."""
+        said = [fingerprint, self.rows.tolist(), self.seed, self.steps, self.backbone, self.order,
+                *(getattr(config, name) for name in RECIPE)]
         said += [clusters[self.rows].tolist()] if self.order == "by-cluster" else []
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
@@ -58,7 +62,9 @@ class Encoded:
     @classmethod
     def by(cls, backbone, data, max_tokens):
         tokenizer = backbones.tokenizer(backbone)
-        return cls(tokenizer, *(backbones.encode(tokenizer, part.texts, max_tokens) for part in (data.train, data.validation)))
+        return cls(tokenizer,
+                   *(backbones.encode(tokenizer, part.texts, max_tokens)
+                     for part in (data.train, data.validation)))
 
     @property
     def lengths(self):
@@ -68,8 +74,8 @@ class Encoded:
 def plan(config, clusters, lengths):
     """The run's jobs in their order: experts (round by round), baselines, equal-cost controls.
 
-    Every expert has the same seed, so that all start from one head; member i of a baseline has its own. An equal-cost
-    control has the steps of an expert in all its rounds.
+    Every expert has the same seed, so that all start from one head; member i of a baseline has its own. An
+    equal-cost control has the steps of an expert in all its rounds.
     """
     everything = np.arange(len(clusters))
 
@@ -78,18 +84,23 @@ def plan(config, clusters, lengths):
 
     def job(kind, name, number, rows, seed, steps=None, start=None):
         steps = steps or steps_of(rows)
-        return FineTuneJob(kind, name, rows, seed, steps, round(steps * config.batch_size * lengths[rows].mean()),
+        return FineTuneJob(kind, name, rows, seed, steps,
+                           round(steps * config.batch_size * lengths[rows].mean()),
                    config.backbone_of(number), config.order_of(number), start)
 
     first = config.seed * 1000  # leaves every run seeds of its own
     seen = {name: everything[np.isin(clusters, subset)]
-            for name, subset in zip(expert_names(config), subsets.expert_subsets(config.k, config.subset_size))}
+            for name, subset in zip(expert_names(config),
+                                    subsets.expert_subsets(config.k, config.subset_size))}
     steps = {name: btm.split_steps(steps_of(rows), config.rounds) for name, rows in seen.items()}
     places = [btm.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
-    experts = [job(place, name, i, rows, first + 100 * number, steps[name][number], places[number - 1] if number else None)
+    experts = [job(place, name, i, rows, first + 100 * number, steps[name][number], places[number - 1]
+                   if number else None)
                for number, place in enumerate(places) for i, (name, rows) in enumerate(seen.items())]
-    baseline = [job("baseline", f"seed{i}", i, everything, first + i) for i in range(len(seen)) if config.baselines]
-    control = [job("equal-cost", f"seed{i}", i, everything, first + i, sum(steps[name])) for i, name in enumerate(seen) if config.equal_cost]
+    baseline = [job("baseline", f"seed{i}", i, everything, first + i) for i in range(len(seen))
+                if config.baselines]
+    control = [job("equal-cost", f"seed{i}", i, everything, first + i, sum(steps[name]))
+               for i, name in enumerate(seen) if config.equal_cost]
     return experts + baseline + control
 
 
@@ -98,7 +109,8 @@ def cost_summary(config, jobs):
     experts = sum(job.tokens for job in jobs if job.kind not in ("baseline", "equal-cost"))
     baseline = sum(job.tokens for job in jobs if job.kind == "baseline")
     beside = f", {experts / baseline:.0%} of the baseline's {baseline:,}" if baseline else ""
-    return (f"C({config.k}, {config.subset_size}) = {len(expert_names(config))} experts, each on {config.subset_size} of {config.k} clusters: "
+    return (f"C({config.k}, {config.subset_size}) = {len(expert_names(config))} experts, each on "
+            f"{config.subset_size} of {config.k} clusters: "
             f"about {experts:,} tokens{beside}.")
 
 
@@ -107,5 +119,6 @@ def refuse_one_sided(config, clusters, data):
     for name, subset in zip(expert_names(config), subsets.expert_subsets(config.k, config.subset_size)):
         classes = np.unique(data.train.labels[np.isin(clusters, subset)])
         if len(classes) < 2:
-            raise MonjuError(f"expert {name} would see only sentences labelled {data.label_names[classes[0]]!r}: "
+            raise MonjuError(f"expert {name} would see only sentences labelled "
+                             f"{data.label_names[classes[0]]!r}: "
                              "choose a smaller --k, a larger --subset-size, or more data")

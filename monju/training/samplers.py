@@ -1,8 +1,8 @@
-"""Samplers: in what order a model reads its sentences, batch by batch, pass after pass: every pass has ⌈n / size⌉ batches and
-each sentence once.
+"""Samplers: in what order a model reads its sentences, batch by batch, pass after pass: every pass has ⌈n /
+size⌉ batches and each sentence once.
 
-An order is an endless generator of batches of row numbers; it sees lengths, clusters and losses, never a sentence.
-A new order is one function here and one line in TABLE.
+An order is an endless generator of batches of row numbers; it sees lengths, clusters and losses, never a
+sentence. A new order is one function here and one line in TABLE.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """What an order may look at, n sentences: `lengths` [n] in tokens, `clusters` [n], and `losses()` → [n], what the model
-    as it is now loses on each."""
+    """What an order may look at, n sentences: `lengths` [n] in tokens, `clusters` [n], and `losses()` → [n],
+    what the model as it is now loses on each."""
 
     lengths: np.ndarray
     clusters: np.ndarray | None = None
@@ -40,7 +40,8 @@ def short_to_long(sentences, size, random):
 
 
 def easy_to_hard(sentences, size, random):
-    """A first pass in buckets; after it, in every pass, first what the model lost least on (a curriculum, Bengio et al. 2009)."""
+    """A first pass in buckets; after it, in every pass, first what the model lost least on (a curriculum,
+    Bengio et al. 2009)."""
     yield from one_pass(sentences.lengths, size, random)
     easiest = np.argsort(sentences.losses(), kind="stable")
     while True:
@@ -48,8 +49,9 @@ def easy_to_hard(sentences, size, random):
 
 
 def by_cluster(sentences, size, random):
-    """One cluster after the other, in buckets; which comes first changes with every pass. A batch at the border holds the end
-    of one cluster and the start of the next, so that a pass has as many batches as in every other order."""
+    """One cluster after the other, in buckets; which comes first changes with every pass. A batch at the
+    border holds the end of one cluster and the start of the next, so that a pass has as many batches as in
+    every other order."""
     while True:
         rest = np.empty(0, int)
         for cluster in random.permutation(np.unique(sentences.clusters)):
@@ -65,7 +67,8 @@ def by_cluster(sentences, size, random):
             yield rest
 
 
-TABLE = {"buckets": buckets, "shuffled": shuffled, "short-to-long": short_to_long, "easy-to-hard": easy_to_hard,
+TABLE = {"buckets": buckets, "shuffled": shuffled, "short-to-long": short_to_long,
+         "easy-to-hard": easy_to_hard,
          "by-cluster": by_cluster}
 
 
@@ -77,7 +80,8 @@ def one_pass(lengths, size, random):
 
 
 def by_length(lengths, size, random):
-    """Batches of like length, the shortest first; which of equally long sentences meet changes with every pass."""
+    """Batches of like length, the shortest first; which of equally long sentences meet changes with every
+    pass."""
     return cut(np.argsort(lengths + random.random(len(lengths)), kind="stable"), size)
 
 

@@ -1,8 +1,10 @@
-"""Sweep: the same experiment with several seeds, and with every combination of a few settings, trained once each.
+"""Sweep: the same experiment with several seeds, and with every combination of a few settings, trained once
+each.
 
-Runs lie in one folder, each named by what it was trained with: a second sweep over the same folder trains only what is
-new, models that two runs share (a baseline, under other clusters) are copied, and settings of the gate and the fusion
-train nothing at all. Its rows are those of `compare` on the stored predictions, over the seeds.
+Runs lie in one folder, each named by what it was trained with: a second sweep over the same folder trains
+only what is new, models that two runs share (a baseline, under other clusters) are copied, and settings of
+the gate and the fusion train nothing at all. Its rows are those of `compare` on the stored predictions, over
+the seeds.
 """
 
 import hashlib
@@ -28,7 +30,8 @@ ASIDE = [*GATED, "workers", "device", "map_size"]  # change no weight
 
 
 def combinations(config, over):
-    """Every configuration of a grid {setting: values}, as (settings, Config). Raises MonjuError for one that cannot be."""
+    """Every configuration of a grid {setting: values}, as (settings, Config). Raises MonjuError for one that
+    cannot be."""
     return [(settings, replace(config, **settings)) for values in product(*over.values())
             for settings in [dict(zip(over, values))]]
 
@@ -40,18 +43,20 @@ def place(out, config):
 
 
 def sweep(config, over, out, seeds=1, budget=None):
-    """Train what the folder `out` lacks, then measure: a generator of Stage and Progress, which leaves sweep.json there.
+    """Train what the folder `out` lacks, then measure: a generator of Stage and Progress, which leaves
+    sweep.json there.
 
-    `over`: {setting: values}; `seeds`: as many runs of each combination, with config.seed and those that follow;
-    `budget`: minutes that the missing trainings may take, measured by a few real steps before the first starts.
-    Raises MonjuError for a grid that cannot be, and where the budget would not do.
+    `over`: {setting: values}; `seeds`: as many runs of each combination, with config.seed and those that
+    follow; `budget`: minutes that the missing trainings may take, measured by a few real steps before the
+    first starts. Raises MonjuError for a grid that cannot be, and where the budget would not do.
     """
     if seeds < 1:
         raise MonjuError("--seeds must be at least 1")
     asked = [(settings, [replace(one, seed=config.seed + i) for i in range(seeds)])
              for settings, one in combinations(config, over)]
     wanted = {place(out, one): one for _, repeats in asked for one in repeats}
-    missing = {path: one for path, one in wanted.items() if not (path / "run.json").exists() or not Run.open(path).finished}
+    missing = {path: one for path, one in wanted.items() if not (path / "run.json").exists()
+               or not Run.open(path).finished}
     yield Stage(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them trained already.")
     if budget is not None:
         refuse_over(budget, missing)
@@ -74,7 +79,8 @@ def refuse_over(budget, missing):
             told[alike] = last["seconds"] / 60
         minutes += told[alike]
     if minutes > budget:
-        raise MonjuError(f"the {len(missing)} trainings would take about {minutes:.0f} minutes, more than --budget {budget:g}: "
+        raise MonjuError(f"the {len(missing)} trainings would take about {minutes:.0f} minutes, more than "
+                         f"--budget {budget:g}: "
                          "ask for fewer values or --seeds, a smaller --sample, or a larger --budget")
 
 
@@ -84,7 +90,8 @@ def finished(out):
 
 
 def measured(settings, repeats, out):
-    """The rows of one combination, each `compare` row over its seeds: lists, and mean and standard deviation of them."""
+    """The rows of one combination, each `compare` row over its seeds: lists, and mean and standard deviation
+    of them."""
     tables = []
     for one in repeats:
         run = Run.open(place(out, one)).check()
@@ -96,12 +103,15 @@ def measured(settings, repeats, out):
     for name in (name for name in tables[0] if all(name in table for table in tables)):
         found = [table[name] for table in tables]
         rows.append({"settings": settings, "name": name, "kind": found[0]["kind"], "n": n,
-                     **{key: spread([row[key] for row in found]) for key in ("accuracy", "nll", "ece", "difference")},
-                     "p_value": [row["p_value"] for row in found], "forward_passes": found[0]["forward_passes"],
+                     **{key: spread([row[key] for row in found])
+                        for key in ("accuracy", "nll", "ece", "difference")},
+                     "p_value": [row["p_value"] for row in found],
+                     "forward_passes": found[0]["forward_passes"],
                      "train_tokens": found[0]["train_tokens"]})
     return rows
 
 
 def spread(values):
     """{"values", "mean", "sd"}; a single value has no standard deviation."""
-    return {"values": values, "mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None}
+    return {"values": values, "mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))
+            if len(values) > 1 else None}

@@ -22,7 +22,8 @@ FEW_SHAPES = 8  # lengths are rounded up to it where every shape costs a compila
 
 @dataclass(frozen=True)
 class Step:
-    """How far one model's training is: the mean loss since the last report, and real tokens (no padding) so far.
+    """How far one model's training is: the mean loss since the last report, and real tokens (no padding) so
+    far.
 
     `parts`: in how many pieces a batch is read, more than one where the GPU's memory did not do for it whole.
     """
@@ -43,26 +44,33 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
 
     The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches in an `order` of
     `samplers.TABLE`, which may look at the sentences' clusters [n]. `steps` overrides the number that
-    `config.epochs` asks for; `loss_of` (logits [batch, labels], row numbers) → a loss in place of cross-entropy.
-    With `checkpoints` it goes on after the last one's step, and keeps one after every epoch.
+    `config.epochs` asks for; `loss_of` (logits [batch, labels], row numbers) → a loss in place of
+    cross-entropy. With `checkpoints` it goes on after the last one's step, and keeps one after every epoch.
     """
     tensors, known = checkpoints.load() if checkpoints else ({}, {"step": 0})
-    expert.model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in expert.trained}, strict=False)
+    expert.model.load_state_dict({name: tensor for name, tensor in tensors.items()
+                                  if name in expert.trained}, strict=False)
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
     lengths = np.array([len(sentence) for sentence in tokens])
     per_epoch = -(-len(tokens) // config.batch_size)
     steps = steps or max(1, round(config.epochs * per_epoch))
     report_every = report_every or max(1, steps // REPORTS)
-    words, answer = SparseEmbedding(expert.model, tokens, expert.padding, expert.device), train_forward.forward(expert.model, config.compile)
+    words, answer = SparseEmbedding(expert.model, tokens, expert.padding,
+                                    expert.device), train_forward.forward(expert.model, config.compile)
     frozen = lowest(expert.model, config.frozen_layers).values()
     weights = words.instead_of_table(list(expert.trained.values()))
-    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay,
+                                  fused=True)
     factor = linear_schedule(steps, config.warmup)
     bf16 = wants_bf16(config.precision, expert.device)
     loss_sum = torch.zeros((), device=expert.device)
-    seen, read, before, parts = (known.get(name, first) for name, first in (("seen", 0), ("read", 0), ("seconds", 0.0), ("parts", 1)))
-    loss_of = loss_of or (lambda logits, rows: cross_entropy(logits, backbones.sent(torch.as_tensor(labels[rows]), expert.device)))
+    seen, read, before, parts = (known.get(name, first)
+                                 for name, first in (("seen", 0), ("read", 0), ("seconds", 0.0),
+                                                     ("parts", 1)))
+    loss_of = loss_of or (lambda logits, rows: cross_entropy(logits,
+                                                             backbones.sent(torch.as_tensor(labels[rows]),
+                                                                            expert.device)))
     lost = tensors.get("lost")
     began = time.perf_counter()
 
@@ -81,13 +89,15 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
             with torch.autocast(expert.device.type, torch.bfloat16, enabled=bf16):
                 logits = answer(words(ids), mask)
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise MonjuError(f"torch.compile does not work on this machine ({str(error).strip().splitlines()[0]}): "
+            raise MonjuError("torch.compile does not work on this machine "
+                             f"({str(error).strip().splitlines()[0]}): "
                              "leave --compile out") from error
         loss = share * loss_of(logits.float(), rows)
         loss.backward()
         return loss.detach()
 
-    batches = samplers.TABLE[order](samplers.SamplerContext(lengths, clusters, losses), config.batch_size, random)
+    batches = samplers.TABLE[order](samplers.SamplerContext(lengths, clusters, losses), config.batch_size,
+                                    random)
     batches = islice(batches, known["step"], None)  # the order is drawn again up to there
     if tensors:
         loss_sum.copy_(tensors["loss_sum"])
@@ -98,11 +108,13 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
             part.train(False)
         while True:
             try:
-                loss = sum(learn(part, len(part) / len(rows)) for part in np.array_split(rows, min(parts, len(rows))))
+                loss = sum(learn(part, len(part) / len(rows))
+                           for part in np.array_split(rows, min(parts, len(rows))))
                 break
             except torch.OutOfMemoryError:
                 if parts >= len(rows):
-                    raise MonjuError("the GPU's memory does not do for one sentence: choose --finetuning lora, "
+                    raise MonjuError("the GPU's memory does not do for one sentence: choose --finetuning "
+                                     "lora, "
                                      "a smaller --max-tokens or a smaller --backbone") from None
             parts *= 2
             optimizer.zero_grad()
@@ -120,7 +132,8 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
             since = report_every if step % report_every == 0 else step % report_every
             mean = loss_sum.item() / since
             if not np.isfinite(mean):
-                raise MonjuError(f"the loss became {mean} at step {step}: choose a smaller --learning-rate or --precision fp32")
+                raise MonjuError(f"the loss became {mean} at step {step}: choose a smaller --learning-rate "
+                                 "or --precision fp32")
             loss_sum.zero_()
             words.put_back()  # whoever looks at the model between two steps finds it whole
             yield Step(step, steps, seen, read, mean, now, before + time.perf_counter() - began, parts)
@@ -135,8 +148,8 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
 class SparseEmbedding:
     """The rows of the word embeddings that these sentences use, trained in place of the whole table.
 
-    No sentence gives any other row a gradient: AdamW would only shrink it by its weight decay, step after step.
-    That is done at once in `put_back`; the weights learned are the same, without reading and writing
+    No sentence gives any other row a gradient: AdamW would only shrink it by its weight decay, step after
+    step. That is done at once in `put_back`; the weights learned are the same, without reading and writing
     half of a small encoder's parameters at every step. With a frozen table there is nothing to do.
     """
 
@@ -149,7 +162,8 @@ class SparseEmbedding:
             self.place = torch.zeros(self.table.num_embeddings, dtype=torch.long, device=device)
             self.place[self.used] = torch.arange(len(used), device=device)
             self.rows = torch.nn.Parameter(self.table.weight.detach()[self.used])
-            self.still = None if self.table.padding_idx is None else int(self.place[self.table.padding_idx])  # has no gradient
+            # has no gradient
+            self.still = None if self.table.padding_idx is None else int(self.place[self.table.padding_idx])
 
     def instead_of_table(self, weights):
         """The weights to optimise, the used rows in the table's place."""
@@ -171,8 +185,10 @@ class SparseEmbedding:
 
 
 def state(optimizer):
-    """What a training goes on from, beside its weights: the optimiser's moments and the random state, by name."""
-    moments = {f"moment.{number}.{name}": tensor for number, kept in optimizer.state_dict()["state"].items() for name, tensor in kept.items()}
+    """What a training goes on from, beside its weights: the optimiser's moments and the random state, by
+    name."""
+    moments = {f"moment.{number}.{name}": tensor for number, kept in optimizer.state_dict()["state"].items()
+               for name, tensor in kept.items()}
     here = {"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
     return {**moments, "random": torch.get_rng_state(), **here}
 

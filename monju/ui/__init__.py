@@ -4,10 +4,12 @@ import os
 import sys
 import threading
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it asks its makers at once
+# before gradio is imported: it asks its makers at once
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "4")
-# after every answer Gradio would sum up its last 10,000 for a monitoring page that is closed here: a third of the page's work
+# after every answer Gradio would sum up its last 10,000 for a monitoring page that is closed here: a third of
+# the page's work
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
@@ -37,8 +39,10 @@ MONO = ("ui-monospace", "monospace")
 # in the order of the page; each has build(page, tab), its texts and its style sheet
 TABS = {"playground": playground, "clusters": clusters, "training": training, "results": results}
 ASKS = (60, 10)  # a visitor's requests: at once, and a second in the long run
-FILES, ALL_FILES = (200 * MIB, MIB // 16), (1024 * MIB, MIB // 4)  # a visitor's and everybody's bytes in files: the same
-# Gradio shows what a queued function is refused with, and keeps silent about the others: the sentence's is told here
+# a visitor's and everybody's bytes in files: the same
+FILES, ALL_FILES = (200 * MIB, MIB // 16), (1024 * MIB, MIB // 4)
+# Gradio shows what a queued function is refused with, and keeps silent about the others: the sentence's is
+# told here
 ARRIVE = """() => {
   document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
   const ask = window.fetch;
@@ -47,7 +51,8 @@ ARRIVE = """() => {
     const answer = await ask(...what);
     if (answer.url.includes("/run/predict")) {
       const told = document.getElementById("busy");
-      told.textContent = answer.status === 503 ? (await answer.clone().json().catch(() => ({}))).error || "503" : "";
+      told.textContent = answer.status !== 503 ? ""
+        : (await answer.clone().json().catch(() => ({}))).error || "503";
       clearTimeout(fade);
       fade = setTimeout(() => { told.textContent = ""; }, 6000);
     }
@@ -60,7 +65,8 @@ OPTIONS = {
     "enable_monitoring": False,
     "run_history": False,
     "max_threads": 2 * MAX_BATCH,  # those who wait for a shared forward pass leave threads to the others
-    "state_session_capacity": 256,  # pages whose state is kept, those that were closed too: Gradio would keep 10,000, half a MB each
+    # pages whose state is kept, those that were closed too: Gradio would keep 10,000, half a MB each
+    "state_session_capacity": 256,
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
@@ -70,13 +76,16 @@ OPTIONS = {
 
 
 def build(shelf, owner=None):
-    """The whole page on the runs of a RunCache: a gr.Blocks, not yet launched. `server.auth` says who may train (as the environment)."""
-    with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+    """The whole page on the runs of a RunCache: a gr.Blocks, not yet launched. `server.auth` says who may
+    train (as the environment)."""
+    with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False,
+                               delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
             gr.Markdown(I18N("proverb"), elem_id="proverb")
             # any value: the list of a page that stayed open may be older than the runs
-            chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"), allow_custom_value=True,
+            chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"),
+                                 allow_custom_value=True,
                                  elem_id="run", scale=0, min_width=220)
             gr.Markdown(I18N("idea"), elem_id="idea")
             gr.HTML('<p id="busy" role="status"></p>', apply_default_css=False, elem_id="busy-place")
@@ -95,7 +104,8 @@ def waiting(environment=os.environ):
     try:
         return max(1, int(environment.get("MONJU_QUEUE") or 64))
     except ValueError:
-        raise MonjuError("MONJU_QUEUE says how many may wait for an answer: set it to a number, or not at all (64)") from None
+        raise MonjuError("MONJU_QUEUE says how many may wait for an answer: set it to a number, or not at "
+                         "all (64)") from None
 
 
 def fetch(folder, repository):
@@ -109,8 +119,9 @@ def fetch(folder, repository):
 
 
 def launch(run=None, open_to_all=False, **options):
-    """Serve the page on a run (the one that ships) until interrupted; host, port and root path are Gradio's environment
-    variables. On a public page with `open_to_all` whoever comes may train: see `server.auth` for who may otherwise.
+    """Serve the page on a run (the one that ships) until interrupted; host, port and root path are Gradio's
+    environment variables. On a public page with `open_to_all` whoever comes may train: see `server.auth` for
+    who may otherwise.
 
     Raises MonjuError where the port is taken. `options` are passed on to gradio's launch.
     """
@@ -122,11 +133,15 @@ def launch(run=None, open_to_all=False, **options):
     shelf.warm()
     temp_files.keep_swept()
     try:
-        turnstile = Middleware(RequestGuard, asks=RateLimit(*ASKS), each=RateLimit(*FILES), all=RateLimit(*ALL_FILES),
-                               full=lambda: len(page._queue) >= page._queue.max_size, most=page._queue.max_size,
+        turnstile = Middleware(RequestGuard, asks=RateLimit(*ASKS), each=RateLimit(*FILES),
+                               all=RateLimit(*ALL_FILES),
+                               full=lambda: len(page._queue) >= page._queue.max_size,
+                               most=page._queue.max_size,
                                busy=lambda languages: spoken(languages)("busy"))
         around = {"middleware": [turnstile], "exception_handlers": {
-            KeyError: gradio_patches.unknown, FnIndexInferError: gradio_patches.unknown, RequestValidationError: gradio_patches.unreadable}}
+            KeyError: gradio_patches.unknown, FnIndexInferError: gradio_patches.unknown,
+            RequestValidationError: gradio_patches.unreadable}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})
     except OSError as error:
-        raise MonjuError(f"the page cannot be served ({error}): choose another port with GRADIO_SERVER_PORT") from None
+        raise MonjuError(
+            f"the page cannot be served ({error}): choose another port with GRADIO_SERVER_PORT") from None

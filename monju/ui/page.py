@@ -9,9 +9,12 @@ from monju.inference.batcher import MAX_BATCH
 from monju.inference.run_cache import RunCache
 from monju.ui.i18n import translator
 
-LONGEST = 100_000  # characters of a sentence that are looked at: the server does not enforce a text box's own limit
-MODELS = {"concurrency_id": "models", "concurrency_limit": MAX_BATCH}  # those who wait at the same moment share a forward pass
-SETTINGS = ("gate", "sharpness", "temperature", "fusion")  # what can be turned without training, in the controls' order
+# characters of a sentence that are looked at: the server does not enforce a text box's own limit
+LONGEST = 100_000
+# those who wait at the same moment share a forward pass
+MODELS = {"concurrency_id": "models", "concurrency_limit": MAX_BATCH}
+# what can be turned without training, in the controls' order
+SETTINGS = ("gate", "sharpness", "temperature", "fusion")
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -33,9 +36,10 @@ class Page:
     sentence: gr.Textbox | None = None
 
     def follow(self, tab, draw, inputs, outputs, **options):
-        """Call draw(run's name, words, *inputs) → outputs when `tab` is opened on a run it has not drawn yet, and when
-        another run is chosen while the tab is open: a tab that nobody looks at costs nothing. Returns the state that names
-        the drawn run, for whoever draws it otherwise: a filled list of runs also counts as a choice."""
+        """Call draw(run's name, words, *inputs) → outputs when `tab` is opened on a run it has not drawn yet,
+        and when another run is chosen while the tab is open: a tab that nobody looks at costs nothing.
+        Returns the state that names the drawn run, for whoever draws it otherwise: a filled list of runs also
+        counts as a choice."""
         drawn = gr.State("")
 
         def opened(name, before, request: gr.Request, *values):
@@ -49,7 +53,8 @@ class Page:
             return [name, *_list(draw(name, translator.asked(request), *values))]
 
         tab.select(opened, [self.chosen, drawn, *inputs], [self.where, drawn, *outputs], **QUIET, **options)
-        self.chosen.change(changed, [self.chosen, self.where, drawn, *inputs], [drawn, *outputs], **QUIET, **options)
+        self.chosen.change(changed, [self.chosen, self.where, drawn, *inputs], [drawn, *outputs], **QUIET,
+                           **options)
         return drawn
 
 

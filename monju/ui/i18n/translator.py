@@ -21,21 +21,25 @@ from monju.ui.i18n.texts import clusters, owner, page, playground, results, trai
 TEXTS = {**page.TEXTS, **playground.TEXTS, **clusters.TEXTS, **training.TEXTS, **results.TEXTS, **owner.TEXTS}
 
 LANGUAGES = ("en", "ja")
-I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()} for i, language in enumerate(LANGUAGES)})
+I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()}
+                  for i, language in enumerate(LANGUAGES)})
 
 # what the command line's errors name → what the page has in its place
 FLAGS = {**{schema.flag(name): f"setting_{name}" for name in schema.SETTINGS},
          "--out": "t_name", "--resume": "t_resume"}
 FLAG = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!-)[\w.,+/-]*\w))?")
 COMMAND = re.compile(r"`python -m monju (\w+)([^`]*)`")
-# a path: absolute, from here (./ ../ ~/ .folder/), in a folder that is here, or one that ends like a file of data; else
+# a path: absolute, from here (./ ../ ~/ .folder/), in a folder that is here, or one that ends like a file of
+# data; else
 # owner/name is a repository's, and yes/no/both a label. What stands before it must not be part of an address
 ENDED = r"[^\s'\"`,;:()<>|]"
 APART = r"'\"`,;:()<>|"
 PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\]"
-                  rf"(?:[^\s{APART}]| (?=[^{APART}/\\]*[^\s{APART}/\\][/\\]))*")  # with the blanks in its folders' names
+                  # with the blanks in its folders' names
+                  rf"(?:[^\s{APART}]| (?=[^{APART}/\\]*[^\s{APART}/\\][/\\]))*")
 FILE = re.compile(r".*\.(csv|tsv|jsonl?|parquet|npz|txt|safetensors)")
-GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)  # what `load_run_data` says of a run without sentences
+# what `load_run_data` says of a run without sentences
+GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)
 
 
 class Said(MonjuError):
@@ -47,7 +51,8 @@ class Said(MonjuError):
 
 
 class Translator:
-    """The texts in one language: words("agree", label="positive") → a sentence as markup, its values escaped."""
+    """The texts in one language: words("agree", label="positive") → a sentence as markup, its values
+    escaped."""
 
     def __init__(self, language="en"):
         self.language = language
@@ -63,15 +68,18 @@ class Translator:
         return escape(self.without_flags(pathless(note).text(self.language)))
 
     def error(self, error):
-        """A MonjuError, or its text, for a visitor: with the form's labels in place of flags and names in place of paths, without
-        its full stop. In the page's language where the error has it (`note`, `Said`), else English and marked so. HTML."""
+        """A MonjuError, or its text, for a visitor: with the form's labels in place of flags and names in
+        place of paths, without its full stop. In the page's language where the error has it (`note`, `Said`),
+        else English and marked so. HTML."""
         if isinstance(error, Said):
             return self(error.key, **error.values).rstrip(".。")
         note = getattr(error, "note", None)
-        return self.note(note).rstrip(".。") if isinstance(note, Note) else self._english(str(error).rstrip("."))
+        return self.note(note).rstrip(".。") if isinstance(note,
+                                                          Note) else self._english(str(error).rstrip("."))
 
     def reason(self, error):
-        """Why a part of a run is left out: as `error`, in short where the run's own sentences are not here. HTML."""
+        """Why a part of a run is left out: as `error`, in short where the run's own sentences are not here.
+        HTML."""
         return self("no_sentences") if GONE.match(str(error)) else self.error(error)
 
     def plain(self, error):
@@ -83,7 +91,8 @@ class Translator:
         return text if self.language == "en" else Markup(f'<span lang="en">{text}</span>')
 
     def without_flags(self, text):
-        """A text with the form's labels in place of flags: “--k 3” → ““Clusters (k): 3””. A command is named, not shown."""
+        """A text with the form's labels in place of flags: “--k 3” → ““Clusters (k): 3””. A command is named,
+        not shown."""
         def named(found):
             flag, value = found.groups()
             label = self(FLAGS[flag]) if flag in FLAGS else flag[2:].replace("-", " ")
@@ -120,20 +129,25 @@ class Translator:
 
 def pathless(note):
     """A Note with names in place of paths."""
-    return Note(note.code, {name: named(value) if isinstance(value, str) else value for name, value in note.values.items()})
+    return Note(note.code,
+                {name: named(value) if isinstance(value, str) else value
+                 for name, value in note.values.items()})
 
 
 def named(value):
     """A note's value with a name in place of a path."""
-    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if re.match(r"[/~]|[A-Za-z]:[/\\]|\.{1,2}[/\\]", value) else bare(value)
+    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if re.match(r"[/~]|[A-Za-z]:[/\\]|\.{1,2}[/\\]",
+                                                                   value) else bare(value)
 
 
 def bare(text):
     """A text with names in place of paths: where a file stands on the server is nobody's business."""
     def name(found):
         whole, first = found[0].rstrip("/\\."), found[1]
-        here = not first or first[0] in ".~" or first.endswith(":") or FILE.fullmatch(whole) or os.path.isdir(first)
-        return (re.split(r"[/\\]", whole)[-1] or found[0]) + found[0][len(whole):].lstrip("/\\") if here else found[0]
+        here = not first or first[
+            0] in ".~" or first.endswith(":") or FILE.fullmatch(whole) or os.path.isdir(first)
+        return (re.split(r"[/\\]", whole)[-1]
+                or found[0]) + found[0][len(whole):].lstrip("/\\") if here else found[0]
 
     return PATH.sub(name, text)
 
@@ -144,6 +158,7 @@ def asked(request):
 
 
 def spoken(header):
-    """Words in the language that an Accept-Language header puts first, as `gr.I18n` picks it in the browser; English where unsure."""
+    """Words in the language that an Accept-Language header puts first, as `gr.I18n` picks it in the browser;
+    English where unsure."""
     first = header.split(",")[0].split("-")[0].strip().lower()
     return Translator(first if first in LANGUAGES else "en")

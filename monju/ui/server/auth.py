@@ -6,8 +6,8 @@
     ZeroGPU                           nobody: training does not belong there
     public with none of these         nobody, unless --open-to-all (MONJU_OPEN=1) makes it everyone
 
-A visitor is known by the page's session, which only that page knows, and by the signed cookie of Hugging Face's
-sign-in. Both are looked at here, at the server: what the page hides is a courtesy.
+A visitor is known by the page's session, which only that page knows, and by the signed cookie of Hugging
+Face's sign-in. Both are looked at here, at the server: what the page hides is a courtesy.
 """
 
 import hmac
@@ -29,40 +29,47 @@ MOST_SESSIONS = 1000  # in which the secret was given: the oldest must give it a
 
 
 class Owner:
-    """Who may change things, as the environment says: `everyone`, the holder of `secret`, `author` by sign-in, or nobody."""
+    """Who may change things, as the environment says: `everyone`, the holder of `secret`, `author` by
+    sign-in, or nobody."""
 
     def __init__(self, environment=os.environ, public=False, open_to_all=False):
         self.zero = environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
         self.secret = environment.get("MONJU_OWNER_SECRET", "").strip()
         # outside a Space, Gradio's sign-in is a mock that lets anyone in
         space = environment.get("SYSTEM") == "spaces" and environment.get("SPACE_ID")
-        self.author = environment.get("SPACE_AUTHOR_NAME", "") if space and environment.get("OAUTH_CLIENT_ID") else ""
+        self.author = environment.get("SPACE_AUTHOR_NAME",
+                                      "") if space and environment.get("OAUTH_CLIENT_ID") else ""
         named = self.secret or self.author
         self.open = not self.zero and (open_to_all or environment.get("MONJU_OPEN") == "1")
         self.everyone = self.open or not (self.zero or named or public or environment.get("SPACE_ID"))
-        self.reason = ("o_zero" if self.zero else "o_both" if self.secret and self.author else "o_secret" if self.secret
+        self.reason = ("o_zero" if self.zero else "o_both" if self.secret and self.author else "o_secret"
+                       if self.secret
                        else "o_login" if self.author else "o_closed")
         self.hosts = {host.strip() for host in environment.get("SPACE_HOST", "").split(",")} - {""}
         self._sessions = Cache(MOST_SESSIONS)  # the pages in which the secret was given
         self._each, self._all = RateLimit(5, 5 / 60), RateLimit(30, 30 / 60)  # attempts
 
     def is_(self, request, profile=None):
-        """Whether a request is the owner's. `profile` is what Hugging Face says of who has signed in, or None."""
+        """Whether a request is the owner's. `profile` is what Hugging Face says of who has signed in, or
+        None."""
         if self.zero:
             return False
-        return self.everyone or request.session_hash in self._sessions or bool(self.author) and wrote(profile, self.author)
+        return self.everyone or request.session_hash in self._sessions or bool(
+            self.author) and wrote(profile, self.author)
 
     def refusal(self, request, profile=None):
         """Why a request may change nothing, as a key of the texts; None where it may."""
         if not self.is_(request, profile):
             return self.reason
-        # a page elsewhere can send a browser's cookies, or reach what runs on its machine, but not the page's session
+        # a page elsewhere can send a browser's cookies, or reach what runs on its machine, but not the page's
+        # session
         if request.session_hash not in self._sessions and not self.open and foreign(request, self.hosts):
             return "o_foreign"
         return None
 
     def only(self, act):
-        """The handler act(request, *values), for the owner alone: whoever else calls it, past the page too, is told why not."""
+        """The handler act(request, *values), for the owner alone: whoever else calls it, past the page too,
+        is told why not."""
         def check(request, profile):
             if refusal := self.refusal(request, profile):
                 raise gr.Error(translator.asked(request)(refusal), print_exception=False)
@@ -79,17 +86,20 @@ class Owner:
         return wired
 
     def enter(self, given, request):
-        """Take the request's page for the owner's if it gives the secret: a key of the texts that says what came of it."""
+        """Take the request's page for the owner's if it gives the secret: a key of the texts that says what
+        came of it."""
         who = visitor(request.client.host, request.headers.get("x-forwarded-for")) or "here"
         if not (self._each.allows(who) and self._all.allows("all")):
             return "o_wait"
-        if not (self.secret and request.session_hash and hmac.compare_digest((given or "").encode(), self.secret.encode())):
+        if not (self.secret and request.session_hash
+                and hmac.compare_digest((given or "").encode(), self.secret.encode())):
             return "o_wrong"
         self._sessions.get(request.session_hash, lambda: True)
         return "o_welcome"
 
     def door(self, blocks):
-        """Lay out what a visitor is told and the way in; returns wire(parts): these are shown to the owner alone."""
+        """Lay out what a visitor is told and the way in; returns wire(parts): these are shown to the owner
+        alone."""
         if self.everyone:
             return lambda parts: None
         with gr.Column(elem_id="door") as door:
@@ -99,7 +109,8 @@ class Owner:
                     gr.LoginButton(I18N("o_sign_in"), scale=0, min_width=260, elem_id="sign-in")
                 if self.secret and not self.zero:
                     given = gr.Textbox(label=I18N("o_label"), type="password", elem_id="secret", max_lines=1)
-                    enter = gr.Button(I18N("o_enter"), variant="primary", scale=0, min_width=180, elem_id="enter")
+                    enter = gr.Button(I18N("o_enter"), variant="primary", scale=0, min_width=180,
+                                      elem_id="enter")
 
         def wire(parts):
             def shown(owner):
@@ -123,11 +134,13 @@ class Owner:
 
 
 def wrote(profile, author):
-    """Whether a profile is the author's, or that of a member who may write in the organisation of that name."""
+    """Whether a profile is the author's, or that of a member who may write in the organisation of that
+    name."""
     if not profile:
         return False
     names = [profile.get("preferred_username")]
-    names += [org.get("preferred_username") for org in profile.get("orgs") or [] if org.get("roleInOrg") in ROLES]
+    names += [org.get("preferred_username") for org in profile.get("orgs") or []
+              if org.get("roleInOrg") in ROLES]
     return author.lower() in [name.lower() for name in names if name]
 
 

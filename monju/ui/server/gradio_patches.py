@@ -19,7 +19,8 @@ class Blocks(gr.Blocks):
 
 
 def writable(value):
-    """JSON whose texts can be written again: half a character, which is no Unicode, becomes a question mark."""
+    """JSON whose texts can be written again: half a character, which is no Unicode, becomes a question
+    mark."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list):

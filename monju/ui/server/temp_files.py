@@ -1,7 +1,7 @@
 """What visitors leave behind: the page's own folder of temporary files, and who sweeps it.
 
-Gradio deletes the files that it hands on, an hour later; what is sent to it under any other name it forgets. Knows
-nothing of gradio but the variable that names its folder, which must be set before it is imported.
+Gradio deletes the files that it hands on, an hour later; what is sent to it under any other name it forgets.
+Knows nothing of gradio but the variable that names its folder, which must be set before it is imported.
 """
 
 import os
@@ -14,7 +14,8 @@ from pathlib import Path
 AGE = 2 * 3600  # seconds that a file may stay: gradio's own hour has passed
 if within := os.environ.get("GRADIO_TEMP_DIR"):
     Path(within).mkdir(parents=True, exist_ok=True)
-FOLDER = tempfile.TemporaryDirectory(prefix="monju-", dir=within or None, ignore_cleanup_errors=True)  # gone with this process
+# gone with this process
+FOLDER = tempfile.TemporaryDirectory(prefix="monju-", dir=within or None, ignore_cleanup_errors=True)
 os.environ["GRADIO_TEMP_DIR"] = FOLDER.name
 
 

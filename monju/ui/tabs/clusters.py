@@ -31,7 +31,8 @@ PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.
 KEPT = 12  # sentences that stay on the map
 GRID = 72  # points a side at which α's level lines are computed
 COLOURS = ("cluster", "label", "correct", "differ")
-SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_shade", "about_plane", "about_pca", "about_umap")
+SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_shade", "about_plane",
+          "about_pca", "about_umap")
 
 
 def build(page, tab):
@@ -42,12 +43,14 @@ def build(page, tab):
 
     with gr.Row(elem_id="map-controls"):
         text = gr.Textbox("", label=I18N("map_sentence"), max_lines=2, scale=3, elem_id="map-sentence")
-        search = gr.Textbox("", label=I18N("map_search"), placeholder=I18N("map_search_hint"), scale=1, min_width=140,
+        search = gr.Textbox("", label=I18N("map_search"), placeholder=I18N("map_search_hint"), scale=1,
+                            min_width=140,
                             elem_id="map-search")
     with gr.Row(elem_id="map-choices"):
         projection = gr.Radio([(I18N(name), name) for name in ("plane", "pca", "umap")], value="plane",
                               label=I18N("map_projection"), elem_id="map-projection", min_width=290)
-        colour = gr.Radio([(I18N(f"by_{name}"), name) for name in COLOURS], value="cluster", label=I18N("map_colour"),
+        colour = gr.Radio([(I18N(f"by_{name}"), name) for name in COLOURS], value="cluster",
+                          label=I18N("map_colour"),
                           elem_id="map-colour", scale=2, min_width=200)
         keep = gr.Button(I18N("map_keep"), size="sm", elem_id="map-keep", scale=0, min_width=140)
         clear = gr.Button(I18N("map_clear"), size="sm", elem_id="map-clear", scale=0, min_width=80)
@@ -63,7 +66,8 @@ def build(page, tab):
     marker = tell(js_on_load="watch('value', () => window.monjuMap?.mark(props.value))")
     lit = tell(js_on_load="watch('value', () => window.monjuMap?.light(props.value))")
     pointed = tell(js_on_load="watch('value', () => window.monjuMap?.tell(props.value))")
-    # what the map asks: values, not events, since a deferred event would be sent again with the data of the one before it
+    # what the map asks: values, not events, since a deferred event would be sent again with the data of the
+    # one before it
     wish, pointer = (tell(js_on_load=f"(window.monjuAsk ??= {{}}).{name} = value => "
                                      "{ props.value = JSON.stringify(value); trigger('ask') }")
                      for name in ("wish", "pointer"))
@@ -78,7 +82,8 @@ def build(page, tab):
         offered = list(cluster_map.projections)
         choice = gr.update(choices=[(I18N(each), each) for each in offered], value=offered[0])
         place = stand(page.shelf.open(name), cluster_map, sentence)
-        return (describe(name, monju, cluster_map, library.texts(name) is not None, t), message(place, [], monju, cluster_map), panel(place, library, name, monju, cluster_map, t),
+        return (describe(name, monju, cluster_map, library.texts(name) is not None, t),
+                message(place, [], monju, cluster_map), panel(place, library, name, monju, cluster_map, t),
                 summary(monju, cluster_map, t) + library.excuse(name, t), place, [], choice, "")
 
     def answer(sentence, name, kept, request: gr.Request):
@@ -88,21 +93,24 @@ def build(page, tab):
             place = stand(page.shelf.open(name), cluster_map, sentence)
         except MonjuError as error:
             return gr.skip(), trouble(error, t), None
-        return message(place, kept, monju, cluster_map), panel(place, library, name, monju, cluster_map, t), place
+        return message(place, kept, monju, cluster_map), panel(place, library, name, monju, cluster_map,
+                                                               t), place
 
     def move(wish, name, place, kept, request: gr.Request):
-        """The hypothetical sentence: the same logits and height over the plane, another place in it, [x, y] as JSON."""
+        """The hypothetical sentence: the same logits and height over the plane, another place in it, [x, y]
+        as JSON."""
         try:
             monju, cluster_map = library.open(name)
             x, y = json.loads(wish)
             moved = what_if.move(place, [float(x), float(y)], monju, cluster_map)
         except (MonjuError, RecursionError, TypeError, ValueError):
             return gr.skip(), gr.skip(), gr.skip()
-        return message(moved, kept, monju, cluster_map), panel(moved, library, name, monju, cluster_map, translator.asked(request)), moved
+        return message(moved, kept, monju, cluster_map), panel(moved, library, name, monju, cluster_map,
+                                                               translator.asked(request)), moved
 
     def point(pointer, name):
-        """The sentence under the pointer: [run, place in the sample, time], as JSON, → the same and its text. With the time,
-        no answer is like the one before it: the browser is told of what changes alone."""
+        """The sentence under the pointer: [run, place in the sample, time], as JSON, → the same and its text.
+        With the time, no answer is like the one before it: the browser is told of what changes alone."""
         try:
             run, place, time = json.loads(pointer)
             return json.dumps([run, place, time, library.told([name, place]) if run == name else None])
@@ -110,7 +118,8 @@ def build(page, tab):
             return gr.skip()
 
     def remember(name, place, kept):
-        kept = kept if place is None else [*kept, {"text": place.reading.text[:80], "at": place.coordinates}][-KEPT:]
+        kept = kept if place is None else [*kept,
+                                           {"text": place.reading.text[:80], "at": place.coordinates}][-KEPT:]
         try:
             return kept, message(place, kept, *library.open(name))
         except MonjuError:
@@ -135,15 +144,17 @@ def build(page, tab):
         return json.dumps(hits), note(count, t, "about")
 
     def locate(sentence: str, run: str = "") -> dict[str, Any]:
-        """Where a sentence stands in a run (the one that the page starts on, unless named): {distances {A…}, alpha {AB…},
-        coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label, cluster, distance, text or null}]}."""
+        """Where a sentence stands in a run (the one that the page starts on, unless named): {distances {A…},
+        alpha {AB…}, coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label, cluster, distance, text or
+        null}]}."""
         try:
             name = run or page.shelf.start
             monju, cluster_map = library.open(name)
             reading = page.shelf.open(name).read_one(typed(sentence))
         except MonjuError as error:
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
-        return {"distances": reading.distances, "alpha": reading.alpha, "coordinates": what_if.coordinates(reading.vector, cluster_map),
+        return {"distances": reading.distances, "alpha": reading.alpha,
+                "coordinates": what_if.coordinates(reading.vector, cluster_map),
                 "nearest": neighbours(reading.vector, library.texts(name), monju, cluster_map)}
 
     everything = [points, marker, side, figures, held, kept, projection, lit]
@@ -153,18 +164,22 @@ def build(page, tab):
             return (gr.skip(), gr.skip()) if sentence == before else (sentence, sentence)
 
         tab.select(copy, [page.sentence, copied], [text, copied], **QUIET)
-    text.change(answer, [text, chosen, kept], [marker, side, held], trigger_mode="always_last", **QUIET, **MODELS)
+    text.change(answer, [text, chosen, kept], [marker, side, held], trigger_mode="always_last", **QUIET,
+                **MODELS)
     wish.ask(move, [wish, chosen, held, kept], [marker, side, held], trigger_mode="always_last", **QUIET)
     pointer.ask(point, [pointer, chosen], pointed, trigger_mode="always_last", **QUIET)
     search.change(find, [search, chosen], [lit, found], trigger_mode="always_last", **QUIET)
     keep.click(remember, [chosen, held, kept], [kept, marker], **QUIET)
     clear.click(forget, [chosen, held], [kept, marker], **QUIET)
-    projection.change(None, projection, None, js="value => { window.monjuMap?.project(value) }", api_visibility="private")
-    colour.change(None, colour, None, js="value => { window.monjuMap?.colour(value) }", api_visibility="private")
+    projection.change(None, projection, None, js="value => { window.monjuMap?.project(value) }",
+                      api_visibility="private")
+    colour.change(None, colour, None, js="value => { window.monjuMap?.colour(value) }",
+                  api_visibility="private")
     gr.api(locate, api_name="locate", **MODELS)
 
 
-TEMPLATE = ('<div class="map"><p class="map-note"><span class="spinner"></span></p><div class="map-plot"></div>'
+TEMPLATE = ('<div class="map"><p class="map-note"><span class="spinner"></span></p><div '
+            'class="map-plot"></div>'
             '<div class="map-tip" hidden></div><p class="map-about" aria-live="polite"></p></div>')
 
 
@@ -206,8 +221,8 @@ class Library:
 
 
 def describe(name, monju, cluster_map, readable, t):
-    """The points and all that stands still, as one message: typed arrays as base64, a few hundred kilobytes. `readable`:
-    whether their sentences can be had."""
+    """The points and all that stands still, as one message: typed arrays as base64, a few hundred kilobytes.
+    `readable`: whether their sentences can be had."""
     found = cluster_map.predict(monju)
     maps = {}
     for each, projection in cluster_map.projections.items():
@@ -222,9 +237,11 @@ def describe(name, monju, cluster_map, readable, t):
               "label": (cluster_map.labels, [escape(t.label(each)) for each in monju.label_names]),
               "correct": (found.monju.argmax(1) != cluster_map.labels, [t("is_right"), t("is_wrong")])}
     if found.baseline is not None:
-        groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1), [t("do_agree"), t("do_differ")])
+        groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1),
+                            [t("do_agree"), t("do_differ")])
     return json.dumps({
-        "run": name, "readable": readable, "names": monju.clusters, "rows": packed(cluster_map.rows, "<i4"), "maps": maps,
+        "run": name, "readable": readable, "names": monju.clusters, "rows": packed(cluster_map.rows, "<i4"),
+        "maps": maps,
         "movable": "plane" in maps and what_if.is_movable(monju),
         "groups": {by: {"of": packed(of, "u1"), "names": names} for by, (of, names) in groups.items()},
         "say": {key: t(key) for key in SPOKEN} | {"row": t("row_number", n="#")}})
@@ -234,7 +251,8 @@ def message(place, kept, monju, cluster_map):
     """The marker, what was kept, and α's level lines at the marker's height, as one message."""
     told = {"kept": kept}
     if place is not None:
-        told |= {"at": place.coordinates, "off": place.off, "moved": place.moved, "text": place.reading.text[:80],
+        told |= {"at": place.coordinates, "off": place.off, "moved": place.moved,
+                 "text": place.reading.text[:80],
                  "distances": place.distances}
         if place.off is not None and what_if.is_movable(monju):
             reach, alpha = what_if.alpha_field(place.off, monju, cluster_map, GRID)
@@ -260,7 +278,8 @@ def stand(opened, cluster_map, sentence):
 
 def neighbours(vector, texts, monju, cluster_map):
     """The sample's nearest sentences, as the list and the endpoint tell them."""
-    return [{"row": int(cluster_map.rows[i]), "label": monju.label_names[cluster_map.labels[i]], "cluster": monju.clusters[cluster_map.clusters[i]],
+    return [{"row": int(cluster_map.rows[i]), "label": monju.label_names[cluster_map.labels[i]],
+             "cluster": monju.clusters[cluster_map.clusters[i]],
              "distance": float(d), "text": None if texts is None else texts[cluster_map.rows[i]]}
             for i, d in zip(*cluster_map.nearest(vector))]
 
@@ -273,7 +292,8 @@ def panel(place, library, name, monju, cluster_map, t):
     if place is None:
         return note(t("map_hint"), t, "about", role=None)
     distances, alpha = dict(zip(monju.clusters, place.distances)), place.alpha
-    return html("panel.html", t, text=place.reading.text, said=cards.Opinion.of(place.monju.logits, t.labels(monju.label_names)),
+    return html("panel.html", t, text=place.reading.text,
+                said=cards.Opinion.of(place.monju.logits, t.labels(monju.label_names)),
                 moved=place.moved, off=place.off,
                 distances=[(name, d, d / (max(distances.values()) or 1)) for name, d in distances.items()],
                 alpha=[(name, a, a / max(alpha.values())) for name, a in alpha.items()],
@@ -282,7 +302,8 @@ def panel(place, library, name, monju, cluster_map, t):
 
 def summary(monju, cluster_map, t):
     """Cards of the clusters: size, labels, share of the held-out sentences, words; and how well they part."""
-    return html("summary.html", t, clusters=cluster_map.facts["clusters"], silhouette=cluster_map.facts["silhouette"], n=len(cluster_map.rows),
+    return html("summary.html", t, clusters=cluster_map.facts["clusters"],
+                silhouette=cluster_map.facts["silhouette"], n=len(cluster_map.rows),
                 total=cluster_map.facts["sentences"], labels=monju.label_names[: cards.MOST_LABELS])
 
 
@@ -291,7 +312,9 @@ def missing(shelf, name, error, t):
     try:
         run = shelf.run(name)
         there = (run.path / "map").is_dir()
-        told = t("detail", error=t.error(error)) if there else t("no_map", command=f"python -m monju map {shlex.quote(run.path.name)}")
+        told = t("detail", error=t.error(error)) if there else t("no_map",
+                                                                 command="python -m monju map "
+                                                                 f"{shlex.quote(run.path.name)}")
     except MonjuError:
         told = t("trouble")
     return json.dumps({"missing": told})

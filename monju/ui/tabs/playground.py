@@ -23,7 +23,8 @@ from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
 EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
-# the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be had
+# the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be
+# had
 LINK = """(run, text, gate, sharpness, temperature, fusion) => {
   const asked = new URLSearchParams({run, text, gate, sharpness, temperature, fusion});
   const link = `${location.origin}${location.pathname}?${asked}`;
@@ -37,14 +38,17 @@ def build(page, tab):
     """Lay the playground out and wire it to the run on show."""
     shelf, chosen = page.shelf, page.chosen
     with gr.Column():
-        sentence = page.sentence = gr.Textbox(EXAMPLES[0], label=I18N("sentence"), placeholder=I18N("placeholder"),
+        sentence = page.sentence = gr.Textbox(EXAMPLES[0], label=I18N("sentence"),
+                                              placeholder=I18N("placeholder"),
                                               max_lines=3, elem_id="sentence", autofocus=True)
         with gr.Row(elem_id="examples"):
             chips = [gr.Button(example, size="sm", elem_classes="chip", min_width=0) for example in EXAMPLES]
         panel = gr.HTML(elem_id="panel", apply_default_css=False)
         with gr.Row(elem_id="turn"):
-            gate = gr.Dropdown(["distance"], value="distance", label=I18N("gate"), elem_id="gate", min_width=180)
-            sharpness = gr.Slider(**reach("sharpness"), label=I18N("sharpness"), elem_id="sharpness", min_width=200)
+            gate = gr.Dropdown(["distance"], value="distance", label=I18N("gate"), elem_id="gate",
+                               min_width=180)
+            sharpness = gr.Slider(**reach("sharpness"), label=I18N("sharpness"), elem_id="sharpness",
+                                  min_width=200)
             temperature = gr.Slider(**reach("temperature"), label=I18N("temperature"), elem_id="temperature",
                                     visible=False, min_width=200)
             mix = gr.Radio(["logits"], value="logits", label=I18N("fusion"), elem_id="fusion", min_width=200)
@@ -63,8 +67,9 @@ def build(page, tab):
     answered = [panel, details, rows, table, told, effect, sharpness, temperature, mix]
 
     def arrive(text, again, request: gr.Request):
-        """A new viewer, perhaps by a link: the runs there are now, and the sentence answered. A link's sentence is heard of as a
-        change before its settings are all set: the answer follows once more when they are."""
+        """A new viewer, perhaps by a link: the runs there are now, and the sentence answered. A link's
+        sentence is heard of as a change before its settings are all set: the answer follows once more when
+        they are."""
         t, asked = translator.asked(request), dict(request.query_params)
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
@@ -75,13 +80,15 @@ def build(page, tab):
         yield [*come, *show(shelf, name, text, t, asked), again + 1 if asked.get("text") else gr.skip()]
 
     def answer(text, name, found, told, request: gr.Request, *turned):
-        """What follows from the sentence and the controls; the controls' effect where another one is shown."""
+        """What follows from the sentence and the controls; the controls' effect where another one is
+        shown."""
         t = translator.asked(request)
         drawn, reading = respond(shelf, name, text, t, named(turned))
         found = history.noted(found, reading) if reading else found
         now = [name, *turned]
         rest = [gr.skip()] * 4 if told == now else [measure(shelf, name, t, named(turned)),
-                                                    *[gr.update(visible=shown) for shown in needed(turned[0])]]
+                                                    *[gr.update(visible=shown)
+                                                      for shown in needed(turned[0])]]
         return [*drawn, found, history.drawn(found, t), now, *rest]
 
     def as_trained(name, again, request: gr.Request):
@@ -94,9 +101,9 @@ def build(page, tab):
         gr.Info(translator.asked(request)("linked"), duration=4)
 
     def predict(sentence: str, run: str = "") -> dict[str, Any]:
-        """What a run (the one that the page starts on, unless named) says of a sentence: {text, distances {A…},
-        alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name}, baseline {the same} or null,
-        notes [{code, text, values}]}."""
+        """What a run (the one that the page starts on, unless named) says of a sentence: {text, distances
+        {A…}, alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name}, baseline {the
+        same} or null, notes [{code, text, values}]}."""
         try:
             return shelf.open(run or shelf.start).read_one(typed(sentence)).to_json()
         except MonjuError as error:
@@ -106,13 +113,18 @@ def build(page, tab):
     drawn = page.follow(tab, lambda name, t, text: show(shelf, name, text, t), [sentence], whole, **MODELS)
     page.blocks.load(arrive, [sentence, again], [chosen, sentence, drawn, *whole, again], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
-    # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts who is inside
-    # as they are: Gradio would hand each of nine values to a thread, a third of its work; the settings' schema checks them
+    # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts
+    # who is inside
+    # as they are: Gradio would hand each of nine values to a thread, a third of its work; the settings'
+    # schema checks them
     plain = {"preprocess": False, "postprocess": False}
-    # one listener for all that changes the answer: two would end in either order, the older answer last. What comes while it
-    # is at work is asked after it, with the values of then; an event without a change (the list's blur) changes nothing
+    # one listener for all that changes the answer: two would end in either order, the older answer last. What
+    # comes while it
+    # is at work is asked after it, with the values of then; an event without a change (the list's blur)
+    # changes nothing
     gr.on([sentence.change, sentence.submit, *[part.input for part in settings], again.change], answer,
-          [sentence, chosen, rows, told, *settings], answered, trigger_mode="always_last", queue=zerogpu.ON, **plain, **QUIET, **MODELS)
+          [sentence, chosen, rows, told, *settings], answered, trigger_mode="always_last", queue=zerogpu.ON,
+          **plain, **QUIET, **MODELS)
     reset.click(as_trained, [chosen, again], [*settings, again], **QUIET, **MODELS)
     link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
     for chip, example in zip(chips, EXAMPLES):
@@ -121,14 +133,15 @@ def build(page, tab):
 
 
 def show(shelf, name, text, t, asked=None):
-    """All that depends on the run: both panels, the controls as it was trained (or as a link asks), their effect,
-    the line under the page, and the run and settings whose effect that is."""
+    """All that depends on the run: both panels, the controls as it was trained (or as a link asks), their
+    effect, the line under the page, and the run and settings whose effect that is."""
     try:
         opened = shelf.open(name)
         settings = asked_for(opened, asked or {})
     except MonjuError as error:
         return [trouble(error, t), "", *[gr.update(interactive=False)] * 4, "", "", None]
-    return [*respond(shelf, name, text, t, settings)[0], *controls(opened, settings, t), measure(shelf, name, t, settings),
+    return [*respond(shelf, name, text, t, settings)[0], *controls(opened, settings, t),
+            measure(shelf, name, t, settings),
             describe(shelf, name, t), [name, *settings.values()]]
 
 
@@ -138,7 +151,8 @@ def controls(opened, settings, t):
     turns = needed(settings["gate"])
 
     def choice(which, choices, **more):
-        named = [(t(f"{which}_{kind}") if f"{which}_{kind}" in translator.TEXTS else kind, kind) for kind in choices]
+        named = [(t(f"{which}_{kind}") if f"{which}_{kind}" in translator.TEXTS else kind, kind)
+                 for kind in choices]
         return gr.update(choices=named, value=settings[which], interactive=True, **more)
 
     return [choice("gate", combiners.offered(opened)),
@@ -148,8 +162,8 @@ def controls(opened, settings, t):
 
 
 def reach(setting, value=None):
-    """A slider's value (the schema's default unless given), bounds and step: the schema's, as far as the value needs
-    no others. The schema knows no largest p or T."""
+    """A slider's value (the schema's default unless given), bounds and step: the schema's, as far as the
+    value needs no others. The schema knows no largest p or T."""
     value = schema.SETTINGS[setting].default if value is None else value
     low, high, step = schema.slider(setting)
     low, high = min(low, value), max(high, value)
@@ -159,7 +173,8 @@ def reach(setting, value=None):
 
 
 def needed(gate):
-    """Whether there is anything to turn beside a gate: sharpness, temperature, fusion (some ways have a mixture of their own)."""
+    """Whether there is anything to turn beside a gate: sharpness, temperature, fusion (some ways have a
+    mixture of their own)."""
     way = combiners.TABLE.get(gate) if isinstance(gate, str) else None  # anything else is what no page sends
     return gate == "distance", gate == "membership", way is None or way.mix is None
 
@@ -176,8 +191,8 @@ def asked_for(opened, asked):
 
 
 def respond(shelf, name, text, t, settings):
-    """((panel, details), row for the history or None) for a sentence: the drawn reading, a hint where nothing is typed,
-    calm words for a broken run."""
+    """((panel, details), row for the history or None) for a sentence: the drawn reading, a hint where nothing
+    is typed, calm words for a broken run."""
     try:
         opened = shelf.open(name)
         if not typed(text).strip():
@@ -185,7 +200,8 @@ def respond(shelf, name, text, t, settings):
         view = combiners.view(opened, **settings)
         found = opened.read_one(typed(text), view)
         alpha = combiners.held_out_alpha(opened, **settings)
-        return (cards.reading(found, view, t), cards.details(found, view, t, alpha)), csv_export.row(found, view)
+        return (cards.reading(found, view, t),
+                cards.details(found, view, t, alpha)), csv_export.row(found, view)
     except MonjuError as error:
         return (trouble(error, t), ""), None
 

@@ -1,4 +1,5 @@
-"""The results: the poster's table of the run on show, its figures, the sentences that Monju turned, and files to take away.
+"""The results: the poster's table of the run on show, its figures, the sentences that Monju turned, and files
+to take away.
 
 Layout and wiring only: what stands in the table, the words and the figures is `report`'s.
 """
@@ -25,7 +26,8 @@ from monju.ui.page import QUIET
 from monju.utils.files import ROOT, write
 
 ASSETS = ROOT / "assets"
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"  # the script that this plotly writes for
+# the script that this plotly writes for
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 MOST_TURNED = 200  # sentences of a list: beyond, they are counted
 MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
 FILES = {"csv": "csv", "latex": "latex", "report": "html"}  # what a button brings → its format
@@ -35,7 +37,8 @@ element.addEventListener('click', event => {
   if (row) trigger('open', {text: row.querySelector('.text').textContent})
 })"""
 SAVE = """file => { if (file) { const link = document.createElement('a')
-  link.href = file.url; link.download = file.orig_name; document.body.append(link); link.click(); link.remove() } }"""
+  link.href = file.url; link.download = file.orig_name
+  document.body.append(link); link.click(); link.remove() } }"""
 
 
 def build(page, tab):
@@ -48,9 +51,11 @@ def build(page, tab):
     with gr.Column():
         table = gr.HTML(I18N("results_waiting"), elem_id="results-table", apply_default_css=False)
         with gr.Row(elem_id="take"):
-            takes = {kind: gr.Button(I18N(f"take_{kind}"), size="sm", min_width=0, elem_id=f"take-{kind}") for kind in FILES}
+            takes = {kind: gr.Button(I18N(f"take_{kind}"), size="sm", min_width=0, elem_id=f"take-{kind}")
+                     for kind in FILES}
         file = gr.DownloadButton(visible="hidden", elem_id="taken")
-        drawings = gr.HTML("", html_template='<div class="figures"></div>', elem_id="figures", apply_default_css=False,
+        drawings = gr.HTML("", html_template='<div class="figures"></div>', elem_id="figures",
+                           apply_default_css=False,
                            head=f'<script src="gradio_api/file={PLOTLY}"></script>',
                            js_on_load=(ASSETS / "figures.js").read_text(encoding="utf-8"))
         ask = gr.Button(I18N("compare_go"), size="sm", elem_id="compare", scale=0)
@@ -86,8 +91,9 @@ def build(page, tab):
         return make
 
     def results(run: str = "") -> dict[str, Any]:
-        """The results table of a run (the one that the page starts on, unless named), as metrics.json has it: {n, experts,
-        monju, baseline, equal_cost, monju_vs_baseline {difference, interval, rescued, broken, p_value}, alpha, cost}."""
+        """The results table of a run (the one that the page starts on, unless named), as metrics.json has it:
+        {n, experts, monju, baseline, equal_cost, monju_vs_baseline {difference, interval, rescued, broken,
+        p_value}, alpha, cost}."""
         try:
             return report.Results.of(shelf.run(run or shelf.start)).metrics
         except MonjuError as error:
@@ -103,20 +109,24 @@ def build(page, tab):
     wanted.change(read, wanted, turned, **QUIET)
     turned.open(visit, None, [page.sentence, page.tabs, page.where], **QUIET)
     for kind, button in takes.items():
-        button.click(take(kind), chosen, file, **QUIET).then(None, file, None, js=SAVE, api_visibility="private")
+        button.click(take(kind), chosen, file, **QUIET).then(None, file, None, js=SAVE,
+                                                             api_visibility="private")
     gr.api(results, api_name="results")
 
 
 def show(shelf, name, t):
-    """What the tab shows of a run: the table, the figures as JSON, a word in place of the sentences, and whose are wanted."""
+    """What the tab shows of a run: the table, the figures as JSON, a word in place of the sentences, and
+    whose are wanted."""
     try:
         found = report.Results.of(shelf.run(name))
     except MonjuError as error:
         return trouble(error, t), "", "", "", ""
     alone = found.predictions.baseline is None
-    tables = html("results.html", t, title=report.table_title(found, t), table=report.accuracy_table(found, t),
+    tables = html("results.html", t, title=report.table_title(found, t),
+                  table=report.accuracy_table(found, t),
                   told=report.told(found, t), quality=report.quality_table(found, t))
-    waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone, gone=False, lists=None)
+    waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone,
+                   gone=False, lists=None)
     return tables, drawn(found, t), waiting, "" if alone else name, ""
 
 
@@ -132,7 +142,8 @@ def drawn(found, t):
 
 
 def sentences(shelf, name, t):
-    """The sentences that Monju rescued and broke, each a button; their numbers alone where they cannot be read again."""
+    """The sentences that Monju rescued and broke, each a button; their numbers alone where they cannot be
+    read again."""
     try:
         found = report.Results.of(shelf.run(name))
     except MonjuError:
@@ -141,7 +152,8 @@ def sentences(shelf, name, t):
         texts, hint = load_run_data(found.run).validation.texts, t("turned_hint")
     except MonjuError:
         texts, hint = None, t("turned_gone", data=Path(found.config.data).name)
-    lists = [(title, len(ids), turned_rows(found, ids, texts, t)) for ids, title in zip(found.turned, ("rescued", "broken"))]
+    lists = [(title, len(ids), turned_rows(found, ids, texts, t))
+             for ids, title in zip(found.turned, ("rescued", "broken"))]
     return html("turned.html", t, hint=hint, busy=False, gone=texts is None, lists=lists, most=MOST_TURNED)
 
 
@@ -152,5 +164,7 @@ def turned_rows(found, ids, texts, t):
     right = found.labels
     order = sorted(ids, key=lambda i: -abs(ours[i, right[i]] - theirs[i, right[i]]))[:MOST_TURNED]
     return [{"id": i, "text": None if texts is None else texts[i], "truth": names[right[i]],
-             "verdicts": [("monju", Opinion.of(votes.monju[i], names)), ("baseline", Opinion.of(votes.baseline[i], names))],
-             "alpha": list(zip(votes.experts, votes.alpha[i])) if len(votes.experts) <= MOST_WEIGHTS else None} for i in order]
+             "verdicts": [("monju", Opinion.of(votes.monju[i], names)),
+                          ("baseline", Opinion.of(votes.baseline[i], names))],
+             "alpha": list(zip(votes.experts, votes.alpha[i])) if len(votes.experts) <= MOST_WEIGHTS
+             else None} for i in order]

@@ -18,19 +18,24 @@ TEXTS = {
     "by_label": ("label", "ラベル"),
     "by_correct": ("Monju right or wrong", "文殊の正誤"),
     "by_differ": ("Monju against baseline", "文殊とベースラインの一致"),
-    "about_plane": ("The plane through the three centres. Which centre is nearest, and every border, is exact; how far a sentence "
-                    "stands off the plane is not seen. Click the map or drag the marker: α and the verdict follow.",
+    "about_plane": ("The plane through the three centres. Which centre is nearest, and every border, is "
+                    "exact; how far a sentence "
+                    "stands off the plane is not seen. Click the map or drag the marker: α and the verdict "
+                    "follow.",
                     "3 つの中心を通る平面。どの中心に最も近いか、どこが境界かは正確で、平面からどれだけ離れているかは見えません。"
                     "地図をクリックするか印を動かすと、α と判定が変わります。"),
-    "about_pca": ("The two directions in which the sentences spread most. Large distances are kept best; what differs in other "
+    "about_pca": ("The two directions in which the sentences spread most. Large distances are kept best; "
+                  "what differs in other "
                   "directions falls together.",
                   "文の広がりが最も大きい 2 方向。大きな距離はよく保たれますが、ほかの方向の違いはつぶれます。"),
-    "about_umap": ("Neighbours stay neighbours. Distances between groups, their sizes and the empty space between them mean little.",
+    "about_umap": ("Neighbours stay neighbours. Distances between groups, their sizes and the empty space "
+                   "between them mean little.",
                    "近い文どうしは近いままです。群れどうしの距離、群れの大きさ、間の余白にはあまり意味がありません。"),
     "map_waiting": ("Drawing the map…", "地図を描いています…"),
     "no_map": ("This run has no map yet. Draw one with <code>{command}</code>.",
                "このランにはまだ地図がありません。<code>{command}</code> で描けます。"),
-    "no_texts": ("The run’s own sentences ({source}) cannot be read here, so rows, labels and clusters are shown instead.",
+    "no_texts": ("The run’s own sentences ({source}) cannot be read here, so rows, labels and clusters are "
+                 "shown instead.",
                  "このランの文（{source}）をここでは読めないため、行番号・ラベル・クラスタを表示します。"),
     "in_cluster": ("cluster {name}", "クラスタ {name}"),
     "is_right": ("Monju right", "文殊が正解"),
@@ -40,10 +45,12 @@ TEXTS = {
     "row_number": ("row {n}", "{n} 行目"),
     "you": ("your sentence", "入力した文"),
     "lit": ("found", "見つかった文"),
-    "map_found": ("{n} of {total} sentences on the map contain “{word}”.", "地図上の {total} 文のうち {n} 文が「{word}」を含みます。"),
+    "map_found": ("{n} of {total} sentences on the map contain “{word}”.",
+                  "地図上の {total} 文のうち {n} 文が「{word}」を含みます。"),
     "map_hint": ("Type a sentence: it appears on the map.", "文を入力すると地図に現れます。"),
     "map_answer": ("Monju: {label}", "文殊：{label}"),
-    "map_moved": ("A hypothetical sentence, with the experts’ logits held: only the distances, and so α, have changed.",
+    "map_moved": ("A hypothetical sentence, with the experts’ logits held: only the distances, and so α, "
+                  "have changed.",
                   "仮想の文です。エキスパートのロジットはそのままで、距離と α だけが変わります。"),
     "map_here": ("Where your sentence really stands.", "入力した文の実際の位置です。"),
     "map_off": ("{h} off the plane", "平面からの距離 {h}"),
@@ -56,8 +63,10 @@ TEXTS = {
     "map_balance": ("labels", "ラベル"),
     "map_validation": ("held-out sentences", "検証用の文"),
     "map_words": ("characteristic words", "特徴的な語"),
-    "map_silhouette": ("Silhouette {value}: 1 would be wholly apart, 0 side by side. The map shows {n} of {total} training sentences. "
-                       "A sentence’s colour is the cluster that it was trained in; clusters of equal size reach across borders.",
+    "map_silhouette": ("Silhouette {value}: 1 would be wholly apart, 0 side by side. The map shows {n} of "
+                       "{total} training sentences. "
+                       "A sentence’s colour is the cluster that it was trained in; clusters of equal size "
+                       "reach across borders.",
                        "シルエット係数 {value}（1 は完全に分離、0 は隣り合わせ）。地図には学習文 {total} 文のうち {n} 文を表示しています。"
                        "色は学習時のクラスタです。大きさをそろえたクラスタは境界をまたぐことがあります。"),
 }

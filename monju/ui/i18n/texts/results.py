@@ -25,54 +25,66 @@ TEXTS = {
     # what it says
     "told_point": ("Measured on {n} held-out sentences: one sentence is {point} points.",
                    "未学習の {n} 文で測定。1 文は {point} ポイントに相当します。"),
-    "told_pair": ("<b>Monju − {other}: {points} points</b>{bounds}: {rescued} sentences rescued, {broken} broken, "
+    "told_pair": ("<b>Monju − {other}: {points} points</b>{bounds}: {rescued} sentences rescued, {broken} "
+                  "broken, "
                   "p = {p} (exact McNemar).",
                   "<b>文殊 − {other}：{points} ポイント</b>{bounds}。救った文 {rescued}、壊した文 {broken}、"
                   "p = {p}（正確 McNemar 検定）。"),
     "told_same": ("Monju and {other} answered no sentence differently.", "文殊と{other}で判定が異なる文はありません。"),
     "told_both_wrong": ("Monju and {other} answered {changed} sentences differently, both wrongly.",
                         "文殊と{other}で判定が異なるのは {changed} 文で、どちらも誤りです。"),
-    "told_luck": ("Luck alone could give this much: the run shows neither that Monju is better nor that the two are equal.",
+    "told_luck": ("Luck alone could give this much: the run shows neither that Monju is better nor that the "
+                  "two are equal.",
                   "偶然でも生じうる差です。どちらが優れているとも、両者が等しいとも言えません。"),
     "told_better": ("Monju is better, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが優れています。"),
     "told_worse": ("Monju is worse, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが劣っています。"),
     "told_no_baseline": ("This run has no baseline: whether Monju beats one cannot be told from it.",
                          "このランにはベースラインがないため、比較はできません。"),
-    "told_gains": ("Ensembling gains Monju’s experts <b>{points} points</b> [{low}, {high}] more than the baseline’s models; their means "
+    "told_gains": ("Ensembling gains Monju’s experts <b>{points} points</b> [{low}, {high}] more than the "
+                   "baseline’s models; their means "
                    "before it are {experts} % and {members} %.",
                    "アンサンブルによる向上は、文殊のほうがベースラインより <b>{points} ポイント</b> [{low}, {high}] 大きくなっています"
                    "（統合前のメンバー平均は {experts} % と {members} %）。"),
-    "told_gains_same": ("From ensembling every sentence gains as much with Monju as with the baseline; the members’ means are "
+    "told_gains_same": ("From ensembling every sentence gains as much with Monju as with the baseline; the "
+                        "members’ means are "
                         "{experts} % and {members} %.",
                         "アンサンブルによる向上は、どの文でも文殊とベースラインで同じです（メンバー平均は {experts} % と {members} %）。"),
     "told_gains_sure": ("The interval leaves out zero: on other sentences, too, the two gains should differ.",
                         "区間は 0 を含まず、ほかの文でも向上の差が見込まれます。"),
-    "told_gains_unsure": ("The interval holds zero: the two gains may well be alike.", "区間は 0 を含むため、向上に差がない可能性もあります。"),
-    "told_gate": ("The gate’s mean sorted α is {sorted} (equal weights: {equal}); against an equal-weight average it changed "
+    "told_gains_unsure": ("The interval holds zero: the two gains may well be alike.",
+                          "区間は 0 を含むため、向上に差がない可能性もあります。"),
+    "told_gate": ("The gate’s mean sorted α is {sorted} (equal weights: {equal}); against an equal-weight "
+                  "average it changed "
                   "{changed} of {n} labels.",
                   "ゲートの α は並べ替えた平均で {sorted}（等重みは {equal}）。等重みの平均と比べて判定が変わったのは "
                   "{n} 文中 {changed} 文です。"),
-    "told_caution": ("Intervals and p-values speak of these models on other sentences of this kind, not of models trained anew "
+    "told_caution": ("Intervals and p-values speak of these models on other sentences of this kind, not of "
+                     "models trained anew "
                      "with other seeds.",
                      "信頼区間と p 値は、この学習済みモデルを同種の別の文に使う場合のもので、別の乱数で学習し直す場合のものではありません。"),
-    "told_poster": ("The poster’s numbers are RoBERTa-base’s on SST-2 (872 sentences, k = 3): another model or other data than here, "
+    "told_poster": ("The poster’s numbers are RoBERTa-base’s on SST-2 (872 sentences, k = 3): another model "
+                    "or other data than here, "
                     "so compare the pattern, not the height.",
                     "ポスターの値は SST-2（872 文、k = 3）での RoBERTa-base のもので、このランとはモデルやデータが異なります。"
                     "高さではなく傾向を比べてください。"),
     "quality_title": ("Beyond accuracy", "正解率以外の指標"),
     # figures
     "fig_cluster": ("Accuracy by nearest cluster, %", "最も近いクラスタ別の正解率（%）"),
-    "note_cluster": ("Dashed frame: out of fold, the expert never saw this cluster. A cell with few sentences moves by luck.",
+    "note_cluster": ("Dashed frame: out of fold, the expert never saw this cluster. A cell with few "
+                     "sentences moves by luck.",
                      "破線の枠：そのエキスパートが学習していないクラスタ。文の少ない枠の値は偶然で動きます。"),
-    "fig_cell_seen": ("{model} in {cluster}: {accuracy} %<br>{right} of {n} sentences", "{model}、{cluster}：{accuracy} %<br>{n} 文中 {right} 文"),
+    "fig_cell_seen": ("{model} in {cluster}: {accuracy} %<br>{right} of {n} sentences",
+                      "{model}、{cluster}：{accuracy} %<br>{n} 文中 {right} 文"),
     "fig_cell_unseen": ("{model} in {cluster}, never seen: {accuracy} %<br>{right} of {n} sentences",
                         "{model}、{cluster}（未学習）：{accuracy} %<br>{n} 文中 {right} 文"),
     "fig_agreement": ("Agreement between models, % of equal verdicts", "モデル間の一致（判定が同じ文の %）"),
-    "note_same": ("Two experts agree on {experts} % of the sentences on average, two of the baseline’s models on {members} %: "
+    "note_same": ("Two experts agree on {experts} % of the sentences on average, two of the baseline’s "
+                  "models on {members} %: "
                   "what differs can be mended by the others.",
                   "平均の一致率はエキスパート同士 {experts} %、ベースラインのモデル同士 {members} %。"
                   "違いがあるほど、誤りを補い合う余地があります。"),
-    "note_same_alone": ("Two experts agree on {experts} % of the sentences on average: what differs can be mended by the others.",
+    "note_same_alone": ("Two experts agree on {experts} % of the sentences on average: what differs can be "
+                        "mended by the others.",
                         "エキスパート同士の一致率は平均 {experts} %。違いがあるほど、誤りを補い合う余地があります。"),
     "fig_same": ("{one} and {other}: {share} % of verdicts are equal", "{one} と {other}：判定の {share} % が一致"),
     "fig_calibration": ("Calibration: as sure as right?", "較正：確信の強さは正しさに見合うか"),
@@ -85,19 +97,22 @@ TEXTS = {
     "fig_bin": ("{model}, {low}–{high} % sure: {n} sentences<br>{sure} % sure, {accuracy} % right",
                 "{model}、確率 {low}～{high} %：{n} 文<br>平均の確率 {sure} %、正解率 {accuracy} %"),
     "fig_alpha": ("α over the held-out sentences", "未学習の文での α の分布"),
-    "note_alpha": ("The nearer to the dashed line, the more Monju is an equal-weight average. All rows share one scale.",
+    "note_alpha": ("The nearer to the dashed line, the more Monju is an equal-weight average. All rows share "
+                   "one scale.",
                    "破線に近いほど等重みの平均と変わりません。縦の目盛りは全行共通です。"),
     "fig_alpha_bin": ("{expert}, α {low}–{high}: {n} sentences", "{expert}、α {low}～{high}：{n} 文"),
     "fig_mean": ("mean {value}", "平均 {value}"),
     "fig_equal": ("equal weight {value}", "等重み {value}"),
     "fig_rounds": ("Accuracy after each round", "ラウンドごとの正解率"),
-    "note_rounds": ("From the second round on, every expert starts from an average of all, so that none is out of fold any more. "
+    "note_rounds": ("From the second round on, every expert starts from an average of all, so that none is "
+                    "out of fold any more. "
                     "The experts’ average is one model.",
                     "2 ラウンド目以降は全エキスパートの平均から学習を始めるため、どのクラスタも間接的に学習済みです。"
                     "エキスパートの平均は 1 つのモデルです。"),
     "fig_round": ("round", "ラウンド"),
     "fig_merged": ("experts’ average", "エキスパートの平均"),
-    "fig_round_told": ("{model} after round {round}: {accuracy} % [{low}, {high}]", "{model}、ラウンド {round} の後：{accuracy} % [{low}, {high}]"),
+    "fig_round_told": ("{model} after round {round}: {accuracy} % [{low}, {high}]",
+                       "{model}、ラウンド {round} の後：{accuracy} % [{low}, {high}]"),
     "save_as": ("Save “{title}” as {format}", "「{title}」を {format} で保存"),
     # sentences
     "turned_title": ("Sentences that Monju turned, against the baseline", "ベースラインと正誤が分かれた文"),
@@ -111,29 +126,35 @@ TEXTS = {
     "turned_verdict": ("{name}: {label} {share}", "{name}：{label} {share}"),
     "turned_id": ("Held-out sentence no. {id}", "未学習の文 {id} 番"),
     "turned_reading": ("Reading the sentences again from the run’s own source…", "ランのデータから文を読み直しています…"),
-    "turned_gone": ("A run stores no sentences, and those of “{data}” cannot be had here now: numbers, labels and weights are "
+    "turned_gone": ("A run stores no sentences, and those of “{data}” cannot be had here now: numbers, "
+                    "labels and weights are "
                     "shown in their place.",
                     "ランは文を保存しません。いま「{data}」の文を読めないため、番号、ラベル、重みだけを表示します。"),
     "turned_none": ("This run has no baseline to turn a sentence against.", "このランには比べるベースラインがありません。"),
     # the comparison
     "compare_go": ("Compare every system", "すべての方式を比べる"),
     "compare_title": ("Every system side by side", "すべての方式の比較"),
-    "compare_told": ("Against {against} on {n} held-out sentences, the most accurate first. {rows} systems are tested at once: "
+    "compare_told": ("Against {against} on {n} held-out sentences, the most accurate first. {rows} systems "
+                     "are tested at once: "
                      "the last p is corrected for that (Holm).",
                      "未学習の {n} 文で「{against}」と比べ、正解率の高い順に並べています。{rows} 方式を同時に検定するため、"
                      "Holm 法で補正した p も示します。"),
-    "compare_name": ("System", "方式"), "compare_kind": ("Kind", "種類"), "compare_accuracy": ("Accuracy, %", "正解率（%）"),
+    "compare_name": ("System", "方式"), "compare_kind": ("Kind", "種類"),
+    "compare_accuracy": ("Accuracy, %", "正解率（%）"),
     "compare_difference": ("− {against}, points", "「{against}」との差、ポイント"),
     "compare_p": ("p", "p"), "compare_holm": ("p, Holm", "p（Holm）"),
     "compare_same": ("same answers", "判定は同じ"),
     "compare_passes": ("Forward passes", "順伝播の回数"),
-    "compare_more": ("From the stored predictions: no model was asked. Merges into one model must read every sentence: "
+    "compare_more": ("From the stored predictions: no model was asked. Merges into one model must read every "
+                     "sentence: "
                      "<code>python -m monju compare {run} --data …</code>",
                      "保存済みの予測だけから計算しました。1 つのモデルへの統合は全文を読み直す必要があります："
                      "<code>python -m monju compare {run} --data …</code>"),
     "compare_left": ("{n} left out, and why", "除いた {n} 方式とその理由"),
-    "kind_member": ("one model", "単独モデル"), "kind_ensemble": ("ensemble", "アンサンブル"), "kind_gate": ("gate", "ゲート"),
-    "kind_weights": ("one weight each", "固定の重み"), "kind_selection": ("selection", "選択"), "kind_control": ("control", "対照"),
+    "kind_member": ("one model", "単独モデル"), "kind_ensemble": ("ensemble", "アンサンブル"),
+    "kind_gate": ("gate", "ゲート"),
+    "kind_weights": ("one weight each", "固定の重み"), "kind_selection": ("selection", "選択"),
+    "kind_control": ("control", "対照"),
     "kind_merge": ("merge", "統合"), "kind_student": ("student", "生徒モデル"),
     "system_uniform": ("equal weights", "等重み"), "system_oracle": ("oracle: the ceiling", "神託（上限）"),
     "system_α permuted": ("α of other sentences", "他の文の α"),
@@ -141,7 +162,8 @@ TEXTS = {
     "take_csv": ("Table as CSV", "表を CSV で保存"),
     "take_latex": ("Table as LaTeX", "表を LaTeX で保存"),
     "take_report": ("Report as HTML", "レポートを HTML で保存"),
-    "take_trouble": ("This run’s results cannot be read any more: choose another run.", "このランの結果を読めなくなりました。別のランを選んでください。"),
+    "take_trouble": ("This run’s results cannot be read any more: choose another run.",
+                     "このランの結果を読めなくなりました。別のランを選んでください。"),
     "report_title": ("Monju: results of the run {run}", "文殊（Monju）：ラン {run} の結果"),
     "facts_data": ("Data", "データ"),
     "facts_settings": ("Settings", "設定"),

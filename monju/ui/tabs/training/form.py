@@ -44,7 +44,8 @@ def component(name: str) -> Component:
     if allowed := schema.choices(name):
         return gr.Dropdown(list(allowed), value=value, **looks)
     if kind in (int, float) and value != "":  # an empty Number shows 0: an optional one is a text box
-        return gr.Number(value, **looks)  # no bounds: the schema refuses in the page's own words, Gradio's part sends nothing
+        # no bounds: the schema refuses in the page's own words, Gradio's part sends nothing
+        return gr.Number(value, **looks)
     if name in SUGGESTED:
         return gr.Dropdown(list(SUGGESTED[name]), value=value, allow_custom_value=True, **looks)
     return gr.Textbox(value, **looks)
