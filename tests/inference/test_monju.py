@@ -273,7 +273,7 @@ def test_an_unfinished_run_is_not_loaded(tmp_path):
 @pytest.mark.skipif(not backbones.computes_in_bf16(torch.device("cpu")), reason="this processor does not compute in bf16")
 def test_many_sentences_in_bf16_get_the_verdicts_of_full_precision():
     """The bundled run: the tiny one is near a tie everywhere."""
-    full, rough = (monju.load(SHIPPED, device="cpu", bf16=bf16) for bf16 in (False, True))
+    full, rough = (Monju.load(SHIPPED, "cpu", bf16=bf16) for bf16 in (False, True))
     torn = ["the ending tries hard", "this film tries hard", "the music is a mess, and I liked it"]
     texts = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8")) + TEXTS + torn
     one, other, first = full.predict(texts), rough.predict(texts), rough.decide(rough._outputs(texts, rough=True))
