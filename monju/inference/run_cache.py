@@ -77,8 +77,8 @@ class RunCache:
     A run that fails to open is tried again when next asked for; one that changed on disk is opened anew.
     """
 
-    def __init__(self, first: str | Path, folder: str | Path | None = None, process: InferenceProcess
-                 | None = None):
+    def __init__(self, first: str | Path, folder: str | Path | None = None,
+                 process: InferenceProcess | None = None):
         self.first, self.folder = Path(first), Path(folder or Path(first).parent)
         self.process = process or InferenceProcess()
         self._opened = Cache(KEPT)  # by name

@@ -15,10 +15,10 @@ HEADS = {"bert": lambda model, states: model.classifier(model.dropout(model.bert
          "xlm-roberta": lambda model, states: model.classifier(states)}
 
 
-def is_known(model, kinds=("ForSequenceClassification",)):
-    """Whether the model is an encoder of BERT's kind, of one of these `kinds` of transformers' classes."""
-    return type(model).__name__ in {family + kind for family in FAMILIES
-                                    for kind in kinds} and not getattr(model.config, "is_decoder", False)
+def is_known(model):
+    """Whether the model is a classifier on an encoder of BERT's kind."""
+    return (type(model).__name__ in {f"{family}ForSequenceClassification" for family in FAMILIES}
+            and not getattr(model.config, "is_decoder", False))
 
 
 def forward(model, compiled=False):

@@ -31,7 +31,6 @@ from monju.utils.process import child_environment
 
 PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to
 LOG_LINES, LOG_BYTES = 12, 20_000  # the end of the log that a snapshot shows
-ENDS = ("finished", "stopped", "failed", "died")
 
 
 class JobManager:

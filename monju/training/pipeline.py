@@ -230,8 +230,8 @@ def adopt(run, jobs, signatures, siblings):
         other = Run.open(path)
         for job in jobs:
             there = other.path / job.kind / job.name
-            if (run.path / job.kind
-                / job.name).exists() or job.start or not there.is_dir() or not other.finished:
+            here = run.path / job.kind / job.name
+            if here.exists() or job.start or not there.is_dir() or not other.finished:
                 continue
             if other.manifest.get("signatures", {}).get(job.key) == signatures[job.key]:
                 with run.folder(f"{job.kind}/{job.name}") as folder:

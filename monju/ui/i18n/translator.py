@@ -32,7 +32,6 @@ COMMAND = re.compile(r"`python -m monju (\w+)([^`]*)`")
 # a path: absolute, from here (./ ../ ~/ .folder/), in a folder that is here, or one that ends like a file of
 # data; else
 # owner/name is a repository's, and yes/no/both a label. What stands before it must not be part of an address
-ENDED = r"[^\s'\"`,;:()<>|]"
 APART = r"'\"`,;:()<>|"
 PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\]"
                   # with the blanks in its folders' names
