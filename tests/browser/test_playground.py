@@ -3,7 +3,9 @@
 import csv
 import itertools
 import json
+import os
 import shutil
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import serving
+from conftest import PROCESS, serving
 
 import monju
 from monju.runs.run import Run
@@ -355,6 +357,26 @@ def test_many_sentences_at_once(open_page, served, tmp_path):
 def broken(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("broken") / "none") as (url, _):
         yield url
+
+
+def test_what_is_typed_while_the_models_load_stays_and_is_answered(visit, tiny_run, tmp_path):
+    run = shutil.copytree(tiny_run, tmp_path / "loading")
+    PROCESS.start()
+    os.kill(PROCESS._process.pid, signal.SIGSTOP)  # it loads as slowly as can be
+    try:
+        with serving(run, MONJU_RUNS=tmp_path) as (url, _):
+            page = visit(url)
+            page.wait_for_selector("#panel .spinner")
+            page.locator("#sentence textarea").fill("a quiet triumph")
+            page.wait_for_timeout(300)
+            os.kill(PROCESS._process.pid, signal.SIGCONT)
+            answered(page, "a quiet triumph")
+            page.wait_for_selector("#effect .effect")  # all has come
+            page.wait_for_timeout(500)
+            assert page.input_value("#sentence textarea") == page.inner_text("#panel .said") == "a quiet triumph"
+            assert page.errors == []
+    finally:
+        os.kill(PROCESS._process.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("locale, said", [("en-US", "This run cannot be shown."), ("ja-JP", "このランは表示できません。")])

@@ -1,9 +1,11 @@
 """Backbones: found without a network, refused in one sentence, and batches that lose nobody."""
 
+import functools
 import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +145,12 @@ def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert backbones.pick_device().type == backbones.pick_device("cuda").type == "cuda"
     assert backbones.pick_device("cpu").type == "cpu"
+
+
+def test_models_that_load_at_once_leave_transformers_as_it_was(tiny_bert):
+    before = transformers.PreTrainedModel.tie_weights
+    load = functools.partial(backbones.from_pretrained, transformers.AutoModel, str(tiny_bert))
+    with ThreadPoolExecutor(4) as threads:
+        for loaded in [threads.submit(load) for _ in range(40)]:
+            loaded.result()
+    assert transformers.PreTrainedModel.tie_weights is before

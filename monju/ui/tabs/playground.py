@@ -67,17 +67,22 @@ def build(page, tab):
     answered = [panel, details, rows, table, told, effect, sharpness, temperature, mix]
 
     def arrive(text, again, request: gr.Request):
-        """A new viewer, perhaps by a link: the runs there are now, and the sentence answered. A link's
-        sentence is heard of as a change before its settings are all set: the answer follows once more when
-        they are."""
+        """A new viewer, perhaps by a link: the runs there are now, and the sentence answered. Only a link's
+        sentence is put into the box: what was typed meanwhile stays. It is heard of as a change before the
+        link's settings are all set: the answer follows once more when they are, and when a run is loaded."""
         t, asked = translator.asked(request), dict(request.query_params)
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
-        text = typed(asked.get("text", text))
-        come = [gr.update(choices=runs, value=name), text, name]
-        if not shelf.ready(name):
+        linked = typed(asked["text"]) if asked.get("text") else gr.skip()
+        come = [gr.update(choices=runs, value=name), linked, name]
+        slow, text = not shelf.ready(name), typed(asked.get("text", text))
+        if slow:
             yield [*come, cards.waiting(t), *[gr.skip()] * 9]
-        yield [*come, *show(shelf, name, text, t, asked), again + 1 if asked.get("text") else gr.skip()]
+            come = [gr.skip()] * 3
+        shown = show(shelf, name, text, t, asked)
+        if slow:  # whatever is in the box by now is answered
+            shown[:2] = [gr.skip()] * 2
+        yield [*come, *shown, again + 1 if slow or asked.get("text") else gr.skip()]
 
     def answer(text, name, found, told, request: gr.Request, *turned):
         """What follows from the sentence and the controls; the controls' effect where another one is
