@@ -35,12 +35,12 @@ class Page:
     owner: Any  # monju.ui.owner.Owner
     sentence: gr.Textbox | None = None
 
-    def follow(self, tab, draw, inputs, outputs, **options):
+    def follow(self, tab, draw, inputs, outputs, drawn="", **options):
         """Call draw(run's name, words, *inputs) → outputs when `tab` is opened on a run it has not drawn yet,
         and when another run is chosen while the tab is open: a tab that nobody looks at costs nothing.
-        Returns the state that names the drawn run, for whoever draws it otherwise: a filled list of runs also
-        counts as a choice."""
-        drawn = gr.State("")
+        Returns the state that names the drawn run (at first, `drawn`), for whoever draws it otherwise: a filled
+        list of runs also counts as a choice, and the first tab as opened."""
+        drawn = gr.State(drawn)
 
         def opened(name, before, request: gr.Request, *values):
             if name == before:

@@ -73,16 +73,16 @@ def build(page, tab):
         t, asked = translator.asked(request), dict(request.query_params)
         runs = shelf.names()
         name = asked["run"] if asked.get("run") in runs else shelf.start
-        linked = typed(asked["text"]) if asked.get("text") else gr.skip()
-        come = [gr.update(choices=runs, value=name), linked, name]
-        slow, text = not shelf.ready(name), typed(asked.get("text", text))
-        if slow:
-            yield [*come, cards.waiting(t), *[gr.skip()] * 9]
-            come = [gr.skip()] * 3
+        by_link, text = bool(asked.get("text")), typed(asked.get("text") or text)
+        come = [gr.update(choices=runs, value=name), text if by_link else gr.skip(), name]
+        if shelf.ready(name):
+            yield [*come, *show(shelf, name, text, t, asked), again + 1 if by_link else gr.skip()]
+            return
+        yield [*come, cards.waiting(t), *[gr.skip()] * 9]
         shown = show(shelf, name, text, t, asked)
-        if slow:  # whatever is in the box by now is answered
-            shown[:2] = [gr.skip()] * 2
-        yield [*come, *shown, again + 1 if slow or asked.get("text") else gr.skip()]
+        still = [gr.skip()] * len(come)
+        yield [*still, gr.skip(), gr.skip(), *shown[2:], gr.skip()]  # by now the box may hold another sentence
+        yield [*still, *[gr.skip()] * len(shown), again + 1]
 
     def answer(text, name, found, told, request: gr.Request, *turned):
         """What follows from the sentence and the controls; the controls' effect where another one is
@@ -115,7 +115,8 @@ def build(page, tab):
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
     whole = [panel, details, *settings, effect, about, told]
-    drawn = page.follow(tab, lambda name, t, text: show(shelf, name, text, t), [sentence], whole, **MODELS)
+    drawn = page.follow(tab, lambda name, t, text: show(shelf, name, text, t), [sentence], whole,
+                        drawn=shelf.start, **MODELS)  # whoever arrives is answered by `arrive`
     page.blocks.load(arrive, [sentence, again], [chosen, sentence, drawn, *whole, again], **QUIET, **MODELS)
     # change, not input: Gradio's input event misses what is pasted, deleted or written with an input method
     # past Gradio's queue, which would take two requests and a stream for each answer; the turnstile counts
