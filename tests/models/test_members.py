@@ -145,3 +145,14 @@ def test_batches_hold_little_padding(monkeypatch):
     tokens = [[5] * (2 + n * 7 % 31) for n in range(200)]
     members.logits(tokens)
     assert sum(ids.numel() for ids, _ in padded) <= 1.1 * sum(map(len, tokens)) and len(padded) in (25, 26)  # as many for each core
+
+
+def test_beside_weights_in_bf16_no_merged_ones_are_kept_in_full_precision():
+    experts = adapted("bert")
+    alone = one_by_one(experts, TOKENS)
+    members = Members(experts, bf16=True)
+    sizes = {name: sum(weight.nbytes for weight in joined.state_dict().values() if weight.dtype == torch.float32)
+             for name, joined in vars(members).items() if isinstance(joined, torch.nn.Module)}
+    assert sizes["rough"] == 0 and sizes["merged"] == sizes["apart"]
+    np.testing.assert_allclose(members.logits(TOKENS), alone, atol=1e-5)
+    np.testing.assert_allclose(members.read(TOKENS, rough=True)[0], alone, atol=0.1)

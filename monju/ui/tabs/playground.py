@@ -81,7 +81,8 @@ def build(page, tab):
         yield [*come, cards.waiting(t), *[gr.skip()] * 9]
         shown = show(shelf, name, text, t, asked)
         still = [gr.skip()] * len(come)
-        yield [*still, gr.skip(), gr.skip(), *shown[2:], gr.skip()]  # by now the box may hold another sentence
+        # not the panels: by now the box may hold another sentence
+        yield [*still, gr.skip(), gr.skip(), *shown[2:], gr.skip()]
         yield [*still, *[gr.skip()] * len(shown), again + 1]
 
     def answer(text, name, found, told, request: gr.Request, *turned):
