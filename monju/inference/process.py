@@ -145,6 +145,7 @@ def _serve(line: Any) -> None:
     import tqdm
 
     from monju.inference.pipeline import Monju
+    from monju.utils.process import give_memory_back
     from monju.utils.quiet import quiet
 
     quiet()
@@ -152,9 +153,14 @@ def _serve(line: Any) -> None:
     tqdm.tqdm.set_lock(threading.RLock())
     runs, sending = Cache(KEPT), threading.Lock()
 
+    def load(path: str) -> Monju:
+        monju = Monju.load(path, bf16=True)
+        give_memory_back()
+        return monju
+
     def answer(number: int, path: str, stamp: int | None, function: str, arguments: tuple) -> None:
         try:
-            found = runs.get((path, stamp), lambda: Monju.load(path, bf16=True)).call(function, *arguments)
+            found = runs.get((path, stamp), lambda: load(path)).call(function, *arguments)
         except MonjuError as error:
             found = error
         except Exception as error:  # told where it was asked; the traceback stays here

@@ -86,7 +86,7 @@ class Members:
                 for row, vector in zip(rows, pool(states[-1], mask)):
                     vectors[row] = vector
 
-        many = self.rough if rough else self.merged
+        many = self.rough if rough and self.rough is not None else self.merged
         if len(tokens) <= FEW:
             work(self.merged if self.apart is None else self.apart, np.arange(len(tokens)))
         elif not on_cpu or (cores := torch.get_num_threads()) < 2:

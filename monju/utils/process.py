@@ -1,9 +1,11 @@
 """Child processes: their environment, and how they end with their parent."""
 
+import ctypes
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from monju.utils.files import ROOT
 
@@ -29,3 +31,9 @@ def when_stdin_ends(act: Callable[[], object]) -> None:
         act()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def give_memory_back() -> None:
+    """Give freed memory back to the system: after a load glibc keeps more than the models themselves take."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
