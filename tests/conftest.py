@@ -199,7 +199,7 @@ def serving(run, **environment):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ui, "RunCache", lambda *given: RunCache(*given, process=PROCESS))  # one for all pages: a start takes seconds
-        for name, value in environment.items():
+        for name, value in {"MONJU_PROXY": "127.0.0.1", **environment}.items():  # so that tests may come from anywhere
             patch.setenv(name, str(value))
         app, url, _ = ui.launch(run, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     try:

@@ -16,7 +16,6 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 import gradio as gr  # noqa: E402
 from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.route_utils import FnIndexInferError  # noqa: E402
-from starlette.middleware import Middleware  # noqa: E402
 
 from monju.errors import MonjuError  # noqa: E402
 from monju.inference.batcher import MAX_BATCH  # noqa: E402
@@ -30,7 +29,11 @@ from monju.ui.server import (
     temp_files,  # noqa: E402
 )
 from monju.ui.server.auth import Owner, is_public  # noqa: E402
-from monju.ui.server.rate_limit import MIB, RateLimit, RequestGuard  # noqa: E402
+from monju.ui.server.hosts import Hosts  # noqa: E402
+from monju.ui.server.rate_limit import RateLimit  # noqa: E402
+from monju.ui.server.request_guard import MIB, RequestGuard  # noqa: E402
+from monju.ui.server.shares import Shares  # noqa: E402
+from monju.ui.server.visitors import Visitors  # noqa: E402
 from monju.ui.tabs import clusters, playground, results, training  # noqa: E402
 from monju.utils.files import ROOT
 
@@ -38,9 +41,11 @@ FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Goth
 MONO = ("ui-monospace", "monospace")
 # in the order of the page; each has build(page, tab), its texts and its style sheet
 TABS = {"playground": playground, "clusters": clusters, "training": training, "results": results}
-ASKS = (60, 10)  # a visitor's requests: at once, and a second in the long run
-# a visitor's and everybody's bytes in files: the same
-FILES, ALL_FILES = (200 * MIB, MIB // 16), (1024 * MIB, MIB // 4)
+# at once, and a second in the long run: requests of a visitor, of an address (a lecture hall may stand behind
+# it), pages that an address opens; bytes in files of an address and of all
+LIMITS = {"visitor": (60, 10), "address": (600, 150), "page": (150, 5), "files": (200 * MIB, MIB // 16),
+          "all files": (1024 * MIB, MIB // 4)}
+PRIVATE = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10"  # a Space's own proxy has such an address
 # Gradio shows what a queued function is refused with, and keeps silent about the others: the sentence's is
 # told here
 ARRIVE = """() => {
@@ -96,7 +101,8 @@ def build(shelf, owner=None):
                 with gr.Tab(I18N(f"tab_{name}"), id=name, elem_id=name) as tab:
                     part.build(page, tab)
 
-    return blocks.queue(api_open=False, max_size=waiting())
+    # beyond the shares of the request guard, which tells them apart
+    return blocks.queue(api_open=False, max_size=4 * waiting())
 
 
 def waiting(environment=os.environ):
@@ -128,17 +134,24 @@ def launch(run=None, open_to_all=False, **options):
     shelf = RunCache(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
     if repository := os.environ.get("MONJU_HUB", "").strip():
         threading.Thread(target=fetch, args=(shelf.folder, repository), daemon=True).start()
+    environment = os.environ
+    # of whom X-Forwarded-For and -Proto are believed, by uvicorn: nobody but the proxy that is named
+    environment["FORWARDED_ALLOW_IPS"] = environment.get("MONJU_PROXY") or (
+        PRIVATE if environment.get("SPACE_ID") else "none")
     public = is_public(options.get("server_name"), options.get("share"))
-    page = build(shelf, Owner(public=public, open_to_all=open_to_all))
+    owner = Owner(public=public, open_to_all=open_to_all)
+    page = build(shelf, owner)
+    visitors = Visitors()
+    shares = Shares(page._queue, visitors, waiting(), environment.get("MONJU_HALL", ""))
+    page.guard = lambda app: RequestGuard(
+        app, page, Hosts(shared=bool(options.get("share"))), visitors, shares,
+        {name: RateLimit(*limit) for name, limit in LIMITS.items()},
+        busy=lambda languages: spoken(languages)("busy"), left=owner.left, public=public)
+    gradio_patches.install()
     shelf.warm()
     temp_files.keep_swept()
     try:
-        turnstile = Middleware(RequestGuard, asks=RateLimit(*ASKS), each=RateLimit(*FILES),
-                               all=RateLimit(*ALL_FILES),
-                               full=lambda: len(page._queue) >= page._queue.max_size,
-                               most=page._queue.max_size,
-                               busy=lambda languages: spoken(languages)("busy"))
-        around = {"middleware": [turnstile], "exception_handlers": {
+        around = {"exception_handlers": {
             KeyError: gradio_patches.unknown, FnIndexInferError: gradio_patches.unknown,
             RequestValidationError: gradio_patches.unreadable}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})

@@ -53,6 +53,7 @@ def visit(context):
         page.on("requestfinished", lambda request: page.pending.discard(request))
         page.on("requestfailed", lambda request: page.pending.discard(request))
         page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda said: page.errors.append(said.text) if "Content Security Policy" in said.text else None)
         page.goto(url)
         return page
 

@@ -1,6 +1,5 @@
 """Gradio's own doors: what of them is closed, and how much goes through those that are open."""
 
-import asyncio
 import os
 import urllib.error
 import urllib.request
@@ -8,13 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.responses import JSONResponse
 from test_auth import closed  # noqa: F401  # closed is a fixture
 
 from monju.errors import MonjuError
 from monju.ui import OPTIONS, waiting
 from monju.ui.server import temp_files
-from monju.ui.server.rate_limit import LARGEST, LEAST, MIB, RateLimit, RequestGuard
+from monju.ui.server.request_guard import LARGE_BODY, LEAST, MIB
 
 
 @pytest.fixture
@@ -57,9 +55,9 @@ def test_a_function_that_is_not_there_is_told_without_a_traceback(visitor, capfd
 
 def test_what_is_too_large_is_refused_and_not_kept(visitor):
     before = {*Path(temp_files.FOLDER.name).rglob("*")}
-    assert visitor.post("queue/join", json={"data": ["x" * LARGEST]}).status_code == 413
+    assert visitor.post("queue/join", json={"data": ["x" * LARGE_BODY]}).status_code == 413
     assert visitor.post("upload", files={"files": bytes(52 * MIB)}).status_code == 413
-    assert visitor.post("upload", content=iter([b"x"] * 3), headers={"content-type": "multipart/form-data; boundary=x"}).status_code == 411
+    assert visitor.post("upload", content=iter([b"x"] * 3), headers={"content-type": "multipart/form-data; boundary=x"}).status_code == 400
     assert visitor.post("upload", files=[("files", (f"{i}.csv", b"x" * 40_000 * i)) for i in range(60)]).status_code == 413  # together
     assert {*Path(temp_files.FOLDER.name).rglob("*")} == before
 
@@ -67,7 +65,7 @@ def test_what_is_too_large_is_refused_and_not_kept(visitor):
 def test_many_small_files_use_up_a_quota_and_leave_other_visitors_theirs(visitor, closed):  # noqa: F811
     answers = [visitor.post("upload", files=[("files", (f"{i}.csv", b"x")) for i in range(20)]).status_code for _ in range(200 * MIB // LEAST + 1)]
     assert answers == [200] * (len(answers) - 1) + [503]
-    assert visitor.post("queue/join", json={"data": []}).status_code == 400  # who brings no files is not asked for any
+    assert visitor.post("queue/join", json={"data": []}).status_code == 404  # who brings no files is not asked for any
     other = httpx.post(closed[0] + "gradio_api/upload", files={"files": b"x"}, headers={"x-forwarded-for": "1.1.1.1"})
     assert other.status_code == 200
 
@@ -90,42 +88,6 @@ def test_what_gradio_forgets_is_swept(visitor, closed):  # noqa: F811
     temp_files.sweep(age=-1)
     temp_files.sweep(age=-1)
     assert folder.is_dir() and not [*folder.rglob("*")]
-
-
-def test_who_comes_to_a_full_queue_is_told_before_anything_of_his_is_read(visitor, closed, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(closed[1]._queue, "max_size", 0)
-    holder = closed[1].state_holder
-    before, told = len(holder.session_data), visitor.post("queue/join", content=b"no JSON at all", headers={"content-type": "application/json"})
-    assert told.status_code == 503 and "busy" in told.json()["detail"] and told.headers["retry-after"] == "1"
-    assert len(holder.session_data) == before
-    assert visitor.get("").status_code < 500 and visitor.post("upload", files={"files": b"x"}).status_code == 200  # who looks is let in
-    monkeypatch.undo()
-    assert visitor.post("queue/join", content=b"no JSON at all", headers={"content-type": "application/json"}).status_code == 422
-
-
-def test_while_enough_are_answered_past_the_queue_the_next_is_told_to_try_again(finish):
-    async def ask(turnstile):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(turnstile), base_url="http://page/gradio_api/") as client:
-            return await client.post("run/predict", json={}, headers={"x-forwarded-for": "9.9.9.9", "accept-language": "ja"})
-
-    async def three():
-        entered, leave = asyncio.Event(), asyncio.Event()
-
-        async def page(scope, receive, send):
-            entered.set()
-            await leave.wait()
-            await JSONResponse("answered")(scope, receive, send)
-
-        turnstile = RequestGuard(page, *[RateLimit(99, 99)] * 3, most=1, busy=lambda languages: f"busy in {languages}")
-        first = asyncio.create_task(ask(turnstile))
-        await entered.wait()
-        second = await ask(turnstile)
-        leave.set()
-        return await first, second, await ask(turnstile)
-
-    first, second, third = finish(three())
-    assert (first.status_code, second.status_code, third.status_code) == (200, 503, 200)
-    assert second.json()["error"] == "busy in ja"  # where the page looks for what it shows
 
 
 def test_pages_that_were_left_are_forgotten(closed):  # noqa: F811

@@ -6,26 +6,27 @@
     ZeroGPU                           nobody: training does not belong there
     public with none of these         nobody, unless --open-to-all (MONJU_OPEN=1) makes it everyone
 
-A visitor is known by the page's session, which only that page knows, and by the signed cookie of Hugging
-Face's sign-in. Both are looked at here, at the server: what the page hides is a courtesy.
+A visitor is known by the page's session, which the request guard has bound to his cookie, and by the signed
+cookie of Hugging Face's sign-in. Both are looked at here, at the server: what the page hides is a courtesy.
+What comes from a page of another site does not reach this: the request guard refuses it.
 """
 
 import hmac
 import inspect
 import ipaddress
 import os
-from urllib.parse import urlsplit
+import time
 
 import gradio as gr
 
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N
 from monju.ui.page import QUIET
-from monju.ui.server.rate_limit import RateLimit, visitor
-from monju.utils.cache import Cache
+from monju.ui.server.rate_limit import RateLimit
+from monju.ui.server.visitors import network
 
 ROLES = ("admin", "write")  # in the organisation that a Space belongs to
-MOST_SESSIONS = 1000  # in which the secret was given: the oldest must give it again
+AGE_S = 12 * 3600  # after which the secret must be given again
 
 
 class Owner:
@@ -45,8 +46,7 @@ class Owner:
         self.reason = ("o_zero" if self.zero else "o_both" if self.secret and self.author else "o_secret"
                        if self.secret
                        else "o_login" if self.author else "o_closed")
-        self.hosts = {host.strip() for host in environment.get("SPACE_HOST", "").split(",")} - {""}
-        self._sessions = Cache(MOST_SESSIONS)  # the pages in which the secret was given
+        self._sessions = {}  # the pages in which the secret was given, and when
         self._each, self._all = RateLimit(5, 5 / 60), RateLimit(30, 30 / 60)  # attempts
 
     def is_(self, request, profile=None):
@@ -54,18 +54,17 @@ class Owner:
         None."""
         if self.zero:
             return False
-        return self.everyone or request.session_hash in self._sessions or bool(
+        given = self._sessions.get(request.session_hash, -float("inf"))
+        return self.everyone or time.monotonic() - given < AGE_S or bool(
             self.author) and wrote(profile, self.author)
 
     def refusal(self, request, profile=None):
         """Why a request may change nothing, as a key of the texts; None where it may."""
-        if not self.is_(request, profile):
-            return self.reason
-        # a page elsewhere can send a browser's cookies, or reach what runs on its machine, but not the page's
-        # session
-        if request.session_hash not in self._sessions and not self.open and foreign(request, self.hosts):
-            return "o_foreign"
-        return None
+        return None if self.is_(request, profile) else self.reason
+
+    def left(self, session):
+        """Forget a session whose page was closed."""
+        self._sessions.pop(session, None)
 
     def only(self, act):
         """The handler act(request, *values), for the owner alone: whoever else calls it, past the page too,
@@ -88,13 +87,13 @@ class Owner:
     def enter(self, given, request):
         """Take the request's page for the owner's if it gives the secret: a key of the texts that says what
         came of it."""
-        who = visitor(request.client.host, request.headers.get("x-forwarded-for")) or "here"
-        if not (self._each.allows(who) and self._all.allows("all")):
-            return "o_wait"
-        if not (self.secret and request.session_hash
-                and hmac.compare_digest((given or "").encode(), self.secret.encode())):
-            return "o_wrong"
-        self._sessions.get(request.session_hash, lambda: True)
+        right = bool(self.secret and request.session_hash) and hmac.compare_digest(
+            (given or "").encode("utf-8", "replace"), self.secret.encode())
+        # the right secret is taken whatever others guess: a long one needs no lock
+        if not right:
+            who = network(request.client.host) or "here"
+            return "o_wrong" if self._each.allows(who) and self._all.allows("all") else "o_wait"
+        self._sessions[request.session_hash] = time.monotonic()
         return "o_welcome"
 
     def door(self, blocks):
@@ -142,13 +141,6 @@ def wrote(profile, author):
     names += [org.get("preferred_username") for org in profile.get("orgs") or []
               if org.get("roleInOrg") in ROLES]
     return author.lower() in [name.lower() for name in names if name]
-
-
-def foreign(request, hosts=()):
-    """Whether a browser sent the request from a page of another site."""
-    origin = request.headers.get("origin")
-    return bool(origin) and urlsplit(origin).netloc not in {
-        request.headers.get("host"), request.headers.get("x-forwarded-host"), *hosts}
 
 
 def is_public(server_name=None, share=False, environment=os.environ):

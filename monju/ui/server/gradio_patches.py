@@ -1,33 +1,66 @@
 """Requests that no page sends are refused in one sentence, where Gradio would fail and print a traceback."""
 
 import gradio as gr
+from gradio.routes import App
 from starlette.responses import JSONResponse
+from uvicorn import config as uvicorn_config
 
-from monju.ui.server.rate_limit import REFUSALS
+from monju.ui.server.request_guard import REFUSALS
+
+FILES = (gr.File, gr.UploadButton)
 
 
 class Blocks(gr.Blocks):
-    """A page whose functions are not called with what their inputs cannot hold."""
+    """A page whose functions are not called with what their inputs cannot hold.
 
-    async def preprocess_data(self, block_fn, inputs, *given, **options):
+    `guard` is an ASGI application around the whole of Gradio's, given when the page is launched.
+    """
+
+    guard = staticmethod(lambda app: app)
+
+    async def preprocess_data(self, block_fn, inputs, state=None, *given, **options):
         if block_fn.fn is None:  # the browser's own: nothing is asked of the server
             raise gr.Error(REFUSALS[404], print_exception=False)
         try:
-            return await super().preprocess_data(block_fn, writable(inputs), *given, **options)
+            taken = [writable(value, isinstance(block, FILES))
+                     for block, value in zip(block_fn.inputs, inputs, strict=True)]
+            values = await super().preprocess_data(block_fn, taken, state, *given, **options)
         except Exception:  # each input fails in its own way
             raise gr.Error(REFUSALS[422], print_exception=False) from None
+        for block in block_fn.inputs:  # Gradio would keep what a visitor sends, to write it into deep links
+            if state is not None and not block.stateful:
+                state.config_values.get(block._id, {}).get("props", {}).pop("value", None)
+        return values
 
 
-def writable(value):
-    """JSON whose texts can be written again: half a character, which is no Unicode, becomes a question
-    mark."""
+def writable(value, is_file=False):
+    """JSON whose texts can be written again: half a character, which is no Unicode, becomes a question mark.
+
+    Raises ValueError for a file where none is expected, and for one elsewhere: Gradio would fetch it.
+    """
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list):
-        return [writable(part) for part in value]
+        return [writable(part, is_file) for part in value]
     if isinstance(value, dict):
-        return {writable(name): writable(part) for name, part in value.items()}
+        if "path" in value or "meta" in value:
+            if not is_file or "://" in str(value.get("path")):
+                raise ValueError("no file is expected there")
+            value = {**value, "url": None}
+        return {writable(name): writable(part, is_file) for name, part in value.items()}
     return value
+
+
+def install():
+    """Stand outside of Gradio, which answers other sites' preflights before any middleware it is given, and
+    let no connection wait without end."""
+    build = App.build_middleware_stack
+    if not hasattr(build, "guarded"):
+        def guarded(app):
+            return app.get_blocks().guard(build(app))
+        guarded.guarded = True
+        App.build_middleware_stack = guarded
+    uvicorn_config.HTTP_PROTOCOLS["auto"] = "monju.ui.server.protocol:Impatient"
 
 
 def unknown(request, error):

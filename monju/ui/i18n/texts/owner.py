@@ -26,8 +26,6 @@ TEXTS = {
                "or train in your own copy.",
                "ZeroGPU では GPU が 1 分ほどずつしか使えないため、学習はできません。"
                "専用 GPU の Space にするか、手元で学習してください。"),
-    "o_foreign": ("This came from another site, and nothing was done: use the page itself.",
-                  "別のサイトからの操作のため、実行しませんでした。このページから操作してください。"),
     "o_label": ("The owner's secret", "オーナーの合言葉"),
     "o_enter": ("I am the owner", "オーナーとして入る"),
     "o_sign_in": ("Sign in with Hugging Face", "Hugging Face でログイン"),

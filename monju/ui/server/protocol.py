@@ -1,0 +1,31 @@
+"""HTTP connections that send no whole request in time are closed; uvicorn waits for them without end."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+HEADERS_S = 10  # seconds for a request's line and headers
+
+
+class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's protocol with a deadline for headers."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to count."""
+        super().connection_made(transport)
+        self._idle = False
+        self._timer: asyncio.TimerHandle = self.loop.call_later(HEADERS_S, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End to count."""
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and (self._idle or self.cycle is None):
+            self.transport.close()
+            return
+        self._idle = idle
+        self._timer = self.loop.call_later(HEADERS_S, self._look)
