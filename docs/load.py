@@ -6,8 +6,8 @@ Starts the page in a process of its own on loopback and asks as browsers do:
 2. a flood beyond that, from many addresses and from one, and how long ordinary service takes to return;
 3. page opens, each a new session that leaves again: memory of the page with the processes it has started, and its file handles.
 
-Every visitor has an address of his own in X-Forwarded-For, as behind a proxy, so that the page's own limits count. In
-the crowd a sentence's time runs from the moment it was due, so that an answer that comes late makes the next one late too.
+Every visitor has an address of his own in X-Forwarded-For, as behind a proxy, so that the page's own limits count, or all have
+the same, as in a lecture hall (`--one-address`); each opens the page and keeps its cookie. In the crowd a sentence's time runs from the moment it was due, so that an answer that comes late makes the next one late too.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import urllib.request
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from socket import socket
 
@@ -58,7 +59,7 @@ def page(folder, run=ROOT / "trained" / "sst2-minilm", patience=300, **environme
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url, log = f"http://127.0.0.1:{port}/", Path(folder) / "page.log"
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "MONJU_RUNS": str(folder), "GRADIO_SERVER_NAME": "127.0.0.1",
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "MONJU_RUNS": str(folder), "MONJU_PROXY": "127.0.0.1", "GRADIO_SERVER_NAME": "127.0.0.1",
                    "GRADIO_SERVER_PORT": str(port), **environment}
     with open(log, "wb") as file:
         process = subprocess.Popen([sys.executable, "app.py", str(run)], cwd=ROOT, env=environment, stdout=file, stderr=file)
@@ -123,16 +124,21 @@ class Visitor:
     functions: Functions
     address: str
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    cookie: str = ""  # the page's first answer brings it
+
+    @property
+    def headers(self):
+        """What says whose a request is."""
+        return {"x-forwarded-for": self.address, "cookie": self.cookie}
 
     async def call(self, function, first=None):
         """Call a function as the page does → 200 where it was answered well, 503 where it is busy, else what went wrong."""
         number, given, queued = function
         body = {"data": given if first is None else [first, *given[1:]], "fn_index": number, "session_hash": self.session}
-        headers = {"x-forwarded-for": self.address}
         joined = await self.knock("queue/join" if queued else "run/predict", json.dumps(body).encode())
         if joined != 200 or not queued:
             return joined
-        stream = self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}, headers=headers)
+        stream = self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": self.session}, headers=self.headers)
         done = False
         async with stream as told:
             async for line in told.aiter_lines():
@@ -152,7 +158,7 @@ class Visitor:
         reader, writer = await asyncio.open_connection(at.host, at.port)
         try:
             writer.write(f"POST {at.path}gradio_api/{door} HTTP/1.1\r\nhost: {at.host}\r\ncontent-type: application/json\r\n"
-                         f"x-forwarded-for: {self.address}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+                         f"x-forwarded-for: {self.address}\r\ncookie: {self.cookie}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
             status = (await reader.readline()).split()
             await reader.read()  # to its end, as a browser does
             return int(status[1]) if status else "no answer"
@@ -186,13 +192,15 @@ class Visitor:
 
     async def open(self):
         """Open the page, take what comes with it, and leave again."""
-        (await self.client.get("", headers={"x-forwarded-for": self.address})).raise_for_status()
         async with self.here():
             return await self.call(self.functions.come)
 
     @asynccontextmanager
     async def here(self):
         """The page is open: until it is left, the session is kept."""
+        page = await self.client.get("", headers=self.headers)
+        page.raise_for_status()
+        self.cookie = page.headers.get("set-cookie", self.cookie).partition(";")[0]
         alive = asyncio.create_task(self.hold())
         try:
             yield
@@ -202,15 +210,17 @@ class Visitor:
 
     async def hold(self):
         """The stream by which the page knows that somebody is there."""
-        async with self.client.stream("GET", f"gradio_api/heartbeat/{self.session}") as beats:
+        async with self.client.stream("GET", f"gradio_api/heartbeat/{self.session}", headers=self.headers) as beats:
             async for _ in beats.aiter_raw():
                 pass
 
 
-def crowd(url, functions, visitors):
-    """Visitors with an address each, and the client that they share."""
+def crowd(url, functions, visitors, one_address=False):
+    """Visitors with an address each, or one for all, and the client that they share."""
     client = httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=httpx.Limits(max_connections=None, max_keepalive_connections=200))
-    return client, [Visitor(client, functions, f"9.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}")
+    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # each visitor keeps his own
+    return client, [Visitor(client, functions, "9.9.9.9" if one_address
+                            else f"9.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}")
                     for number in range(256, 256 + visitors)]
 
 
@@ -230,9 +240,9 @@ def summary(found):
     return report
 
 
-async def ordinary(url, functions, process, visitors, seconds, every=True):
+async def ordinary(url, functions, process, visitors, seconds, every=True, one_address=False):
     """So many visitors, a sentence a second each, once all of them have opened the page."""
-    client, people = crowd(url, functions, visitors)
+    client, people = crowd(url, functions, visitors, one_address)
     async with client, AsyncExitStack() as pages:
         for person in people:
             await pages.enter_async_context(person.here())
@@ -284,12 +294,13 @@ def main():
                            help="train a run meanwhile, in a process of its own, as the page does")
     arguments.add_argument("--every", action=argparse.BooleanOptionalAction, default=True,
                            help="send every sentence; otherwise, as browsers do, not those typed over while one waited for an answer")
+    arguments.add_argument("--one-address", action="store_true", help="all of the crowd behind one address, as in a lecture hall")
     arguments.add_argument("--json", action="store_true", help="print JSON alone")
     asked = arguments.parse_args()
     report = {"cores": os.cpu_count(), "training": asked.training}
     with tempfile.TemporaryDirectory() as folder, page(folder) as (url, process):
         functions, jobs = Functions.of(url), JobManager(folder)
-        report["warm"] = asyncio.run(ordinary(url, functions, process, asked.visitors, 10))
+        report["warm"] = asyncio.run(ordinary(url, functions, process, asked.visitors, 10, one_address=asked.one_address))
         if asked.training:
             jobs.start(Config(**{**PRESETS["laptop"], "workers": 1}), "load")
             while "now" not in (seen := jobs.snapshot()) or not seen["now"]:  # the first steps are taken
@@ -297,7 +308,8 @@ def main():
                     raise SystemExit(f"the training does not start: {seen}")
                 time.sleep(1)
         try:
-            report["crowd"] = asyncio.run(ordinary(url, functions, process, asked.visitors, asked.seconds, asked.every))
+            report["crowd"] = asyncio.run(ordinary(url, functions, process, asked.visitors, asked.seconds, asked.every,
+                                                 asked.one_address))
             report["crowd"]["trained_to_its_end"] = jobs.running() if asked.training else None
         finally:
             jobs.stop()

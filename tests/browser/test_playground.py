@@ -9,6 +9,7 @@ import signal
 import sys
 import urllib.error
 import urllib.request
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,7 @@ def crowded(url, people=16):
 
     def ask(person):
         while going:
-            body = json.dumps({"data": [load.sentence(), *given[1:]], "fn_index": number, "session_hash": f"crowd{person}"}).encode()
+            body = json.dumps({"data": [load.sentence(), *given[1:]], "fn_index": number, "session_hash": uuid.uuid4().hex}).encode()
             try:
                 urllib.request.urlopen(urllib.request.Request(f"{url}gradio_api/run/predict", body, {
                     "content-type": "application/json", "x-forwarded-for": next(addresses)})).read()
