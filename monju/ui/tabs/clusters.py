@@ -1,6 +1,6 @@
 """The clusters: a map of the run's sentences, with one's own sentence on it.
 
-Layout, wiring and what the side panel says; the picture is drawn by assets/map.js, which is told in three
+Layout, wiring and what the side panel says; assets/map.js draws the picture. It is sent three
 messages (the points, the marker, what is lit), so that each changes without the others and zoom stays.
 """
 
@@ -152,8 +152,8 @@ def build(page: Page, tab: gr.Tab) -> None:
     def locate(sentence: str, run: str = "") -> dict[str, Any]:
         """Return where a sentence stands in a run (the one that the page starts on, unless named).
 
-        {distances {A…}, alpha {AB…}, coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label, cluster,
-        distance, text or null}]}.
+        As JSON: {distances {A…}, alpha {AB…}, coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label,
+        cluster, distance, text or null}]}.
         """
         try:
             name = run or page.shelf.start
@@ -225,7 +225,7 @@ class Library:
             return None
 
 
-# what the browser is told
+# messages to the browser
 
 
 def describe(name: str, monju: SentenceReader, cluster_map: ClusterMap, readable: bool,

@@ -114,8 +114,8 @@ def build(page: Page, tab: gr.Tab) -> None:
     def predict(sentence: str, run: str = "") -> dict[str, Any]:
         """Return what a run (the one that the page starts on, unless named) says of a sentence.
 
-        {text, distances {A…}, alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities, label, name},
-        baseline {the same} or null, notes [{code, text, values}]}.
+        As JSON: {text, distances {A…}, alpha {AB…}, logits {AB…, seed0…}, monju {logits, probabilities,
+        label, name}, baseline {the same} or null, notes [{code, text, values}]}.
         """
         try:
             return shelf.open(run or shelf.start).read_one(typed(sentence)).to_json()
