@@ -1,13 +1,18 @@
 """What the tabs share: the run on show, the tab one looks at, and how a tab follows both."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 
 from monju.inference.batcher import MAX_BATCH
 from monju.inference.run_cache import RunCache
 from monju.ui.i18n import translator
+
+if TYPE_CHECKING:  # it imports this module
+    from monju.ui.server.auth import Owner
 
 # characters of a sentence that are looked at: the server does not enforce a text box's own limit
 LONGEST = 100_000
@@ -18,28 +23,32 @@ SETTINGS = ("gate", "sharpness", "temperature", "fusion")
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def typed(text):
-    """The sentence of a request: what was typed, or nothing where something else was sent."""
+def typed(text: Any) -> str:
+    """Return the sentence of a request: what was typed, or "" where something else was sent."""
     return text[:LONGEST] if isinstance(text, str) else ""
 
 
 @dataclass
 class Page:
-    """The page's shared parts. `sentence` is the playground's text box, which every tab may fill."""
+    """The parts that the tabs share. `sentence` is the playground's text box, which every tab may fill."""
 
     blocks: gr.Blocks
     shelf: RunCache
     chosen: gr.Dropdown
     tabs: gr.Tabs
     where: gr.State
-    owner: Any  # monju.ui.owner.Owner
+    owner: "Owner"
     sentence: gr.Textbox | None = None
 
-    def follow(self, tab, draw, inputs, outputs, drawn="", **options):
-        """Call draw(run's name, words, *inputs) → outputs when `tab` is opened on a run it has not drawn yet,
-        and when another run is chosen while the tab is open: a tab that nobody looks at costs nothing.
-        Returns the state that names the drawn run (at first, `drawn`), for whoever draws it otherwise: a
-        filled list of runs also counts as a choice, and the first tab as opened."""
+    def follow(self, tab: gr.Tab, draw: Callable, inputs: Sequence[Component],
+               outputs: Sequence[Component], drawn: str = "", **options: Any) -> gr.State:
+        """Call draw(run's name, translator, *inputs) → outputs when `tab` shows a run it has not drawn yet.
+
+        That is when the tab is opened, and when another run is chosen while the tab is open: a tab that
+        nobody looks at costs nothing. Returns the state that names the drawn run (at first, `drawn`), for
+        whoever draws it otherwise: a filled list of runs also counts as a choice, and the first tab as
+        opened.
+        """
         drawn = gr.State(drawn)
 
         def opened(name, before, request: gr.Request, *values):
@@ -58,10 +67,10 @@ class Page:
         return drawn
 
 
-def named(turned):
-    """The controls' values as settings."""
-    return dict(zip(SETTINGS, turned))
+def named(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the controls' values as settings, {name: value}."""
+    return dict(zip(SETTINGS, values))
 
 
-def _list(values):
+def _list(values: Any) -> Sequence[Any]:
     return values if isinstance(values, (list, tuple)) else [values]

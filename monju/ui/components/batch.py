@@ -4,8 +4,10 @@ import csv as csv_format
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from monju.data import readers
 from monju.data.notes import Note
@@ -29,8 +31,8 @@ CHUNK = 32  # sentences between two moves of the bar: those who type meanwhile a
 SHOWN = 200  # rows on the page; the file has all
 
 
-def build(shelf: RunCache, chosen: gr.Dropdown, settings: list) -> None:
-    """Lay the batch out and wire it to the run on show and to the gate's settings."""
+def build(shelf: RunCache, chosen: gr.Dropdown, settings: list[Component]) -> None:
+    """Lay out the batch and wire it to the run on show and to the gate's settings."""
     with gr.Accordion(I18N("batch"), open=False, elem_id="batch"):
         with gr.Row():
             typed = gr.Textbox(label=I18N("batch_lines"), lines=5, max_lines=12, elem_id="batch-lines")
@@ -43,8 +45,8 @@ def build(shelf: RunCache, chosen: gr.Dropdown, settings: list) -> None:
                          elem_id="batch-save")
         csv, name = gr.Textbox(visible="hidden"), gr.Textbox("monju-batch.csv", visible="hidden")
 
-    def run(lines, path, run_name, request: gr.Request, *turned):
-        yield from answers(shelf, run_name, lines, path, translator.asked(request), named(turned))
+    def run(lines, path, run_name, request: gr.Request, *values):
+        yield from answers(shelf, run_name, lines, path, translator.asked(request), named(values))
 
     start.click(run, [typed, file, chosen, *settings], [status, table, csv, save], concurrency_id="batch",
                 concurrency_limit=1, **QUIET)
@@ -52,47 +54,62 @@ def build(shelf: RunCache, chosen: gr.Dropdown, settings: list) -> None:
 
 
 def answers(shelf: RunCache, run: str, lines: str | None, path: str | None, t: translator.Translator,
-            settings: dict) -> Iterator:
-    """status, table, CSV and the button's state, again and again until all sentences are read."""
-    def told(text, share=None, notes=()):
+            settings: dict[str, Any]) -> Iterator[tuple]:
+    """Yield (status, table, CSV, update of the button) again and again until all sentences are read."""
+    def status(text, share=None, notes=()):
         return html("batch.html", t, text=text, share=share, notes=notes)
 
     try:
-        texts, given, how = rows_of(lines, path)
+        texts, given, remarks = rows_of(lines, path)
         opened = shelf.open(run)
-        view, found = combiners.view(opened, **settings), {}
-        full = [i for i, text in enumerate(texts) if text]
-        for begin in range(0, len(full), CHUNK):
-            part = full[begin:begin + CHUNK]
-            yield told(t("batch_progress", done=begin, n=len(full)),
-                       begin / len(full)), gr.skip(), "", gr.update(visible=False)
-            asked = [texts[i] for i in part]
-            found |= dict(zip(part, view.readings(asked, opened.outputs(asked))))
-        rows = [csv_export.row(found[i], view) if i in found else {"text": ""} for i in range(len(texts))]
-        differ = sum(rows[i].get("baseline", rows[i]["monju"]) != rows[i]["monju"] for i in full)
-        done = t("batch_done", n=len(full), differ=differ) if view.members else t("batch_done_alone",
-                                                                                      n=len(full))
-        notes = [t.note(one) if isinstance(one, Note) else t(one[0], **one[1]) for one in how]
-        notes += [t(key, n=n) for key, n in counts(texts, found.values()).items() if n]
+        view, readings = combiners.view(opened, **settings), {}  # readings by row
+        filled = [i for i, text in enumerate(texts) if text]
+        for begin in range(0, len(filled), CHUNK):
+            part = filled[begin:begin + CHUNK]
+            yield status(t("batch_progress", done=begin, n=len(filled)),
+                         begin / len(filled)), gr.skip(), "", gr.update(visible=False)
+            chunk = [texts[i] for i in part]
+            readings |= dict(zip(part, view.readings(chunk, opened.outputs(chunk))))
+        rows = [csv_export.row(readings[i], view) if i in readings else {"text": ""}
+                for i in range(len(texts))]
+        differ = sum(rows[i].get("baseline", rows[i]["monju"]) != rows[i]["monju"] for i in filled)
+        done = (t("batch_done", n=len(filled), differ=differ) if view.members
+                else t("batch_done_alone", n=len(filled)))
+        notes = [t.note(remark) if isinstance(remark, Note) else t(remark[0], **remark[1])
+                 for remark in remarks]
+        notes += [t(key, n=n) for key, n in counts(texts, readings.values()).items() if n]
         csv = csv_export.to_csv(rows if given is None else csv_export.beside(given, rows))
-        yield told(done, notes=notes), csv_export.table(rows[:SHOWN], t), csv, gr.update(visible=True)
+        yield status(done, notes=notes), csv_export.table(rows[:SHOWN], t), csv, gr.update(visible=True)
     except MonjuError as error:
-        yield told(t.error(error) + t("stop")), "", "", gr.update(visible=False)
+        yield status(t.error(error) + t("stop")), "", "", gr.update(visible=False)
 
 
 def counts(texts: list[str], readings: Iterable[Reading]) -> dict[str, int]:
-    """{key of the texts: of how many rows it is true}: no sentence, or not all of it read."""
-    noted = [{note.code for note in found.notes} for found in readings]
+    """Return {key of the texts: of how many rows it is true}: no sentence, or not all of it read."""
+    codes_of = [{note.code for note in reading.notes} for reading in readings]
     return {"batch_blank": texts.count(""),
-            "batch_cut": sum(any(code.startswith("sentence_cut") for code in codes) for codes in noted),
-            "batch_unknown": sum("sentence_unknown" in codes for codes in noted)}
+            "batch_cut": sum(any(code.startswith("sentence_cut") for code in codes) for codes in codes_of),
+            "batch_unknown": sum("sentence_unknown" in codes for codes in codes_of)}
 
 
 def rows_of(lines: str | None, path: str | None) -> tuple[list[str], list[dict] | None, list]:
-    """The sentences that were pasted, or else those of the file, "" for a row without one; the file's rows as
-    {column: value} (None of plain lines); what is to be told of how they were taken, [Note or (key of the
-    texts, values)]. Raises MonjuError."""
-    given, how = None, []
+    """Return the sentences that were pasted, or else those of the file, with the file's rows and remarks.
+
+    Returns
+    -------
+    texts : list of str
+        The sentences, "" for a row without one.
+    given : list of dict, or None
+        The file's rows as {column: value}; None of plain lines.
+    remarks : list
+        How they were taken, for the visitor: [Note or (key of the texts, values)].
+
+    Raises
+    ------
+    MonjuError
+        Where there is no sentence, or the file cannot be read.
+    """
+    given, remarks = None, []
     if (lines or "").strip() or not path:
         texts = split(lines or "")
     else:
@@ -102,7 +119,7 @@ def rows_of(lines: str | None, path: str | None) -> tuple[list[str], list[dict] 
             if path.endswith(".txt"):
                 texts = split(readers.decoded(Path(path)))
             else:
-                texts, given, how = of_table(Path(path))
+                texts, given, remarks = of_table(Path(path))
         except OSError as error:
             raise Said("batch_unreadable", error=error.strerror or type(error).__name__) from None
     texts = [UNPRINTABLE.sub(" ", str("" if text is None else text)).strip() for text in texts]
@@ -110,17 +127,17 @@ def rows_of(lines: str | None, path: str | None) -> tuple[list[str], list[dict] 
         raise Said("batch_empty")
     if len(texts) > MOST:
         raise Said("batch_too_many", n=f"{len(texts):,}", most=f"{MOST:,}")
-    return texts, given, how
+    return texts, given, remarks
 
 
 def split(text: str) -> list[str]:
-    """A text's lines, the empty ones too, cut at line breaks alone, unlike `str.splitlines`."""
+    """Split a text into lines, the empty ones too, at line breaks alone, unlike `str.splitlines`."""
     lines = re.split(r"\r\n|\r|\n", text)
     return lines if lines[-1] else lines[:-1]
 
 
 def of_table(path: Path) -> tuple[list, list[dict] | None, list]:
-    """`rows_of` for a table: its text column, or its only one, with or without a heading."""
+    """Return what `rows_of` does for a table: its text column, or its only one, with or without a heading."""
     table = readers.read_table(path)
     columns = {str(name): values for name, values in table.columns.items()}
     if table.repeated:

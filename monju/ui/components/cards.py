@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -40,6 +40,7 @@ class Opinion(NamedTuple):
 
     @classmethod
     def of(cls, logits: np.ndarray, names: list[str]) -> Opinion:
+        """Make the Opinion of logits (labels,), with these names of the labels."""
         probabilities, best = softmax(logits).tolist(), int(logits.argmax())
         likeliest = sorted(sorted(range(len(names)), key=lambda i: -probabilities[i])[:MOST_LABELS])
         rows = [(i, names[i], probabilities[i], float(logits[i])) for i in likeliest]
@@ -56,9 +57,9 @@ class Weight(NamedTuple):
     unseen: list[str]
 
 
-def weights(found: Reading, monju: SentenceReader, names: list[str]) -> list[Weight]:
-    """Every expert of a reading, with these names of the labels."""
-    return [Weight(name, found.alpha[name], Opinion.of(found.logits[name], names),
+def weights(reading: Reading, monju: SentenceReader, names: list[str]) -> list[Weight]:
+    """Return every expert of a reading, with these names of the labels."""
+    return [Weight(name, reading.alpha[name], Opinion.of(reading.logits[name], names),
                    [monju.clusters[i] for i in subset],
                    [c for i, c in enumerate(monju.clusters) if i not in subset])
             for name, subset in zip(monju.experts, monju.subsets)]
@@ -67,162 +68,163 @@ def weights(found: Reading, monju: SentenceReader, names: list[str]) -> list[Wei
 # the answer
 
 
-def reading(found: Reading, monju: SentenceReader, t: Translator) -> Markup:
-    """A Reading's answer: both verdicts, what to make of them, the experts."""
+def reading(result: Reading, monju: SentenceReader, t: Translator) -> Markup:
+    """Draw a Reading's answer: both verdicts, what to make of them, the experts."""
     names, equal = t.labels(monju.label_names), 1 / len(monju.experts)
-    verdicts = [("monju", t("monju_by"), Opinion.of(found.monju.logits, names))]
-    if found.baseline is not None:
+    verdicts = [("monju", t("monju_by"), Opinion.of(result.monju.logits, names))]
+    if result.baseline is not None:
         by = t("baseline_by", n=len(monju.members))
-        verdicts.append(("baseline", by, Opinion.of(found.baseline.logits, names)))
-    return html("reading.html", t, text=found.text, verdicts=verdicts, notes=found.notes,
-                differ=found.baseline is not None and found.baseline.label != found.monju.label,
-                agreement=agreement(found, t), minority=minority(found, monju, t),
+        verdicts.append(("baseline", by, Opinion.of(result.baseline.logits, names)))
+    return html("reading.html", t, text=result.text, verdicts=verdicts, notes=result.notes,
+                differ=result.baseline is not None and result.baseline.label != result.monju.label,
+                agreement=agreement(result, t), minority=minority(result, monju, t),
                 title=t("experts", n=len(monju.experts), m=monju.config.subset_size, k=monju.config.k),
-                clusters=monju.clusters, experts=weights(found, monju, names), equal=equal,
+                clusters=monju.clusters, experts=weights(result, monju, names), equal=equal,
                 # the bar's right end: the equal-weight mark is well inside
-                full=max(2 * equal, *found.alpha.values()))
+                full=max(2 * equal, *result.alpha.values()))
 
 
 def waiting(t: Translator) -> Markup:
-    """What stands in the answer's place while a run is loaded."""
+    """Draw what stands in the answer's place while a run is loaded."""
     return note(t("waiting"), t, busy=True)
 
 
 def hint(t: Translator) -> Markup:
-    """What stands in the answer's place where nothing is typed."""
+    """Draw what stands in the answer's place where nothing is typed."""
     return note(t("hint"), t)
 
 
-def agreement(found: Reading, t: Translator) -> Markup:
-    """In words: whether the ensembles agree."""
-    label = t.label(found.monju.name)
-    if found.baseline is None:
+def agreement(reading: Reading, t: Translator) -> Markup:
+    """Say whether the ensembles agree."""
+    label = t.label(reading.monju.name)
+    if reading.baseline is None:
         return t("no_baseline", label=label)
-    if found.baseline.label != found.monju.label:
-        return t("disagree", monju=label, baseline=t.label(found.baseline.name))
+    if reading.baseline.label != reading.monju.label:
+        return t("disagree", monju=label, baseline=t.label(reading.baseline.name))
     return t("agree", label=label)
 
 
-def minority(found: Reading, monju: SentenceReader, t: Translator) -> Markup:
-    """In words: the experts that said something other than Monju."""
-    says = {expert: monju.label_names[int(found.logits[expert].argmax())] for expert in monju.experts}
-    others = [expert for expert in monju.experts if says[expert] != found.monju.name]
+def minority(reading: Reading, monju: SentenceReader, t: Translator) -> Markup:
+    """Say which experts said something other than Monju."""
+    labels = {expert: monju.label_names[int(reading.logits[expert].argmax())] for expert in monju.experts}
+    others = [expert for expert in monju.experts if labels[expert] != reading.monju.name]
     if not others:
-        return t("unanimous", n=len(says))
-    if len(others) == len(says):
+        return t("unanimous", n=len(labels))
+    if len(others) == len(labels):
         return t("compromise")
-    if len(others) == 1 and len(says) > 2:
-        return t("one_outvoted", expert=others[0], label=t.label(says[others[0]]))
-    camps = {}
-    for name in others:
-        camps.setdefault(says[name], []).append(name)
-    named = t("comma").join(f"{t.listed(camp)} ({t.label(label)})" for label, camp in camps.items())
-    if 2 * len(others) < len(says):
-        return t("outvoted", experts=named)
-    return t("outweighed", experts=named,
-               winners=t.listed([expert for expert in says if expert not in others]))
+    if len(others) == 1 and len(labels) > 2:
+        return t("one_outvoted", expert=others[0], label=t.label(labels[others[0]]))
+    by_label = {}
+    for expert in others:
+        by_label.setdefault(labels[expert], []).append(expert)
+    groups = t("comma").join(f"{t.listed(experts)} ({t.label(label)})" for label, experts in by_label.items())
+    if 2 * len(others) < len(labels):
+        return t("outvoted", experts=groups)
+    return t("outweighed", experts=groups,
+             winners=t.listed([expert for expert in labels if expert not in others]))
 
 
 # how it came about: from distances to α to the verdict
 
 
-def details(found: Reading, monju: SentenceReader, t: Translator,
+def details(reading: Reading, monju: SentenceReader, t: Translator,
             others: np.ndarray | None = None) -> Markup:
-    """How the answer came about: distances, the gate's formula, the fusion, the baseline's models.
+    """Draw how the answer came about: distances, the gate's formula, the fusion, the baseline's models.
 
     Parameters
     ----------
-    found, monju, t
-        The reading, its run under the settings on show, and the words.
+    reading, monju, t
+        The reading, its run under the settings on show, and the translator.
     others : ndarray (n, experts), optional
         α of the held-out sentences, where it is known.
     """
     gate, names = None if monju.combiner else gates.make(monju.config), t.labels(monju.label_names)
     # of many experts the loudest alone is written out
-    few, rows = len(monju.experts) <= MOST_TERMS, weights(found, monju, names)
+    few, rows = len(monju.experts) <= MOST_TERMS, weights(reading, monju, names)
     learned = f"way_{monju.gate}"
     return html(
-        "details.html", t, distances=found.distances, nearest=min(found.distances, key=found.distances.get),
-        farthest=max(found.distances.values()), learned=gate is None and learned in TEXTS and learned,
-        **formula(gate, found, monju), written=rows if few else [max(rows, key=lambda row: row.alpha)],
-        loudest=loudest(found, t), fusion=few and fusion(found, monju, t),
+        "details.html", t, distances=reading.distances,
+        nearest=min(reading.distances, key=reading.distances.get),
+        farthest=max(reading.distances.values()), learned=gate is None and learned in TEXTS and learned,
+        **formula(gate, reading, monju), written=rows if few else [max(rows, key=lambda row: row.alpha)],
+        loudest=loudest(reading, t), fusion=few and fusion(reading, monju, t),
         others=None if others is None else len(others),
-        **among(found, others, t),
-        members=[(name, Opinion.of(found.logits[name], names)) for name in monju.members])
+        **among(reading, others, t),
+        members=[(name, Opinion.of(reading.logits[name], names)) for name in monju.members])
 
 
-def formula(gate, found: Reading, monju: SentenceReader) -> dict:
-    """The gate's formula by its name in templates/formulas.html, with what stands in it."""
+def formula(gate: gates.Gate | None, reading: Reading, monju: SentenceReader) -> dict[str, Any]:
+    """Return the gate's formula by its name in templates/formulas.html, with what stands in it."""
     k, m = monju.config.k, monju.config.subset_size
-    if any(found.distances.values()):  # else the gate's formula would divide by zero
+    if any(reading.distances.values()):  # else the gate's formula would divide by zero
         if type(gate) is gates.Distance:  # divisor: experts that have not seen a given cluster
             power = "" if gate.sharpness == 1 else f"{gate.sharpness:g}"
             return {"formula": "distance", "power": power, "divisor": comb(k - 1, m)}
         if type(gate) in (gates.Membership, gates.Posterior):  # divisor: experts that know a given cluster
-            how = {"temperature": None} if type(gate) is gates.Posterior else {
+            values = {"temperature": None} if type(gate) is gates.Posterior else {
                 "temperature": f"{gate.temperature:g}", "power": f"{gate.power:g}"}
-            return {"formula": "membership", "divisor": comb(k - 1, m - 1), **how}
+            return {"formula": "membership", "divisor": comb(k - 1, m - 1), **values}
     return {"formula": "bare"}
 
 
-def loudest(found: Reading, t: Translator) -> Markup:
-    """In words: the nearest cluster, who speaks loudest, and how far that is from an equal-weight average."""
-    nearest = min(found.distances, key=found.distances.get)
-    equal = 1 / len(found.alpha)
-    spread = max(abs(alpha - equal) for alpha in found.alpha.values()) / equal
+def loudest(reading: Reading, t: Translator) -> Markup:
+    """Say the nearest cluster, the expert of the largest α, and how far α is from equal weights."""
+    nearest = min(reading.distances, key=reading.distances.get)
+    equal = 1 / len(reading.alpha)
+    spread = max(abs(alpha - equal) for alpha in reading.alpha.values()) / equal
     if spread < 1e-9:
         return t("tied", cluster=nearest)
-    told = t("loudest", cluster=nearest, expert=max(found.alpha, key=found.alpha.get))
-    return told + " " + t("near_equal") if spread < NEAR_EQUAL else told
+    text = t("loudest", cluster=nearest, expert=max(reading.alpha, key=reading.alpha.get))
+    return text + " " + t("near_equal") if spread < NEAR_EQUAL else text
 
 
-def fusion(found: Reading, monju: SentenceReader, t: Translator) -> dict:
-    """Σ α · logit (or · probability) of Monju's label: its terms and their sum."""
-    best = int(found.monju.probabilities.argmax())
-    what, part = {"logits": ("logit", lambda logits: logits), "probabilities": ("probability", softmax),
-                  "product": ("log_p",
-                              lambda logits: len(monju.experts) * log_softmax(logits))}[monju.config.fusion]
-    terms = [(found.alpha[name], float(part(found.logits[name])[best])) for name in monju.experts]
-    return {"what": what, "label": t.label(found.monju.name), "terms": terms,
+def fusion(reading: Reading, monju: SentenceReader, t: Translator) -> dict[str, Any]:
+    """Return Σ α · logit (or · probability) of Monju's label: its terms and their sum."""
+    best = int(reading.monju.probabilities.argmax())
+    what, scores = {"logits": ("logit", lambda logits: logits), "probabilities": ("probability", softmax),
+                    "product": ("log_p",
+                                lambda logits: len(monju.experts) * log_softmax(logits))}[monju.config.fusion]
+    terms = [(reading.alpha[name], float(scores(reading.logits[name])[best])) for name in monju.experts]
+    return {"what": what, "label": t.label(reading.monju.name), "terms": terms,
             "total": sum(alpha * value for alpha, value in terms)}
 
 
-def among(found: Reading, others: np.ndarray | None, t: Translator) -> dict:
-    """This sentence's α among others' (n, experts): a triangle for three experts, else bars."""
-    alpha = list(found.alpha.values())
+def among(reading: Reading, others: np.ndarray | None, t: Translator) -> dict[str, Any]:
+    """Return the sentence's α among others' (n, experts): a triangle for three experts, else bars."""
+    alpha = list(reading.alpha.values())
     if others is None:
         return {}
     if len(alpha) == 3:
         title = t("ternary_alt",
-                    alpha=", ".join(f"{name} {value:.3f}" for name, value in found.alpha.items()))
-        return {"triangle": triangle(list(found.alpha), alpha, others, title)}
+                  alpha=", ".join(f"{name} {value:.3f}" for name, value in reading.alpha.items()))
+        return {"triangle": triangle(list(reading.alpha), alpha, others, title)}
     full = max(float(others.max()), *alpha) or 1
     bands = np.quantile(others, [0.05, 0.95], axis=0).T / full
     return {"triangle": None, "among": [(name, value / full, band, value)
-                                        for (name, value), band in zip(found.alpha.items(), bands)]}
+                                        for (name, value), band in zip(reading.alpha.items(), bands)]}
 
 
-def effect(found: dict, t: Translator) -> Markup:
-    """The accuracy under the controls' settings, in words (see LoadedRun.effect)."""
-    return html("effect.html", t, **found)
+def effect(values: dict[str, Any], t: Translator) -> Markup:
+    """Say the accuracy under the controls' settings; `values` as `combiners.effect` returns them."""
+    return html("effect.html", t, **values)
 
 
 # the line under the page
 
 
 def about(monju: SentenceReader, metrics: dict, t: Translator) -> Markup:
-    """Which run is shown and what it is worth, with intervals."""
+    """Say which run is shown and its accuracies, with intervals."""
     config, data = monju.config, monju.run.manifest["data"]
     # names alone: a path would tell of the machine that trained
-    told = [t("run", run=monju.run.path.resolve().name, backbone=Path(config.backbone).name,
-                data=Path(config.data).name, train=f"{data['train']:,}")]
-    scored = []
+    sentences = [t("run", run=monju.run.path.resolve().name, backbone=Path(config.backbone).name,
+                   data=Path(config.data).name, train=f"{data['train']:,}")]
+    scores = []
     for name in ("monju", "baseline"):
-        if found := metrics.get(name):
-            accuracy, low, high = (percent(value, 1) for value in (found["accuracy"], *found["interval"]))
-            scored.append(t("score", name=t(name), accuracy=accuracy, low=low, high=high))
-    told.append(t("scores", n=f"{metrics['n']:,}", scores=t("comma").join(scored),
-                    point=f"{100 / metrics['n']:.2f}"))
+        if score := metrics.get(name):
+            accuracy, low, high = (percent(value, 1) for value in (score["accuracy"], *score["interval"]))
+            scores.append(t("score", name=t(name), accuracy=accuracy, low=low, high=high))
+    sentences.append(t("scores", n=f"{metrics['n']:,}", scores=t("comma").join(scores),
+                       point=f"{100 / metrics['n']:.2f}"))
     if pair := metrics.get("monju_vs_baseline"):
-        told.append(t("difference", points=signed(100 * pair["difference"]), p=f"{pair['p_value']:.2g}"))
-    return note(Markup(" ").join(told), t, "about", role=None)
+        sentences.append(t("difference", points=signed(100 * pair["difference"]), p=f"{pair['p_value']:.2g}"))
+    return note(Markup(" ").join(sentences), t, "about", role=None)

@@ -6,8 +6,11 @@ LOOKED_AT = 1000  # values of a column
 
 
 def guessed(columns: dict[str, list]) -> tuple[str | None, str | None]:
-    """(text's, label's name) of {name: values}: those of a usual name, else that of the longest text and, of
-    the others, that of the fewest different values. Of a single column both are None."""
+    """Return (the text's, the label's name) of the columns {name: values}.
+
+    Those of a usual name; else that of the longest text and, of the others, that of the fewest different
+    values. Of a single column both are None.
+    """
     seen = {name: [str(value) for value in values[:LOOKED_AT]] for name, values in columns.items()}
 
     def usual(names):

@@ -9,20 +9,20 @@ from monju.ui.i18n.translator import TEXTS, Translator
 
 
 def drawn(shelf: RunCache, name: str, t: Translator) -> Markup:
-    """The comparison of a run as HTML; calm words where it cannot be made."""
+    """Draw the comparison of a run; where it cannot be made, the reason."""
     try:
         opened = shelf.open(name)
-        found = opened.memo("comparison", lambda: opened.call("monju.evaluation.comparison:compare_stored"))
+        results = opened.memo("comparison", lambda: opened.call("monju.evaluation.comparison:compare_stored"))
     except MonjuError as error:
         return trouble(error, t)
-    return html("comparison.html", t, run=name, n=found["n"], against=found["against"],
-                against_name=named(found["against"], t),
+    return html("comparison.html", t, run=name, n=results["n"], against=results["against"],
+                against_name=named(results["against"], t),
                 rows=[(row, named(row["name"], t))
-                      for row in sorted(found["rows"], key=lambda row: -row["accuracy"])],
-                left_out=[(named(row["name"], t), row["reason"]) for row in found["left_out"]])
+                      for row in sorted(results["rows"], key=lambda row: -row["accuracy"])],
+                left_out=[(named(row["name"], t), row["reason"]) for row in results["left_out"]])
 
 
 def named(name: str, t: Translator) -> str:
-    """A system's name in the page's language, where it has one there."""
+    """Return a system's name in the page's language, where it has one there."""
     keys = (name.replace(" ", "_"), f"gate_{name}", f"system_{name}")
     return next((t(key) for key in keys if key in TEXTS), name)

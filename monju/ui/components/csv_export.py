@@ -6,7 +6,7 @@ Knows nothing of gradio but how a browser is told to keep a file.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -31,26 +31,26 @@ SAVE = """(csv, name) => {
 }"""
 
 
-def row(found: Reading, view: SentenceReader) -> dict:
-    """A Reading under the run `view`'s settings as a flat dictionary of what a spreadsheet can hold."""
-    said = {"text": found.text, "monju": found.monju.name,
-            "monju_p": round(float(found.monju.probabilities.max()), 4)}
-    if found.baseline is not None:
-        said |= {"baseline": found.baseline.name,
-                 "baseline_p": round(float(found.baseline.probabilities.max()), 4)}
-    said |= {f"alpha_{name}": round(value, 4) for name, value in found.alpha.items()}
-    said |= {f"d_{name}": round(value, 4) for name, value in found.distances.items()}
-    for model, logits in found.logits.items():
-        said |= {f"p_{model}_{label}": round(float(p), 4)
-                 for label, p in zip(view.label_names, softmax(logits))}
+def row(reading: Reading, view: SentenceReader) -> dict[str, Any]:
+    """Return a Reading under the settings of `view` as a flat dictionary of what a spreadsheet can hold."""
+    cells = {"text": reading.text, "monju": reading.monju.name,
+             "monju_p": round(float(reading.monju.probabilities.max()), 4)}
+    if reading.baseline is not None:
+        cells |= {"baseline": reading.baseline.name,
+                  "baseline_p": round(float(reading.baseline.probabilities.max()), 4)}
+    cells |= {f"alpha_{name}": round(value, 4) for name, value in reading.alpha.items()}
+    cells |= {f"d_{name}": round(value, 4) for name, value in reading.distances.items()}
+    for model, logits in reading.logits.items():
+        cells |= {f"p_{model}_{label}": round(float(p), 4)
+                  for label, p in zip(view.label_names, softmax(logits))}
     config = view.config
-    return said | {"run": os.path.basename(os.path.abspath(view.run.path)), "gate": view.gate,
-                   "sharpness": config.sharpness,
-                   "temperature": config.temperature, "fusion": config.fusion}
+    return cells | {"run": os.path.basename(os.path.abspath(view.run.path)), "gate": view.gate,
+                    "sharpness": config.sharpness,
+                    "temperature": config.temperature, "fusion": config.fusion}
 
 
 def beside(given: list[dict], rows: list[dict]) -> list[dict]:
-    """Uploaded rows, each followed by what was read of it; a column in the way is renamed."""
+    """Join uploaded rows with what was read of each; a column of the same name as one of ours is renamed."""
     needed = {name for row in rows for name in row} - {"text"}
     return [{f"given_{name}" if name in needed else name: value for name, value in cells.items()}
             | {name: value for name, value in row.items() if name != "text"}
@@ -58,7 +58,7 @@ def beside(given: list[dict], rows: list[dict]) -> list[dict]:
 
 
 def to_csv(rows: list[dict]) -> str:
-    """Rows → CSV text. A cell that a spreadsheet would run as a formula starts with an apostrophe."""
+    """Write rows as CSV text. A cell that a spreadsheet would run as a formula starts with an apostrophe."""
     frame = pd.DataFrame([{no_formula(name): no_formula(value) for name, value in row.items()}
                           for row in rows])
     # what a spreadsheet writes; a lone carriage return in a cell is quoted then
@@ -66,6 +66,6 @@ def to_csv(rows: list[dict]) -> str:
 
 
 def table(rows: list[dict], t: Translator) -> Markup:
-    """Rows as an HTML table: the sentence and both verdicts."""
-    labels = {row[who] for row in rows for who in ("monju", "baseline") if who in row}
+    """Draw rows as a table: the sentence and both verdicts."""
+    labels = {row[column] for row in rows for column in ("monju", "baseline") if column in row}
     return html("sheet.html", t, rows=rows, labels={name: t.label(name) for name in labels})

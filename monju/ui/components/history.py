@@ -9,12 +9,12 @@ from monju.ui.components import csv_export
 from monju.ui.i18n.translator import I18N, Translator
 from monju.ui.page import QUIET
 
-REST = 2.5  # seconds after which a sentence is no longer taken for one that is being typed
+REST = 2.5  # seconds after which a sentence counts as finished, not as one that is being typed
 KEPT, SHOWN = 500, 30  # rows in the file, rows on the page
 
 
 def build() -> tuple[gr.State, gr.HTML]:
-    """Lay the history out; returns its rows (a gr.State) and its table, which `noted` and `drawn` fill."""
+    """Lay out the history; return its rows (a gr.State) and its table, which `noted` and `drawn` fill."""
     rows = gr.State([])
     with gr.Accordion(I18N("history"), open=False, elem_id="history"):
         table = gr.HTML(apply_default_css=False)
@@ -29,7 +29,7 @@ def build() -> tuple[gr.State, gr.HTML]:
 
 
 def noted(rows: list[dict], new: dict) -> list[dict]:
-    """The rows with one more; what was typed through on the way to a sentence is replaced by it."""
+    """Return the rows with one more; it replaces a last row of the same text, or one still being typed."""
     now = time.time()
     if rows and (rows[-1]["text"] == new["text"] or now - rows[-1]["at"] < REST):
         rows = rows[:-1]
@@ -37,5 +37,5 @@ def noted(rows: list[dict], new: dict) -> list[dict]:
 
 
 def drawn(rows: list[dict], t: Translator) -> Markup:
-    """The last rows as HTML, the newest first."""
+    """Draw the last rows, the newest first."""
     return csv_export.table(rows[: -SHOWN - 1 : -1], t)

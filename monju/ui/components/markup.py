@@ -12,16 +12,16 @@ TEMPLATES = "monju.ui"
 
 
 def html(template: str, t: Translator, **values: Any) -> Markup:
-    """A template in the app's frame, worded by `t`."""
+    """Render a template in the app's frame, with the texts of `t`."""
     return render(TEMPLATES, "page.html", body=template, t=t, **values)
 
 
 def note(text: str, t: Translator, kind: str = "note", role: str | None = "status",
          busy: bool = False) -> Markup:
-    """One sentence, with a spinner where something is waited for."""
+    """Draw one sentence, with a spinner where something is waited for."""
     return html("note.html", t, text=text, kind=kind, role=role, busy=busy)
 
 
 def trouble(error: MonjuError, t: Translator) -> Markup:
-    """A run that cannot be shown: one calm sentence, the way out, and what was found."""
+    """Draw why a run cannot be shown: one sentence, what to do about it, and the error."""
     return html("trouble.html", t, error=error)

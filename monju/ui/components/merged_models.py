@@ -1,4 +1,4 @@
-"""One model in place of all: what merges and students say of the Playground's sentence."""
+"""One model in place of all: the verdicts of merges and students on the Playground's sentence."""
 
 import gradio as gr
 from markupsafe import Markup
@@ -13,7 +13,7 @@ from monju.ui.page import MODELS, QUIET, typed
 
 
 def build(shelf: RunCache, chosen: gr.Dropdown, sentence: gr.Textbox) -> gr.HTML:
-    """The button and its answer; asked again only when one asks."""
+    """Lay out the button and its answer, which is computed only on a click; return the answer."""
     with gr.Row(elem_id="ask-singles-row"):
         button = gr.Button(I18N("singles_go"), size="sm", elem_id="ask-singles", scale=0, min_width=300)
     answer = gr.HTML(elem_id="singles", apply_default_css=False)
@@ -30,14 +30,14 @@ def build(shelf: RunCache, chosen: gr.Dropdown, sentence: gr.Textbox) -> gr.HTML
 
 
 def drawn(shelf: RunCache, name: str, text: str, t: translator.Translator) -> Markup | str:
-    """The table: every merge and student with its verdict, and which there are not, with the reason."""
+    """Draw the table: every merge and student with its verdict, and those left out, with the reason."""
     try:
         opened = shelf.open(name)
         if not typed(text).strip():
             return ""
-        found, lacking = opened.call("monju.evaluation.merge_runner:single_answers", typed(text))
+        logits_of, lacking = opened.call("monju.evaluation.merge_runner:single_answers", typed(text))
     except MonjuError as error:
         return trouble(error, t)
     names = t.labels(opened.label_names)
-    found = [(model, Opinion.of(logits, names)) for model, logits in found.items()]
-    return html("merged.html", t, found=found, lacking=lacking)
+    opinions = [(model, Opinion.of(logits, names)) for model, logits in logits_of.items()]
+    return html("merged.html", t, opinions=opinions, lacking=lacking)

@@ -30,7 +30,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 600, 240, 44, 28, 66, 12
 
 
 def trouble(error: MonjuError, t: Translator) -> Markup:
-    """Why something was not done."""
+    """Draw why something was not done."""
     return note(t("t_error", error=t.error(error)), t, "told", "alert")
 
 
@@ -38,22 +38,22 @@ def trouble(error: MonjuError, t: Translator) -> Markup:
 
 
 def job(snapshot: dict, t: Translator) -> Markup:
-    """A job, whole: what it does, its bars, its curves, the end of its log."""
+    """Draw a job: what it does, its bars, its curves, the end of its log."""
     reason = t.error(error_of(snapshot.get("reason", ""), snapshot.get("reason_note")))
-    told = {"code": snapshot["status"],
-            "status": t(f"t_status_{snapshot['status']}", run=snapshot["name"], reason=reason)}
+    status = {"code": snapshot["status"],
+              "status": t(f"t_status_{snapshot['status']}", run=snapshot["name"], reason=reason)}
     if snapshot["status"] == "none":
-        return html("job.html", t, **told, bars=None)
+        return html("job.html", t, **status, bars=None)
     models = standing(snapshot)
     curves = [curve(models, "loss", t("t_loss"), 1, 2),
               curve(models, "held_out_accuracy", t("t_held_out"), 100, 0)]
-    return html("job.html", t, **told, bars=bars(snapshot, models, t),
+    return html("job.html", t, **status, bars=bars(snapshot, models, t),
                 notes=map(Note.of, snapshot["notes"]),
                 curves=list(filter(None, curves)), log="\n".join(snapshot["log"]))
 
 
 def standing(snapshot: dict) -> dict[str, dict]:
-    """name → {kind, number, lines, last}, every model of the run in its order, also those that wait."""
+    """Return {name: {kind, number, lines, last}} of every model in the run's order, also those that wait."""
     lines: dict[str, list[dict]] = {}
     for line in snapshot["history"]:
         lines.setdefault(line["model"], []).append(line)
@@ -65,8 +65,8 @@ def standing(snapshot: dict) -> dict[str, dict]:
 
 
 def bars(snapshot: dict, models: dict[str, dict], t: Translator) -> list[tuple[str, int, str, str]]:
-    """One bar for the run, one for each model: its name, percent, facts and class in the style sheet."""
-    now, found = snapshot["now"], []
+    """Return one bar for the run, one for each model: name, percent, facts and class in the style sheet."""
+    now, results = snapshot["now"], []
     done = {name: model["last"]["step"] / model["last"]["steps"] if model["last"] else 0.0
             for name, model in models.items()}
     if models:
@@ -78,7 +78,7 @@ def bars(snapshot: dict, models: dict[str, dict], t: Translator) -> list[tuple[s
             facts.append(t("t_left", time=clock(now["left"])))
         if "memory" in now:
             facts.append(f"{size(now['memory'])} {t('t_' + now['of'])}")
-        found.append((t("t_whole"), full(whole), Markup(" · ").join(facts), "whole"))
+        results.append((t("t_whole"), full(whole), Markup(" · ").join(facts), "whole"))
     for name, model in models.items():
         last, facts = model["last"], "–"
         if last:
@@ -88,18 +88,20 @@ def bars(snapshot: dict, models: dict[str, dict], t: Translator) -> list[tuple[s
                                         f"{t('t_loss')} {last['loss']:.3f}",
                                 *(f"{percent(share, 1)} %" for share in checked[-1:]),
                                 t("t_speed", n=round(last["sentences"] / last["seconds"]))])
-        found.append((name, full(done[name]), facts, tint(model["number"])))
-    return found
+        results.append((name, full(done[name]), facts, tint(model["number"])))
+    return results
 
 
 def full(share: float) -> int:
-    """A bar's percent: never 100 before the end."""
+    """Return a bar's percent: never 100 before the end."""
     return int(100 * min(1, share) + 1e-9)
 
 
 def curve(models: dict[str, dict], what: str, title: str, times: int, digits: int) -> dict[str, Any] | None:
-    """One line a model, colour by number and dashes by kind, of `what` each line of the history has; None
-    where none has it yet."""
+    """Return the chart of one value of the history, `what`; None where no line of the history has it yet.
+
+    One line a model, its colour by number and its dashes by kind.
+    """
     points = {name: [(line["step"], times * line[what]) for line in model["lines"] if line[what] is not None]
               for name, model in models.items()}
     points = {name: line for name, line in points.items() if line}
@@ -132,10 +134,10 @@ def curve(models: dict[str, dict], what: str, title: str, times: int, digits: in
                           for name, line in points.items()])}
 
 
-def ends(found: list[tuple[float, float, str, int]]) -> list[tuple[float, float, str, str]]:
-    """The models' names right of their lines, apart from each other; none where they are too many."""
+def ends(lines: list[tuple[float, float, str, int]]) -> list[tuple[float, float, str, str]]:
+    """Place the models' names right of their lines, apart from each other; none where they are too many."""
     placed, before = [], 0.0
-    for y, x, name, number in sorted(found) if len(found) <= MOST_NAMED else ():
+    for y, x, name, number in sorted(lines) if len(lines) <= MOST_NAMED else ():
         before = max(y, before + 14)
         placed.append((x + 7, before + 4, name.split("/")[-1], tint(number)))
     return placed
@@ -144,55 +146,55 @@ def ends(found: list[tuple[float, float, str, int]]) -> list[tuple[float, float,
 # ---- the plan
 
 
-def plan(found: dict, t: Translator) -> Markup:
-    """What would be trained on what, and what it would take as far as that is known."""
-    clusters = ", ".join(f"{name} {count:,}" for name, count in found["clusters"].items())
-    parts = [t("t_counts", train=f"{found['train']:,}", validation=f"{found['validation']:,}",
-                 models=len(found["models"])),
+def plan(estimate: dict, t: Translator) -> Markup:
+    """Draw what would be trained on what, and what it would take as far as that is known."""
+    clusters = ", ".join(f"{name} {count:,}" for name, count in estimate["clusters"].items())
+    parts = [t("t_counts", train=f"{estimate['train']:,}", validation=f"{estimate['validation']:,}",
+               models=len(estimate["models"])),
              t("t_clusters", clusters=clusters)]
-    if found["sampled"]:
-        parts.append(t("t_sampled", n=f"{found['sampled']:,}"))
-    told = t("t_planning")
-    if "seconds" in found:
-        told = t("t_estimate", time=clock(found["seconds"]), memory=size(found["memory"]),
-                   of=t(f"t_{found['of']}"),
-                   steps=found["steps"], device=found["device"], places=found["places"])
-    rows = [(model["name"], f"{model['sentences']:,}", f"{model['steps']:,}") for model in found["models"]]
-    return html("source.html", t, text=Markup(" ").join(parts), told=told, rows=rows,
-                notes=map(Note.of, found["notes"]),
+    if estimate["sampled"]:
+        parts.append(t("t_sampled", n=f"{estimate['sampled']:,}"))
+    status = t("t_planning")
+    if "seconds" in estimate:
+        status = t("t_estimate", time=clock(estimate["seconds"]), memory=size(estimate["memory"]),
+                   of=t(f"t_{estimate['of']}"),
+                   steps=estimate["steps"], device=estimate["device"], places=estimate["places"])
+    rows = [(model["name"], f"{model['sentences']:,}", f"{model['steps']:,}") for model in estimate["models"]]
+    return html("source.html", t, text=Markup(" ").join(parts), status=status, rows=rows,
+                notes=map(Note.of, estimate["notes"]),
                 heads=[t("t_model"), t("t_sentences"), t("t_steps")])
 
 
 def planning(t: Translator) -> Markup:
-    """What stands in a plan's place until its first part is there."""
+    """Draw what stands in a plan's place until its first part is there."""
     return note(t("t_planning"), t, busy=True)
 
 
 def preview(data: Data, columns: list[str], t: Translator) -> Markup:
-    """What stands in a source: its first sentences, its labels, what was found and dropped."""
+    """Draw what stands in a source: its first sentences, its labels, what was found and dropped."""
     counts = [int((data.train.labels == number).sum()) for number in range(len(data.labels))]
     labels = ", ".join(f"{name} {count:,}" for name, count in zip(data.label_names, counts))
     rows = [(data.train.texts[row][:CUT], data.label_names[data.train.labels[row]])
             for row in stratified(data.train.labels, SHOWN, seed=0)]
     return html("source.html", t,
                 text=t("t_rows", n=f"{len(data.train.texts):,}", columns=", ".join(columns), labels=labels),
-                heads=[t("column_sentence"), t("t_label")], rows=rows, notes=data.notes, told=None)
+                heads=[t("column_sentence"), t("t_label")], rows=rows, notes=data.notes, status=None)
 
 
 def first_rows(columns: dict[str, list], t: Translator) -> Markup:
-    """The first rows of {column: values} as they stand in the file."""
+    """Draw the first rows of {column: values} as they stand in the file."""
     names = list(columns)[:MOST_COLUMNS]
     rows = [["" if value is None else str(value)[:CUT] for value in row]
             for row in zip(*(columns[name][:SHOWN] for name in names))]
-    return html("source.html", t, text=None, heads=names, rows=rows, notes=None, told=None)
+    return html("source.html", t, text=None, heads=names, rows=rows, notes=None, status=None)
 
 
 # ---- the runs
 
 
-def listed(found: list[dict], t: Translator) -> Markup:
-    """The table of runs."""
-    if not found:
+def listed(runs: list[dict], t: Translator) -> Markup:
+    """Draw the table of runs."""
+    if not runs:
         return note(t("t_no_runs"), t, "", role=None)
     heads = [t(f"t_col_{name}")
              for name in ("name", "date", "data", "backbone", "monju", "baseline", "size", "status")]
@@ -200,18 +202,18 @@ def listed(found: list[dict], t: Translator) -> Markup:
              time.strftime("%Y-%m-%d %H:%M", time.localtime(run["date"])) if run["date"] else "–",
              run["data"] or "–", run["backbone"] or "–", percent(run["monju"]), percent(run["baseline"]),
              size(run["bytes"]) if run["bytes"] is not None else "–", t(f"t_is_{run['status']}"))
-            for run in found]
+            for run in runs]
     return html("table.html", t, heads=heads, rows=rows)
 
 
 def compared(one: tuple[str, dict], other: tuple[str, dict], t: Translator) -> Markup:
-    """Two runs' figures side by side: each is (name, metrics)."""
+    """Draw two runs' figures side by side: each is (name, metrics)."""
     rows = []
     for key in ("monju", "baseline", "equal_cost"):
         for what, text in (("accuracy", "t_accuracy_of"), ("gain", "t_gain_of")):
             values = [metrics.get(key, {}).get(what) for _, metrics in (one, other)]
             if any(value is not None for value in values):
-                who = t(key) if key != "equal_cost" else t("setting_equal_cost")
-                rows.append((t(text, who=who), *map(percent, values)))
+                system = t(key) if key != "equal_cost" else t("setting_equal_cost")
+                rows.append((t(text, who=system), *map(percent, values)))
     rows.append(("n", *(f"{metrics['n']:,}" for _, metrics in (one, other))))
     return html("table.html", t, heads=[t("t_value"), one[0], other[0]], rows=rows)

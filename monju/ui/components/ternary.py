@@ -17,7 +17,7 @@ CORNERS = np.array([[MARGIN, HEIGHT - MARGIN], [WIDTH - MARGIN, HEIGHT - MARGIN]
 
 
 def triangle(names: list[str], alpha: list[float], others: np.ndarray, title: str) -> Markup:
-    """The triangle of three experts: `alpha` (3,) as a marker, `others` (n, 3) faint behind it, as SVG."""
+    """Draw the triangle of three experts as SVG: `alpha` (3,) as a marker, `others` (n, 3) faint behind."""
     return render(TEMPLATES, "ternary.html", width=WIDTH, height=HEIGHT, title=title,
                   here=np.asarray(alpha) @ CORNERS,
                   outline="L".join(f"{x:.1f} {y:.1f}" for x, y in CORNERS), middle=CORNERS.mean(axis=0),
@@ -28,6 +28,6 @@ def triangle(names: list[str], alpha: list[float], others: np.ndarray, title: st
 
 @lru_cache(32)  # they are the same for every sentence under the same settings
 def dots(others: bytes) -> str:
-    """One path for all points, float64 [n, 3] as bytes: a dot is a line of no length with round ends."""
+    """Return one path for all points, float64 [n, 3] as bytes: a dot is a line of no length, round ends."""
     points = np.unique(np.round(np.frombuffer(others).reshape(-1, 3) @ CORNERS, 1), axis=0)
     return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)

@@ -5,9 +5,13 @@ what Python draws is worded here in the language that the browser asked for. Kno
 readings or layout.
 """
 
+from __future__ import annotations
+
 import os
 import re
+from collections.abc import Iterable
 from html import unescape
+from typing import Any
 
 import gradio as gr
 from markupsafe import Markup, escape
@@ -42,122 +46,136 @@ GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOT
 
 
 class Said(MonjuError):
-    """An error of the page's own: a key of its texts and their values, told in the visitor's language."""
+    """An error of the page itself: a key of TEXTS and its values, shown in the visitor's language."""
 
-    def __init__(self, key, **values):
+    def __init__(self, key: str, **values: Any) -> None:
         super().__init__(TEXTS[key][0].format(**values))
         self.key, self.values = key, values
 
 
 class Translator:
-    """The texts in one language: words("agree", label="positive") → a sentence as markup, its values
-    escaped."""
+    """The texts in one language.
 
-    def __init__(self, language="en"):
+    translator("agree", label="positive") → a sentence as markup, its values escaped.
+    """
+
+    def __init__(self, language: str = "en") -> None:
         self.language = language
 
-    def __call__(self, key, **values):
+    def __call__(self, key: str, **values: Any) -> Markup:
+        """Return the text of a key, with its values filled in."""
         text = TEXTS[key][LANGUAGES.index(self.language)]
         return Markup(text.format(**{name: escape(value) for name, value in values.items()}))
 
-    def note(self, note):
-        """A Note in the page's language; one that is a string (an old run's) as it is. HTML."""
+    def note(self, note: Note | str) -> Markup:
+        """Return a Note in the page's language, as HTML; one that is a string (an old run's) as it is."""
         if not isinstance(note, Note):
             return self._english(str(note))
         return escape(self.without_flags(pathless(note).text(self.language)))
 
-    def error(self, error):
-        """A MonjuError, or its text, for a visitor: with the form's labels in place of flags and names in
-        place of paths, without its full stop. In the page's language where the error has it (`note`, `Said`),
-        else English and marked so. HTML."""
+    def error(self, error: MonjuError | str) -> Markup:
+        """Return a MonjuError, or its text, for a visitor, as HTML without its full stop.
+
+        The form's labels stand in place of flags, and names in place of paths. In the page's language where
+        the error has it (`note`, `Said`), else English and marked so.
+        """
         if isinstance(error, Said):
             return self(error.key, **error.values).rstrip(".。")
         note = getattr(error, "note", None)
-        return self.note(note).rstrip(".。") if isinstance(note,
-                                                          Note) else self._english(str(error).rstrip("."))
+        if isinstance(note, Note):
+            return self.note(note).rstrip(".。")
+        return self._english(str(error).rstrip("."))
 
-    def reason(self, error):
-        """Why a part of a run is left out: as `error`, in short where the run's own sentences are not here.
-        HTML."""
+    def reason(self, error: MonjuError | str) -> Markup:
+        """Return why a part of a run is left out, as HTML.
+
+        As `error` says it; in short where the run's own sentences are not here.
+        """
         return self("no_sentences") if GONE.match(str(error)) else self.error(error)
 
-    def plain(self, error):
-        """`error` as text, for programs."""
+    def plain(self, error: MonjuError | str) -> str:
+        """Return `error` as plain text, for programs."""
         return unescape(re.sub(r"<[^>]+>", "", self.error(error)))
 
-    def _english(self, text):
+    def _english(self, text: str) -> Markup:
         text = escape(self.without_flags(bare(text)))
         return text if self.language == "en" else Markup(f'<span lang="en">{text}</span>')
 
-    def without_flags(self, text):
-        """A text with the form's labels in place of flags: “--k 3” → ““Clusters (k): 3””. A command is named,
-        not shown."""
-        def named(found):
-            flag, value = found.groups()
+    def without_flags(self, text: str) -> str:
+        """Replace flags in a text by the form's labels: “--k 3” → ““Clusters (k): 3””.
+
+        A command is named, not shown.
+        """
+        def named(match: re.Match) -> str:
+            flag, value = match.groups()
             label = self(FLAGS[flag]) if flag in FLAGS else flag[2:].replace("-", " ")
             if value is None or self._belongs(flag, value):
                 return f"“{label}: {value}”" if value else f"“{label}”"
             return f"“{label}” {value}"
 
-        def command(found):
-            return f"“{self('t_resume')}”" if "--resume" in found[2] else f"the command “{found[1]}”"
+        def command(match: re.Match) -> str:
+            return f"“{self('t_resume')}”" if "--resume" in match[2] else f"the command “{match[1]}”"
 
         return FLAG.sub(named, COMMAND.sub(command, text))
 
     @staticmethod
-    def _belongs(flag, word):
-        """Whether the word after a flag is its value, not the sentence's next word."""
+    def _belongs(flag: str, word: str) -> bool:
+        """Return whether the word after a flag is its value, not the sentence's next word."""
         name = flag[2:].replace("-", "_")
         if name in schema.SETTINGS and word in (schema.choices(name) or ()):
             return True
         return bool(re.search(r"[\d+]", word)) and (name in schema.SETTINGS or flag not in FLAGS)
 
-    def label(self, name):
-        """A label's readable name: the common ones translated, any other as the data has it. Not escaped."""
+    def label(self, name: str) -> str:
+        """Return a label's readable name: the common ones translated, others as they are. Not escaped."""
         return self(name) if name in ("positive", "negative") else str(name)
 
-    def labels(self, names):
-        """Every label's readable name."""
+    def labels(self, names: Iterable[str]) -> list[str]:
+        """Return every label's readable name."""
         return [self.label(name) for name in names]
 
-    def listed(self, items):
-        """["AB", "BC", "CA"] → "AB, BC and CA", as markup."""
+    def listed(self, items: Iterable[str]) -> Markup:
+        """Join items to a list in words, as markup: ["AB", "BC", "CA"] → "AB, BC and CA"."""
         *first, last = items
         return self("and").join(filter(None, [self("comma").join(first), last]))
 
 
-def pathless(note):
-    """A Note with names in place of paths."""
+def pathless(note: Note) -> Note:
+    """Return a Note with names in place of paths."""
     return Note(note.code,
                 {name: named(value) if isinstance(value, str) else value
                  for name, value in note.values.items()})
 
 
-def named(value):
-    """A note's value with a name in place of a path."""
-    return re.split(r"[/\\]", value.rstrip("/\\"))[-1] if re.match(r"[/~]|[A-Za-z]:[/\\]|\.{1,2}[/\\]",
-                                                                   value) else bare(value)
+def named(value: str) -> str:
+    """Return a note's value with a name in place of a path."""
+    if re.match(r"[/~]|[A-Za-z]:[/\\]|\.{1,2}[/\\]", value):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
+    return bare(value)
 
 
-def bare(text):
-    """A text with names in place of paths: where a file stands on the server is nobody's business."""
-    def name(found):
-        whole, first = found[0].rstrip("/\\."), found[1]
-        here = not first or first[
-            0] in ".~" or first.endswith(":") or FILE.fullmatch(whole) or os.path.isdir(first)
-        return (re.split(r"[/\\]", whole)[-1]
-                or found[0]) + found[0][len(whole):].lstrip("/\\") if here else found[0]
+def bare(text: str) -> str:
+    """Return a text with names in place of paths: visitors are not told where files are on the server."""
+    def name(match: re.Match) -> str:
+        path, first = match[0].rstrip("/\\."), match[1]
+        is_path = (not first or first[0] in ".~" or first.endswith(":") or FILE.fullmatch(path)
+                   or os.path.isdir(first))
+        if not is_path:
+            return match[0]
+        return (re.split(r"[/\\]", path)[-1] or match[0]) + match[0][len(path):].lstrip("/\\")
 
     return PATH.sub(name, text)
 
 
-def asked(request):
-    """Words in the language of a request's browser."""
+def asked(request: gr.Request | None) -> Translator:
+    """Return the Translator for the language of a request's browser."""
     return spoken(request.headers.get("accept-language", "") if request else "")
 
 
-def spoken(header):
-    """Words in the language that an Accept-Language header puts first, as `gr.I18n` picks it in the browser;
-    English where unsure."""
+def spoken(header: str) -> Translator:
+    """Return the Translator for the language that an Accept-Language header puts first.
+
+    `gr.I18n` picks it in the same way in the browser. English where unsure.
+    """
     first = header.split(",")[0].split("-")[0].strip().lower()
     return Translator(first if first in LANGUAGES else "en")

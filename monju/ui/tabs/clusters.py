@@ -1,6 +1,6 @@
 """The clusters: a map of the run's sentences, with one's own sentence on it.
 
-Layout, wiring and what the side panel says; the picture is drawn by assets/map.js, which is told in three
+Layout, wiring and what the side panel says; assets/map.js draws the picture. It is sent three
 messages (the points, the marker, what is lit), so that each changes without the others and zoom stays.
 """
 
@@ -14,16 +14,19 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from markupsafe import escape
+from markupsafe import Markup, escape
 
 from monju.errors import MonjuError
 from monju.evaluation.cluster_map import ClusterMap
 from monju.inference import what_if
+from monju.inference.reader import SentenceReader
+from monju.inference.run_cache import LoadedRun, RunCache
+from monju.inference.what_if import Place
 from monju.ui.components import cards
 from monju.ui.components.markup import html, note, trouble
 from monju.ui.i18n import translator
-from monju.ui.i18n.translator import I18N
-from monju.ui.page import MODELS, QUIET, typed
+from monju.ui.i18n.translator import I18N, Translator
+from monju.ui.page import MODELS, QUIET, Page, typed
 from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
@@ -35,8 +38,8 @@ SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_sh
           "about_pca", "about_umap")
 
 
-def build(page, tab):
-    """Lay the map out and wire it to the run on show."""
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay out the map and wire it to the run on show."""
     library, chosen = Library(page.shelf), page.chosen
     gr.set_static_paths([PLOTLY])
     held, kept, copied = gr.State(None), gr.State([]), gr.State("")
@@ -61,26 +64,26 @@ def build(page, tab):
                                         + (ASSETS / "map.js").read_text(encoding="utf-8"))
         with gr.Column(scale=1, min_width=280):
             side = gr.HTML("", elem_id="map-side", apply_default_css=False)
-    found = gr.HTML("", elem_id="map-found", apply_default_css=False)
-    tell = partial(gr.HTML, "", html_template="", apply_default_css=False, elem_classes="map-message")
-    marker = tell(js_on_load="watch('value', () => window.monjuMap?.mark(props.value))")
-    lit = tell(js_on_load="watch('value', () => window.monjuMap?.light(props.value))")
-    pointed = tell(js_on_load="watch('value', () => window.monjuMap?.tell(props.value))")
+    search_result = gr.HTML("", elem_id="map-found", apply_default_css=False)
+    channel = partial(gr.HTML, "", html_template="", apply_default_css=False, elem_classes="map-message")
+    marker = channel(js_on_load="watch('value', () => window.monjuMap?.mark(props.value))")
+    lit = channel(js_on_load="watch('value', () => window.monjuMap?.light(props.value))")
+    pointed = channel(js_on_load="watch('value', () => window.monjuMap?.tell(props.value))")
     # what the map asks: values, not events, since a deferred event would be sent again with the data of the
     # one before it
-    wish, pointer = (tell(js_on_load=f"(window.monjuAsk ??= {{}}).{name} = value => "
-                                     "{ props.value = JSON.stringify(value); trigger('ask') }")
+    wish, pointer = (channel(js_on_load=f"(window.monjuAsk ??= {{}}).{name} = value => "
+                                        "{ props.value = JSON.stringify(value); trigger('ask') }")
                      for name in ("wish", "pointer"))
     figures = gr.HTML("", elem_id="map-figures", apply_default_css=False)
 
     def draw(name, t, sentence):
-        """The whole tab for a run; what was kept belongs to the run before."""
+        """Draw the whole tab for a run; the sentences that were kept belong to the run before."""
         try:
             monju, cluster_map = library.open(name)
         except MonjuError as error:
             return missing(page.shelf, name, error, t), "", "", "", None, [], gr.skip(), ""
-        offered = list(cluster_map.projections)
-        choice = gr.update(choices=[(I18N(each), each) for each in offered], value=offered[0])
+        projections = list(cluster_map.projections)
+        choice = gr.update(choices=[(I18N(each), each) for each in projections], value=projections[0])
         place = stand(page.shelf.open(name), cluster_map, sentence)
         return (describe(name, monju, cluster_map, library.texts(name) is not None, t),
                 message(place, [], monju, cluster_map), panel(place, library, name, monju, cluster_map, t),
@@ -93,33 +96,36 @@ def build(page, tab):
             place = stand(page.shelf.open(name), cluster_map, sentence)
         except MonjuError as error:
             return gr.skip(), trouble(error, t), None
-        return message(place, kept, monju, cluster_map), panel(place, library, name, monju, cluster_map,
-                                                               t), place
+        return (message(place, kept, monju, cluster_map),
+                panel(place, library, name, monju, cluster_map, t), place)
 
     def move(wish, name, place, kept, request: gr.Request):
-        """The hypothetical sentence: the same logits and height over the plane, another place in it, [x, y]
-        as JSON."""
+        """Move the sentence to another place [x, y] in the plane, as JSON; its logits and height stay."""
         try:
             monju, cluster_map = library.open(name)
             x, y = json.loads(wish)
             moved = what_if.move(place, [float(x), float(y)], monju, cluster_map)
         except (MonjuError, RecursionError, TypeError, ValueError):
             return gr.skip(), gr.skip(), gr.skip()
-        return message(moved, kept, monju, cluster_map), panel(moved, library, name, monju, cluster_map,
-                                                               translator.asked(request)), moved
+        t = translator.asked(request)
+        return (message(moved, kept, monju, cluster_map),
+                panel(moved, library, name, monju, cluster_map, t), moved)
 
     def point(pointer, name):
-        """The sentence under the pointer: [run, place in the sample, time], as JSON, → the same and its text.
-        With the time, no answer is like the one before it: the browser is told of what changes alone."""
+        """Return the sentence under the pointer: [run, place in the sample, time] → the same with its text.
+
+        Both are JSON. With the time, no answer equals the one before it: the browser is told only of what
+        changes.
+        """
         try:
             run, place, time = json.loads(pointer)
-            return json.dumps([run, place, time, library.told([name, place]) if run == name else None])
+            return json.dumps([run, place, time, library.text_at([name, place]) if run == name else None])
         except (OverflowError, RecursionError, TypeError, ValueError):
             return gr.skip()
 
     def remember(name, place, kept):
-        kept = kept if place is None else [*kept,
-                                           {"text": place.reading.text[:80], "at": place.coordinates}][-KEPT:]
+        if place is not None:
+            kept = [*kept, {"text": place.reading.text[:80], "at": place.coordinates}][-KEPT:]
         try:
             return kept, message(place, kept, *library.open(name))
         except MonjuError:
@@ -144,9 +150,11 @@ def build(page, tab):
         return json.dumps(hits), note(count, t, "about")
 
     def locate(sentence: str, run: str = "") -> dict[str, Any]:
-        """Where a sentence stands in a run (the one that the page starts on, unless named): {distances {A…},
-        alpha {AB…}, coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label, cluster, distance, text or
-        null}]}."""
+        """Return where a sentence stands in a run (the one that the page starts on, unless named).
+
+        As JSON: {distances {A…}, alpha {AB…}, coordinates {plane, pca, umap: [x, y]}, nearest: [{row, label,
+        cluster, distance, text or null}]}.
+        """
         try:
             name = run or page.shelf.start
             monju, cluster_map = library.open(name)
@@ -168,7 +176,7 @@ def build(page, tab):
                 **MODELS)
     wish.ask(move, [wish, chosen, held, kept], [marker, side, held], trigger_mode="always_last", **QUIET)
     pointer.ask(point, [pointer, chosen], pointed, trigger_mode="always_last", **QUIET)
-    search.change(find, [search, chosen], [lit, found], trigger_mode="always_last", **QUIET)
+    search.change(find, [search, chosen], [lit, search_result], trigger_mode="always_last", **QUIET)
     keep.click(remember, [chosen, held, kept], [kept, marker], **QUIET)
     clear.click(forget, [chosen, held], [kept, marker], **QUIET)
     projection.change(None, projection, None, js="value => { window.monjuMap?.project(value) }",
@@ -184,32 +192,32 @@ TEMPLATE = ('<div class="map"><p class="map-note"><span class="spinner"></span><
 
 
 class Library:
-    """The maps of the loaded runs and, where they can be had, their sentences."""
+    """The maps of the loaded runs and, where they can be read, their sentences."""
 
-    def __init__(self, shelf):
+    def __init__(self, shelf: RunCache) -> None:
         self.shelf = shelf
 
-    def open(self, name):
-        """(the opened run, its ClusterMap). Raises MonjuError where either is missing."""
+    def open(self, name: str) -> tuple[LoadedRun, ClusterMap]:
+        """Return (the opened run, its ClusterMap). Raises MonjuError where either is missing."""
         opened = self.shelf.open(name)
         return opened, opened.memo("map", lambda: ClusterMap.load(opened.run))
 
-    def texts(self, name):
-        """All training sentences of a run by row, or None where they cannot be had."""
+    def texts(self, name: str) -> list[str] | None:
+        """Return all training sentences of a run by row, or None where they cannot be read."""
         return self.shelf.open(name).texts()
 
-    def excuse(self, name, t):
-        """Why there are no sentences, in words; nothing where there are."""
+    def excuse(self, name: str, t: Translator) -> Markup | str:
+        """Say why there are no sentences; "" where there are."""
         opened = self.shelf.open(name)
         if opened.texts() is not None:
             return ""
         source = Path(opened.config.data).name  # a whole path would tell of the machine that trained
         return note(t("no_texts", source=source), t, "about", role=None)
 
-    def told(self, asked):
-        """One sentence of a run's map, for the pointer over it: [run, place in the sample] → text or None."""
+    def text_at(self, point: Any) -> str | None:
+        """Return one sentence of a run's map, for the pointer over it: [run, place in the sample] → text."""
         try:
-            name, place = asked
+            name, place = point
             _, cluster_map = self.open(name)
             texts = self.texts(name)
             return texts and texts[cluster_map.rows[int(place)]][:300]
@@ -217,13 +225,16 @@ class Library:
             return None
 
 
-# what the browser is told
+# messages to the browser
 
 
-def describe(name, monju, cluster_map, readable, t):
-    """The points and all that stands still, as one message: typed arrays as base64, a few hundred kilobytes.
-    `readable`: whether their sentences can be had."""
-    found = cluster_map.predict(monju)
+def describe(name: str, monju: SentenceReader, cluster_map: ClusterMap, readable: bool,
+             t: Translator) -> str:
+    """Return the points and all that stays the same, as one message, JSON of a few hundred kilobytes.
+
+    Typed arrays are base64. `readable`: whether the points' sentences can be read.
+    """
+    predictions = cluster_map.predict(monju)
     maps = {}
     for each, projection in cluster_map.projections.items():
         maps[each] = {"at": packed(cluster_map.coordinates[each], "<f4"), "about": f"about_{each}",
@@ -235,9 +246,9 @@ def describe(name, monju, cluster_map, readable, t):
         maps["plane"] |= {"meeting": meeting.tolist(), "rays": rays.tolist()}
     groups = {"cluster": (cluster_map.clusters, [t("in_cluster", name=each) for each in monju.clusters]),
               "label": (cluster_map.labels, [escape(t.label(each)) for each in monju.label_names]),
-              "correct": (found.monju.argmax(1) != cluster_map.labels, [t("is_right"), t("is_wrong")])}
-    if found.baseline is not None:
-        groups["differ"] = (found.monju.argmax(1) != found.baseline.argmax(1),
+              "correct": (predictions.monju.argmax(1) != cluster_map.labels, [t("is_right"), t("is_wrong")])}
+    if predictions.baseline is not None:
+        groups["differ"] = (predictions.monju.argmax(1) != predictions.baseline.argmax(1),
                             [t("do_agree"), t("do_differ")])
     return json.dumps({
         "run": name, "readable": readable, "names": monju.clusters, "rows": packed(cluster_map.rows, "<i4"),
@@ -247,37 +258,40 @@ def describe(name, monju, cluster_map, readable, t):
         "say": {key: t(key) for key in SPOKEN} | {"row": t("row_number", n="#")}})
 
 
-def message(place, kept, monju, cluster_map):
-    """The marker, what was kept, and α's level lines at the marker's height, as one message."""
-    told = {"kept": kept}
+def message(place: Place | None, kept: list[dict], monju: SentenceReader, cluster_map: ClusterMap) -> str:
+    """Return the marker, what was kept, and α's level lines at the marker's height, as one message, JSON."""
+    values = {"kept": kept}
     if place is not None:
-        told |= {"at": place.coordinates, "off": place.off, "moved": place.moved,
-                 "text": place.reading.text[:80],
-                 "distances": place.distances}
+        values |= {"at": place.coordinates, "off": place.off, "moved": place.moved,
+                   "text": place.reading.text[:80],
+                   "distances": place.distances}
         if place.off is not None and what_if.is_movable(monju):
             reach, alpha = what_if.alpha_field(place.off, monju, cluster_map, GRID)
-            told["shade"] = {"from": -reach, "to": reach, "n": GRID, "alpha": packed(alpha, "<f4")}
-    return json.dumps(told)
+            values["shade"] = {"from": -reach, "to": reach, "n": GRID, "alpha": packed(alpha, "<f4")}
+    return json.dumps(values)
 
 
-def packed(array, kind):
+def packed(array: Any, kind: str) -> str:
+    """Return an array as base64, its numbers of this NumPy type."""
     return base64.b64encode(np.ascontiguousarray(array, kind).tobytes()).decode()
 
 
-def centres(monju):
+def centres(monju: SentenceReader) -> np.ndarray:
+    """Return the centres of a run's clusters (k, dimensions)."""
     return monju.clustering.clusterer.centres_
 
 
 # a sentence and its place
 
 
-def stand(opened, cluster_map, sentence):
-    """Where a sentence stands, as the opened run reads it; None for nothing typed."""
+def stand(opened: LoadedRun, cluster_map: ClusterMap, sentence: Any) -> Place | None:
+    """Return where a sentence stands, as the opened run reads it; None for nothing typed."""
     return what_if.locate(opened.read_one(typed(sentence)), cluster_map) if typed(sentence).strip() else None
 
 
-def neighbours(vector, texts, monju, cluster_map):
-    """The sample's nearest sentences, as the list and the endpoint tell them."""
+def neighbours(vector: np.ndarray, texts: list[str] | None, monju: SentenceReader,
+               cluster_map: ClusterMap) -> list[dict[str, Any]]:
+    """Return the sample's nearest sentences, for the side panel's list and the endpoint."""
     return [{"row": int(cluster_map.rows[i]), "label": monju.label_names[cluster_map.labels[i]],
              "cluster": monju.clusters[cluster_map.clusters[i]],
              "distance": float(d), "text": None if texts is None else texts[cluster_map.rows[i]]}
@@ -287,8 +301,9 @@ def neighbours(vector, texts, monju, cluster_map):
 # the side panel and the figures
 
 
-def panel(place, library, name, monju, cluster_map, t):
-    """The marker's verdict, distances and α, and its nearest training sentences."""
+def panel(place: Place | None, library: Library, name: str, monju: SentenceReader, cluster_map: ClusterMap,
+          t: Translator) -> Markup:
+    """Draw the marker's verdict, distances and α, and its nearest training sentences."""
     if place is None:
         return note(t("map_hint"), t, "about", role=None)
     distances, alpha = dict(zip(monju.clusters, place.distances)), place.alpha
@@ -300,21 +315,21 @@ def panel(place, library, name, monju, cluster_map, t):
                 near=neighbours(place.reading.vector, library.texts(name), monju, cluster_map))
 
 
-def summary(monju, cluster_map, t):
-    """Cards of the clusters: size, labels, share of the held-out sentences, words; and how well they part."""
+def summary(monju: SentenceReader, cluster_map: ClusterMap, t: Translator) -> Markup:
+    """Draw cards of the clusters: size, labels, held-out share, words; and how well they are separated."""
     return html("summary.html", t, clusters=cluster_map.facts["clusters"],
                 silhouette=cluster_map.facts["silhouette"], n=len(cluster_map.rows),
                 total=cluster_map.facts["sentences"], labels=monju.label_names[: cards.MOST_LABELS])
 
 
-def missing(shelf, name, error, t):
-    """A run without a map, or that cannot be shown: what stands in the map's place."""
+def missing(shelf: RunCache, name: str, error: MonjuError, t: Translator) -> str:
+    """Return the message in the map's place, JSON, for a run that has no map or cannot be shown."""
     try:
         run = shelf.run(name)
-        there = (run.path / "map").is_dir()
-        told = t("detail", error=t.error(error)) if there else t("no_map",
-                                                                 command="python -m monju map "
-                                                                 f"{shlex.quote(run.path.name)}")
+        if (run.path / "map").is_dir():
+            text = t("detail", error=t.error(error))
+        else:
+            text = t("no_map", command=f"python -m monju map {shlex.quote(run.path.name)}")
     except MonjuError:
-        told = t("trouble")
-    return json.dumps({"missing": told})
+        text = t("trouble")
+    return json.dumps({"missing": text})

@@ -1,28 +1,31 @@
-"""The results: the poster's table of the run on show, its figures, the sentences that Monju turned, and files
-to take away.
+"""The results: the poster's table, figures, the sentences that Monju turned, and files to download.
 
-Layout and wiring only: what stands in the table, the words and the figures is `report`'s.
+Layout and wiring only: the table's values, the words and the figures are `report`'s.
 """
 
 import json
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import plotly
+from markupsafe import Markup
 from scipy.special import softmax
 
 from monju.errors import MonjuError
+from monju.inference.run_cache import RunCache
 from monju.reporting import figures, report
 from monju.runs.run_data import load_run_data
 from monju.ui.components import comparison
 from monju.ui.components.cards import Opinion
 from monju.ui.components.markup import html, note, trouble
 from monju.ui.i18n import translator
-from monju.ui.i18n.translator import I18N
-from monju.ui.page import QUIET
+from monju.ui.i18n.translator import I18N, Translator
+from monju.ui.page import QUIET, Page
 from monju.utils.files import ROOT, write
 
 ASSETS = ROOT / "assets"
@@ -41,11 +44,11 @@ SAVE = """file => { if (file) { const link = document.createElement('a')
   document.body.append(link); link.click(); link.remove() } }"""
 
 
-def build(page, tab):
-    """Lay the results out and wire them to the run on show."""
+def build(page: Page, tab: gr.Tab) -> None:
+    """Lay out the results and wire them to the run on show."""
     shelf, chosen = page.shelf, page.chosen
     gr.set_static_paths(PLOTLY)  # plotly.js from the installed package: nothing is fetched from outside
-    folder = tempfile.TemporaryDirectory(prefix="monju-")  # what is taken away; gone with the page
+    folder = tempfile.TemporaryDirectory(prefix="monju-")  # what is downloaded; deleted with the page
     page.blocks.taken, writing = folder, threading.Lock()
     wanted = gr.State("")  # the run whose sentences are to be read, a moment after its numbers are shown
     with gr.Column():
@@ -78,22 +81,24 @@ def build(page, tab):
         def make(name, request: gr.Request):
             t = translator.asked(request)
             try:
-                found = report.Results.of(shelf.run(name))
+                run_results = report.Results.of(shelf.run(name))
             except MonjuError:
                 raise gr.Error(t("take_trouble"), print_exception=False) from None
-            ending, made = report.FORMATS[FILES[kind]]
-            path = Path(folder.name) / t.language / f"monju-{found.name}{ending}"
+            ending, render = report.FORMATS[FILES[kind]]
+            path = Path(folder.name) / t.language / f"monju-{run_results.name}{ending}"
             path.parent.mkdir(exist_ok=True)
-            content = made(found, t)
-            with writing:  # others take the same file
+            content = render(run_results, t)
+            with writing:  # other visitors download the same file
                 write(path, content)
             return str(path)
         return make
 
     def results(run: str = "") -> dict[str, Any]:
-        """The results table of a run (the one that the page starts on, unless named), as metrics.json has it:
-        {n, experts, monju, baseline, equal_cost, monju_vs_baseline {difference, interval, rescued, broken,
-        p_value}, alpha, cost}."""
+        """Return the results table of a run (the one that the page starts on, unless named).
+
+        As metrics.json has it: {n, experts, monju, baseline, equal_cost, monju_vs_baseline {difference,
+        interval, rescued, broken, p_value}, alpha, cost}.
+        """
         try:
             return report.Results.of(shelf.run(run or shelf.start)).metrics
         except MonjuError as error:
@@ -114,57 +119,64 @@ def build(page, tab):
     gr.api(results, api_name="results")
 
 
-def show(shelf, name, t):
-    """What the tab shows of a run: the table, the figures as JSON, a word in place of the sentences, and
-    whose are wanted."""
+def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
+    """Return what the tab shows of a run.
+
+    The table, the figures as JSON, a note in place of the sentences, the run whose sentences are to be read
+    next ("" for none), and "" for the comparison.
+    """
     try:
-        found = report.Results.of(shelf.run(name))
+        results = report.Results.of(shelf.run(name))
     except MonjuError as error:
         return trouble(error, t), "", "", "", ""
-    alone = found.predictions.baseline is None
-    tables = html("results.html", t, title=report.table_title(found, t),
-                  table=report.accuracy_table(found, t),
-                  told=report.told(found, t), quality=report.quality_table(found, t))
+    alone = results.predictions.baseline is None
+    tables = html("results.html", t, title=report.table_title(results, t),
+                  table=report.accuracy_table(results, t),
+                  told=report.told(results, t), quality=report.quality_table(results, t))
     waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone,
                    gone=False, lists=None)
-    return tables, drawn(found, t), waiting, "" if alone else name, ""
+    return tables, drawn(results, t), waiting, "" if alone else name, ""
 
 
-def drawn(found, t):
-    """The figures for assets/figures.js."""
-    return json.dumps({"darker": figures.DARKER, "run": found.name, "figures": [
+def drawn(results: report.Results, t: Translator) -> str:
+    """Return the figures for assets/figures.js, JSON."""
+    return json.dumps({"darker": figures.DARKER, "run": results.name, "figures": [
         {"name": name, "title": title, "note": note, "figure": json.loads(figure.to_json()),
          "save": {kind: t("save_as", title=title, format=kind.upper()) for kind in ("png", "svg")}}
-        for name, title, note, figure in report.drawn(found, t)]})
+        for name, title, note, figure in report.drawn(results, t)]})
 
 
 # the sentences that Monju turned
 
 
-def sentences(shelf, name, t):
-    """The sentences that Monju rescued and broke, each a button; their numbers alone where they cannot be
-    read again."""
+def sentences(shelf: RunCache, name: str, t: Translator) -> Markup | str:
+    """Draw the sentences that Monju rescued and broke, each a button.
+
+    Their numbers alone where they cannot be read again.
+    """
     try:
-        found = report.Results.of(shelf.run(name))
+        results = report.Results.of(shelf.run(name))
     except MonjuError:
         return ""
     try:
-        texts, hint = load_run_data(found.run).validation.texts, t("turned_hint")
+        texts, hint = load_run_data(results.run).validation.texts, t("turned_hint")
     except MonjuError:
-        texts, hint = None, t("turned_gone", data=Path(found.config.data).name)
-    lists = [(title, len(ids), turned_rows(found, ids, texts, t))
-             for ids, title in zip(found.turned, ("rescued", "broken"))]
+        texts, hint = None, t("turned_gone", data=Path(results.config.data).name)
+    lists = [(title, len(ids), turned_rows(results, ids, texts, t))
+             for ids, title in zip(results.turned, ("rescued", "broken"))]
     return html("turned.html", t, hint=hint, busy=False, gone=texts is None, lists=lists, most=MOST_TURNED)
 
 
-def turned_rows(found, ids, texts, t):
-    """The rows of one list, the surest change of the right label's probability first."""
-    votes, names = found.predictions, t.labels(found.data["label_names"])
-    ours, theirs = (softmax(logits, axis=1) for logits in (votes.monju, votes.baseline))  # (n, labels)
-    right = found.labels
-    order = sorted(ids, key=lambda i: -abs(ours[i, right[i]] - theirs[i, right[i]]))[:MOST_TURNED]
+def turned_rows(results: report.Results, ids: np.ndarray, texts: Sequence[str] | None,
+                t: Translator) -> list[dict[str, Any]]:
+    """Return the rows of one list, the largest change of the right label's probability first."""
+    predictions, names = results.predictions, t.labels(results.data["label_names"])
+    # probabilities (n, labels)
+    monju, baseline = (softmax(logits, axis=1) for logits in (predictions.monju, predictions.baseline))
+    right, experts = results.labels, predictions.experts
+    order = sorted(ids, key=lambda i: -abs(monju[i, right[i]] - baseline[i, right[i]]))[:MOST_TURNED]
     return [{"id": i, "text": None if texts is None else texts[i], "truth": names[right[i]],
-             "verdicts": [("monju", Opinion.of(votes.monju[i], names)),
-                          ("baseline", Opinion.of(votes.baseline[i], names))],
-             "alpha": list(zip(votes.experts, votes.alpha[i])) if len(votes.experts) <= MOST_WEIGHTS
-             else None} for i in order]
+             "verdicts": [("monju", Opinion.of(predictions.monju[i], names)),
+                          ("baseline", Opinion.of(predictions.baseline[i], names))],
+             "alpha": list(zip(experts, predictions.alpha[i])) if len(experts) <= MOST_WEIGHTS else None}
+            for i in order]

@@ -14,7 +14,7 @@ from monju.ui.tabs.training.runs import RunsPanel
 
 
 def build(page: Page, tab: gr.Tab) -> None:
-    """Lay the tab out and wire it."""
+    """Lay out the tab and wire it."""
     jobs = JobManager(page.shelf.folder)
     wire_door = page.owner.door(page.blocks)
     job, form, runs = JobPanel(page, jobs), Form(page, jobs), RunsPanel(page, jobs)

@@ -35,48 +35,51 @@ SUGGESTED = {"data": NAMED, "backbone": ("all-MiniLM-L6-v2", "FacebookAI/roberta
 
 
 def component(name: str) -> Component:
-    """The form's part for a setting, at its default."""
+    """Make the form's component for a setting, at its default."""
     kind, value = schema.kind(name), in_form(SETTINGS[name].default)
-    looks = {"label": I18N(f"setting_{name}"), "info": I18N(f"help_{name}"), "elem_id": f"setting-{name}",
-             "interactive": True}
+    options = {"label": I18N(f"setting_{name}"), "info": I18N(f"help_{name}"), "elem_id": f"setting-{name}",
+               "interactive": True}
     if kind is bool:
-        return gr.Checkbox(value, **looks)
+        return gr.Checkbox(value, **options)
     if allowed := schema.choices(name):
-        return gr.Dropdown(list(allowed), value=value, **looks)
+        return gr.Dropdown(list(allowed), value=value, **options)
     if kind in (int, float) and value != "":  # an empty Number shows 0: an optional one is a text box
         # no bounds: the schema refuses in the page's own words, Gradio's part sends nothing
-        return gr.Number(value, **looks)
+        return gr.Number(value, **options)
     if name in SUGGESTED:
-        return gr.Dropdown(list(SUGGESTED[name]), value=value, allow_custom_value=True, **looks)
-    return gr.Textbox(value, **looks)
+        return gr.Dropdown(list(SUGGESTED[name]), value=value, allow_custom_value=True, **options)
+    return gr.Textbox(value, **options)
 
 
 def in_form(value: Any) -> Any:
-    """A setting's value as the form has it."""
+    """Return a setting's value as the form has it."""
     return ", ".join(value) if isinstance(value, list) else "" if value is None else value
 
 
 def shown(config: Config) -> list[Any]:
-    """A configuration → the values of the form, in the schema's order."""
+    """Return the form's values for a configuration, in the schema's order."""
     return [in_form(value) for value in config.to_json().values()]
 
 
 def collected(values: Iterable[Any]) -> Config:
-    """The values of the form → a configuration. Raises MonjuError for what cannot be."""
-    found = dict(zip(SETTINGS, values, strict=True))
-    for name, value in found.items():
+    """Return the configuration of the form's values. Raises MonjuError for what is not valid."""
+    settings = dict(zip(SETTINGS, values, strict=True))
+    for name, value in settings.items():
         if schema.kind(name) is list:
-            found[name] = schema.each(value or "")
+            settings[name] = schema.each(value or "")
         elif value == "" and SETTINGS[name].default is None:
-            found[name] = None
+            settings[name] = None
         elif isinstance(value, str):
-            found[name] = value.strip()
-    return Config.from_json(found)
+            settings[name] = value.strip()
+    return Config.from_json(settings)
 
 
 def command(config: Config, preset: str, folder: str | Path, name: str) -> str:
-    """The command that trains the same run, as one types it where the page was started; where the folder of
-    runs is not below that, as one types it there."""
+    """Return the command that trains the same run.
+
+    As one types it in the folder where the page was started; where the folder of runs is not below that, as
+    one types it in the folder of runs.
+    """
     base = preset if preset in presets.PRESETS else "laptop"
     start = Path(os.path.relpath(folder))
     start = Path() if ".." in start.parts else start
@@ -87,20 +90,25 @@ def command(config: Config, preset: str, folder: str | Path, name: str) -> str:
 
 
 def loaded(text: str) -> Config:
-    """Settings pasted as JSON (a run.json too) → a configuration. Raises MonjuError, or ValueError where it
-    is no JSON object."""
-    found = json.loads(text)
-    if not isinstance(found, dict):
+    """Return the configuration of settings pasted as JSON (a run.json too).
+
+    Raises MonjuError, or ValueError where it is no JSON object.
+    """
+    settings = json.loads(text)
+    if not isinstance(settings, dict):
         raise ValueError("{…}")
-    return Config.from_json(found.get("config", found))
+    return Config.from_json(settings.get("config", settings))
 
 
 # ---- the form
 
 
 class Form:
-    """The form. `fields` are its parts by setting, `parts` the same as a list; `planned` holds the settings
-    of the plan on show, with which the button `start` starts."""
+    """The form of a new run.
+
+    `fields` are its components by setting, `parts` the same as a list; `planned` holds the settings of the
+    plan on show, with which the button `start` starts.
+    """
 
     def __init__(self, page: Page, jobs: JobManager) -> None:
         self.owner, self.jobs = page.owner, jobs
@@ -134,7 +142,7 @@ class Form:
         self.fields, self.parts = fields, [fields[name] for name in SETTINGS]
         self.for_owner = [whole]
 
-    def wire(self):
+    def wire(self) -> None:
         """Connect the parts: whatever is changed, the command, the JSON and the preset follow."""
         unqueued = {**QUIET, "queue": False}
         follow = [self.line, self.json, self.plan_panel, self.start, self.planned]
@@ -153,23 +161,25 @@ class Form:
                         [self.plan_panel, self.start, self.planned],
                         concurrency_id="plan", concurrency_limit=1, **QUIET)
 
-    def config(self, values, **others):
-        """The configuration of these values, but for others that are named. Raises MonjuError."""
+    def config(self, values: Iterable[Any], **others: Any) -> Config:
+        """Return the configuration of these values, but for others that are named. Raises MonjuError."""
         return collected([others.get(name, value) for name, value in zip(SETTINGS, values, strict=True)])
 
-    def told(self, config, preset, name):
-        """A configuration as command and as JSON."""
+    def texts(self, config: Config, preset: str, name: str) -> list[str]:
+        """Return a configuration as command and as JSON."""
         return [command(config, preset, self.jobs.folder, name),
                 json.dumps(config.to_json(), indent=1, ensure_ascii=False)]
 
-    def filled(self, config, preset, name):
-        """The whole form, filled with a configuration; an old plan goes."""
-        return [*shown(config), preset, *self.told(config, preset, name), "", gr.update(visible=False), None]
+    def filled(self, config: Config, preset: str, name: str) -> list[Any]:
+        """Return values of the whole form, filled with a configuration; an old plan is removed."""
+        return [*shown(config), preset, *self.texts(config, preset, name), "", gr.update(visible=False), None]
 
     def changed(self, preset, name, before, request: gr.Request, *values):
-        """What follows from the form: the preset that it is, the command, the JSON; an old plan goes.
-        `before` is the command shown: where the form says it already (it was filled by the page, not by
-        hand), all stays, a plan made since too."""
+        """Return what follows from the form: its preset, the command, the JSON; an old plan is removed.
+
+        `before` is the command shown: where it is already the form's (the page filled the form, not a
+        person), all stays, a plan made since too.
+        """
         try:
             config = collected(values)
             if before == command(config, preset, self.jobs.folder, name):
@@ -177,7 +187,7 @@ class Form:
             same = next((key for key, settings in presets.PRESETS.items() if config == Config(**settings)),
                         "custom")
             preset = same if preset == "custom" else preset
-            return [same, *self.told(config, preset, name), "", gr.update(visible=False), None]
+            return [same, *self.texts(config, preset, name), "", gr.update(visible=False), None]
         except MonjuError as error:
             trouble = progress.trouble(error, translator.asked(request))
             return [preset, "", gr.skip(), trouble, gr.update(visible=False), None]
@@ -194,8 +204,8 @@ class Form:
         try:
             return self.filled(loaded(text), "custom", name)
         except (ValueError, RecursionError, TypeError) as error:
-            told = t("t_bad_json", error=str(error)[:200])
-            trouble = progress.note(told, t, "told", "alert")
+            message = t("t_bad_json", error=str(error)[:200])
+            trouble = progress.note(message, t, "told", "alert")
         except MonjuError as error:
             trouble = progress.trouble(error, t)
         return [*[gr.skip()] * (len(self.parts) + 3), trouble, gr.update(visible=False), None]
@@ -207,9 +217,9 @@ class Form:
         try:
             config = placed(collected(values), self.jobs.folder)
             registry.new_run_dir(self.jobs.folder, name)
-            found = {}
+            plan = {}
             for part in estimate(config):
-                found |= part
-                yield progress.plan(found, t), gr.update(visible="seconds" in found), config.to_json()
+                plan |= part
+                yield progress.plan(plan, t), gr.update(visible="seconds" in plan), config.to_json()
         except MonjuError as error:
             yield progress.trouble(error, t), gr.update(visible=False), None

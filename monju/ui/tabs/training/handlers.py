@@ -10,7 +10,7 @@ from monju.ui.i18n import translator
 
 
 def guarded(act: Callable) -> Callable:
-    """The handler act(words, *values), whose errors become the page's calm words."""
+    """Make a handler of act(translator, *values), whose errors the page shows in the visitor's language."""
     @functools.wraps(act)
     def handler(*values, request: gr.Request):
         t = translator.asked(request)
@@ -19,8 +19,8 @@ def guarded(act: Callable) -> Callable:
         except MonjuError as error:
             raise gr.Error(t("t_error", error=t.error(error)), print_exception=False) from None
         except OSError as error:
-            told = error.strerror or type(error).__name__
-            raise gr.Error(t("t_error", error=told), print_exception=False) from None
+            reason = error.strerror or type(error).__name__
+            raise gr.Error(t("t_error", error=reason), print_exception=False) from None
 
     def wired(request: gr.Request, *values):
         return handler(*values, request=request)

@@ -1,5 +1,4 @@
-"""The job that trains outside the page: its state, its curves, and the buttons that stop, resume and use
-it."""
+"""The job that trains outside the page: its state, its curves, the buttons that stop, resume and use it."""
 
 import json
 from typing import Any
@@ -11,9 +10,11 @@ from monju.data.notes import Note
 from monju.training.job_manager import JobManager
 from monju.ui.components import progress
 from monju.ui.i18n import translator
-from monju.ui.i18n.translator import I18N, Said, bare, pathless
+from monju.ui.i18n.translator import I18N, Said, Translator, bare, pathless
 from monju.ui.page import QUIET, Page
+from monju.ui.tabs.training.form import Form
 from monju.ui.tabs.training.handlers import guarded
+from monju.ui.tabs.training.runs import RunsPanel
 
 
 class JobPanel:
@@ -34,17 +35,17 @@ class JobPanel:
         self.parts = [self.seen, panel, self.stop, self.resume, self.use]
         self.for_owner = [steering]
 
-    def wire(self, tab, form, runs):
+    def wire(self, tab: gr.Tab, form: Form, runs: RunsPanel) -> None:
         """Connect the buttons, and the clock that follows the job while the tab is shown."""
         page, only, unqueued = self.page, self.page.owner.only, {**QUIET, "queue": False}
 
         def ticked(before, request: gr.Request):
-            """What has changed; the list of runs too where another job, or this one's end, changed it."""
+            """Return what has changed; the runs too where another job, or this one's end, changed them."""
             t = translator.asked(request)
             drawn = self.draw(before, t)
             job_on_show = json.loads(before or "[0, 0]")[:2]
-            moved = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != job_on_show
-            return [*drawn, *(runs.draw(t) if moved else [gr.skip()] * 3)]
+            changed = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != job_on_show
+            return [*drawn, *(runs.draw(t) if changed else [gr.skip()] * 3)]
 
         def opened(before, request: gr.Request):
             t = translator.asked(request)
@@ -69,9 +70,11 @@ class JobPanel:
                        **QUIET)
         gr.api(self.training, api_name="training")
 
-    def snapshot(self):
-        """The job as anyone may see it: the log, which may name files of this machine, only where everyone is
-        the owner."""
+    def snapshot(self) -> dict[str, Any]:
+        """Return the job as anyone may see it.
+
+        The log, which may name files of this machine, only where everyone is the owner.
+        """
         snapshot = self.jobs.snapshot()
         named = {"reason": bare(str(snapshot.get("reason", ""))),
                  "log": [bare(line) for line in snapshot.get("log", [])]}
@@ -79,8 +82,8 @@ class JobPanel:
             named["reason_note"] = pathless(note).to_json()
         return snapshot | named | ({} if self.page.owner.everyone else {"log": []})
 
-    def draw(self, before, t):
-        """Values of `parts`; nothing is drawn again where `before`, the state on show, says the same."""
+    def draw(self, before: str, t: Translator) -> list[Any]:
+        """Return values of `parts`; none is drawn again where `before`, the state on show, is the same."""
         snapshot = self.snapshot()
         stamp = json.dumps([snapshot["name"], snapshot["status"], len(snapshot.get("history", [])),
                             snapshot.get("now"), snapshot.get("log"), t.language])
@@ -103,7 +106,9 @@ class JobPanel:
         return self.draw("", t)
 
     def training(self) -> dict[str, Any]:
-        """The job that trains now, or the last one: {name, status, reason, resumable, now {done, left,
-        memory}, stages, log, models, clusters, history [{model, step, steps, loss, held_out_accuracy,
-        …}]}."""
+        """Return the job that trains now, or the last one.
+
+        As JSON: {name, status, reason, resumable, now {done, left, memory}, stages, log, models, clusters,
+        history [{model, step, steps, loss, held_out_accuracy, …}]}.
+        """
         return self.snapshot()

@@ -8,7 +8,7 @@ from monju.errors import MonjuError
 from monju.runs import registry
 from monju.training.job_manager import JobManager
 from monju.ui.components import progress
-from monju.ui.i18n.translator import I18N, Said
+from monju.ui.i18n.translator import I18N, Said, Translator
 from monju.ui.page import QUIET, Page
 from monju.ui.server import temp_files
 from monju.ui.tabs.training.handlers import guarded
@@ -72,37 +72,40 @@ class RunsPanel:
         gr.api(self.runs, api_name="runs")
 
     def runs(self) -> list[dict[str, Any]]:
-        """Every run: {name, date (seconds since 1970), data, backbone, monju, baseline (accuracies 0 to 1),
-        n, bytes, status}."""
-        found = registry.list_runs(self.jobs.folder)
+        """Return every run.
+
+        Each as {name, date (seconds since 1970), data, backbone, monju, baseline (accuracies 0 to 1), n,
+        bytes, status}.
+        """
+        rows = registry.list_runs(self.jobs.folder)
         shelf = self.shelf
-        if shelf.start not in [run["name"] for run in found]:  # the page starts on one that stands elsewhere
+        if shelf.start not in [run["name"] for run in rows]:  # the page starts on one that stands elsewhere
             try:
                 changed = (shelf.first / "run.json").stat().st_mtime
-                found.append({**registry.summarize(shelf.run(shelf.start), changed), "name": shelf.start})
+                rows.append({**registry.summarize(shelf.run(shelf.start), changed), "name": shelf.start})
             except (MonjuError, OSError):
                 pass
-        return found
+        return rows
 
-    def draw(self, t):
-        """Values of `parts`."""
-        found = self.runs()
-        names = [run["name"] for run in found]
-        return [progress.listed(found, t), gr.update(choices=names), gr.update(choices=names)]
+    def draw(self, t: Translator) -> list[Any]:
+        """Return values of `parts`."""
+        rows = self.runs()
+        names = [run["name"] for run in rows]
+        return [progress.listed(rows, t), gr.update(choices=names), gr.update(choices=names)]
 
     def choose(self, name):
-        """The playground on this run: values of the page's run, tabs and place."""
+        """Return values of the page's run, tabs and place for the playground on this run."""
         return gr.update(choices=self.shelf.names(), value=name), gr.Tabs(selected="playground"), "playground"
 
     def open_run(self, t, name):
-        """`choose`, of a run that is whole."""
+        """Return what `choose` does, of a run that is whole."""
         self.shelf.run(name).check()
         return self.choose(name)
 
     def side_by_side(self, t, one, two):
-        """The results of two runs beside each other."""
-        found = [(name, self.shelf.run(name).check().read_json("metrics.json")) for name in (one, two)]
-        return progress.compared(*found, t)
+        """Draw the results of two runs beside each other."""
+        pair = [(name, self.shelf.run(name).check().read_json("metrics.json")) for name in (one, two)]
+        return progress.compared(*pair, t)
 
     def rename_run(self, t, old, new):
         """Give a run another name."""
@@ -112,7 +115,7 @@ class RunsPanel:
         return ["", *self.draw(t)]
 
     def pack_run(self, t, name):
-        """A run as a zip to download."""
+        """Pack a run as a zip to download."""
         path = registry.archive(self.shelf.run(name).path, temp_files.FOLDER.name)
         return gr.update(value=str(path), visible=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from monju.config import Config
 from monju.errors import MonjuError
@@ -16,7 +17,7 @@ from monju.training.job_manager import JobManager
 from monju.ui.components import progress
 from monju.ui.components.columns import guessed
 from monju.ui.i18n import translator
-from monju.ui.i18n.translator import I18N, Said
+from monju.ui.i18n.translator import I18N, Said, Translator
 from monju.ui.page import QUIET, Page
 from monju.utils.files import digest
 
@@ -26,8 +27,10 @@ KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
 
 def kept(upload: str | Path, folder: str | Path) -> str:
-    """Copy an uploaded file beside the runs, so that a resume finds it: what the form has for its place,
-    which ends in its own name."""
+    """Copy an uploaded file beside the runs, so that a resume finds it.
+
+    Returns what the form has for its place, which ends in its own name.
+    """
     upload = Path(upload)
     if upload.suffix.lower() not in KINDS:
         raise Said("t_kind", kinds=", ".join(KINDS))
@@ -40,8 +43,10 @@ def kept(upload: str | Path, folder: str | Path) -> str:
 
 
 def own_name(name: str) -> str:
-    """A file's own name as every system takes it: without separators, control characters and outer dots, of
-    120 bytes at most."""
+    """Return a file's own name as every system takes it.
+
+    Without separators, control characters and outer dots, of 120 bytes at most.
+    """
     name = "".join("-" if letter in '/\\:*?"<>|' else letter for letter in unicodedata.normalize("NFC", name)
                    if not unicodedata.category(letter).startswith("C"))
     stem, dot, kind = name.rpartition(".")
@@ -50,8 +55,10 @@ def own_name(name: str) -> str:
 
 
 def placed(config: Config, folder: str | Path) -> Config:
-    """The configuration with an upload's place on this machine: the form has it as seen from the runs'
-    folder."""
+    """Return the configuration with an upload's place on this machine.
+
+    The form has it as seen from the runs' folder.
+    """
     place = os.path.abspath(Path(folder) / config.data)
     uploads = os.path.join(os.path.abspath(folder), UPLOADS)
     inside = config.data.startswith(UPLOADS) and place.startswith(uploads)
@@ -59,16 +66,18 @@ def placed(config: Config, folder: str | Path) -> Config:
 
 
 def columns_of(config: Config) -> dict[str, Any]:
-    """The columns of a source, {name: values}. Raises MonjuError."""
+    """Return the columns of a source, {name: values}. Raises MonjuError."""
     from monju.data import sources  # numpy and all: not before someone looks
 
     parts = sources.open_source(config.data)
     return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
 
 
-def previewed(config: Config, columns: dict[str, Any], t: translator.Translator) -> tuple[str, bool]:
-    """A source, read and drawn; what is wrong with it beside its first rows. And whether it can be trained
-    on."""
+def previewed(config: Config, columns: dict[str, Any], t: Translator) -> tuple[Markup, bool]:
+    """Read and draw a source; return it as HTML, and whether it can be trained on.
+
+    Where it cannot, its first rows are drawn with what is wrong.
+    """
     from monju.data import sources
     from monju.models import backbones
 
@@ -82,8 +91,10 @@ def previewed(config: Config, columns: dict[str, Any], t: translator.Translator)
 
 
 class SourcePicker:
-    """The part of the form about the source. `edited` changes once the page itself has filled several
-    fields."""
+    """The part of the form about the source.
+
+    `edited` changes once the page itself has filled several fields.
+    """
 
     def __init__(self, page: Page, jobs: JobManager) -> None:
         self.owner, self.jobs = page.owner, jobs
@@ -109,15 +120,18 @@ class SourcePicker:
         gr.on([self.text.input, self.label.input], only(self.choose_columns),
               [self.text, self.label, self.edited, *form.parts], listed, trigger_mode="always_last", **QUIET)
 
-    def looked_at(self, config, edits, t, guess=False):
-        """A source's columns as two lists, and its first rows: for `listed`. Those that are not named are
-        guessed where asked, or where they must be."""
+    def looked_at(self, config: Config, edits: int, t: Translator, guess: bool = False) -> list[Any]:
+        """Return a source's columns as two lists, and its first rows: values of `listed`.
+
+        Columns that are not named are guessed where `guess` is true, or where the source cannot be read
+        without them.
+        """
         here = placed(config, self.jobs.folder)
         columns = columns_of(here)
         text, label = guessed(columns)
         named = {"text_column": config.text_column or text, "label_column": config.label_column or label}
-        drawn, fine = ("", False) if guess and text else previewed(here, columns, t)
-        if not fine and text:
+        drawn, is_usable = ("", False) if guess and text else previewed(here, columns, t)
+        if not is_usable and text:
             here = replace(here, **named)
             drawn, _ = previewed(here, columns, t)
         lists = [gr.update(choices=list(columns), value=value if value in columns else None)
@@ -160,7 +174,7 @@ class SourcePicker:
             return [*[gr.skip()] * 5, progress.trouble(error, t), gr.skip()]
 
 
-def no_lists(error, t):
-    """Values of `listed` for a source that cannot be read."""
+def no_lists(error: MonjuError, t: Translator) -> list[Any]:
+    """Return values of `listed` for a source that cannot be read."""
     return [gr.skip(), gr.skip(), gr.update(visible=False), gr.skip(), gr.skip(),
             progress.trouble(error, t), gr.skip()]
