@@ -119,7 +119,7 @@ def measured(settings, repeats, out):
         gated = {name: getattr(run_config, name) for name in GATED}
         monju = Monju.of(run, run_config.device, controls=True).under(**gated)
         outputs, labels = load_predictions(run)
-        tables.append({row["name"]: row for row in compare(monju, labels, votes=outputs)["rows"]})
+        tables.append({row["name"]: row for row in compare(monju, labels, outputs=outputs)["rows"]})
         n = len(labels)
     rows = []
     for name in (name for name in tables[0] if all(name in table for table in tables)):
