@@ -33,7 +33,7 @@ LACKS = {  # what a combiner may need → what to do where a run lacks it
     "mixture": "needs a Gaussian mixture: train the run with --clusterer gmm",
     "singles": "needs an expert for each single cluster: train the run with --subset-size 1",
     "vectors": "needs the sentences' vectors, which were not stored with this run's predictions",
-    "labels": "looks at the answers",
+    "labels": "uses the right labels",
 }
 
 
@@ -107,7 +107,7 @@ class Combiner:
     def decide(self, outputs: ModelOutputs, context: FitContext) -> Predictions:
         """Return the predictions. Raises MonjuError where the run lacks what the combiner needs."""
         if why := self.lack(outputs, context):
-            raise MonjuError(f"this way to decide {why}")
+            raise MonjuError(f"this combiner {why}")
         alpha = self.alpha(outputs, context)
         return outputs.decide(lambda *_: alpha, self.mix or fusion.TABLE[context.config.fusion])
 

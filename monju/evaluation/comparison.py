@@ -34,7 +34,7 @@ class System(NamedTuple):
     logits: np.ndarray  # [n, labels]
     passes: int  # forward passes a sentence
     trained: list[str]  # the models whose training it took
-    held: list[str]  # the models that it keeps to answer; of a merge, which is a model of its own, none
+    held: list[str]  # the models it keeps for inference; of a merge, which is a model of its own, none
     gate: object = None
 
 
@@ -71,7 +71,7 @@ def compare(monju: Monju, labels: np.ndarray, texts: list[str] | None = None,
     """
     labels, texts = np.asarray(labels), None if texts is None else sentences(texts)
     outputs = outputs or monju.outputs(texts)
-    systems, left_out = answers(monju, outputs, labels, texts, source)
+    systems, left_out = all_systems(monju, outputs, labels, texts, source)
     against = "baseline" if outputs.members else "uniform"
     reference = next(system for system in systems if system.name == against).logits.argmax(axis=1)
     cost, count_parameters = monju.run.read_json("metrics.json").get("cost", {}), parameters(monju, outputs)
@@ -102,8 +102,8 @@ def compare_stored(monju: Monju) -> dict:
     return compare(monju, labels, outputs=outputs)
 
 
-def answers(monju: Monju, outputs: ModelOutputs, labels: np.ndarray, texts: list[str] | None,
-            source: str | None = None) -> tuple[list[System], list[dict]]:
+def all_systems(monju: Monju, outputs: ModelOutputs, labels: np.ndarray, texts: list[str] | None,
+                source: str | None = None) -> tuple[list[System], list[dict]]:
     """Return every System, and the rows left out.
 
     Ensembles use the run's fusion, unless their combiner has its own.

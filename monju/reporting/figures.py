@@ -151,8 +151,8 @@ def alpha_distribution(experts: list[str], alpha: np.ndarray, t: Words, bins: in
     """Return each expert's α [n, experts] as a histogram, equal weight as a dashed line."""
     alpha, equal = np.asarray(alpha, dtype=float), 1 / len(experts)
     low, high = min(alpha.min(), equal), max(alpha.max(), equal)
-    room = max(0.04 * (high - low), 0.01)
-    edges = np.linspace(low - room, high + room, bins + 1)
+    margin = max(0.04 * (high - low), 0.01)
+    edges = np.linspace(low - margin, high + margin, bins + 1)
     counts = np.array([np.histogram(alpha[:, e], edges)[0] for e in range(len(experts))])  # [experts, bins]
     middle, width = (edges[:-1] + edges[1:]) / 2, edges[1] - edges[0]
     traces = []

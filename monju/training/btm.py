@@ -69,10 +69,10 @@ def init_from_average(expert, folders, alpha):
     This is the equation for θ_{k+1} of BTM (Li et al. 2022). `alpha` [experts] sums to one.
     """
     mean = {}
-    for place, weight in zip(folders, alpha, strict=True):
-        known = Expert.load(place, expert.model.config.num_labels, expert.padding,
-                            torch.device("cpu")).model.state_dict()
-        for name, tensor in known.items():
+    for path, weight in zip(folders, alpha, strict=True):
+        weights = Expert.load(path, expert.model.config.num_labels, expert.padding,
+                              torch.device("cpu")).model.state_dict()
+        for name, tensor in weights.items():
             if tensor.is_floating_point():
                 mean[name] = mean.get(name, 0) + float(weight) * tensor.float()
     expert.model.load_state_dict(mean, strict=False)

@@ -141,7 +141,7 @@ def teach(run, data, sizes, targets, sample, epochs, fixed, device):
     monju = Monju.of(run, device)
     student_trainer = DistillTrainer.of(monju, data, sample, epochs)
     yield Stage(f"The experts read {len(student_trainer.labels):,} training sentences.")
-    yield from student_trainer.ask(monju, monju.clustering.labels_)
+    yield from student_trainer.compute_logits(monju, monju.clustering.labels_)
     chosen = {}
     for target in targets:
         if TARGETS[target] and fixed[0] is None:
@@ -194,7 +194,7 @@ class DistillTrainer:
                    backbones.encode(monju.tokenizer, texts, config.max_tokens), texts,
                    data.train.labels[rows], rows, backbones.pick_device(config.device))
 
-    def ask(self, monju, clusters):
+    def compute_logits(self, monju, clusters):
         """Compute every teacher's logits [n, labels] on the training sentences, yielding Stages.
 
         `clusters` [all] are the clusters of all the run's training sentences.

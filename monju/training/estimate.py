@@ -50,7 +50,7 @@ class ThroughputProbe:
         rows, first, last = [encoded.train[row] for row in job.rows], None, None
         for last in trainer.fit(expert, self.config, rows, self.labels[job.rows], job.seed, STEPS,
                                 report_every=1, order=job.order,
-                               clusters=self.clusters[job.rows]):
+                                clusters=self.clusters[job.rows]):
             first = first or (last if last.step == WARMING else None)
             if last.step > WARMING and last.seconds > SECONDS:
                 break

@@ -81,12 +81,12 @@ def run_all(task, jobs, devices, threads=None):
         waiting, busy = iter(enumerate(jobs)), list(lines)
         while busy:
             for line in connection.wait(busy):
-                report = heard(line)
+                report = received(line)
                 if report is not None:
                     yield report
                     continue
                 job = next(waiting, None)  # it is free
-                with suppress(OSError):  # it died: heard next
+                with suppress(OSError):  # it died: `received` raises next
                     line.send(job)
                 if job is None:
                     busy.remove(line)
@@ -109,7 +109,7 @@ def in_a_process(work, *arguments):
     Raises as `run_all`.
     """
     with processes(_answer, [(work, arguments)]) as [line]:
-        return heard(line)
+        return received(line)
 
 
 def _answer(line, work, arguments):
@@ -144,7 +144,7 @@ def processes(work, given):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for line, arguments in zip(lines, given):
-            with suppress(OSError):  # it died: heard next
+            with suppress(OSError):  # it died: `received` raises next
                 line.send((work, arguments))
         yield lines
     finally:
@@ -156,7 +156,7 @@ def processes(work, given):
             line.close()
 
 
-def heard(line):
+def received(line):
     """Return a process's message. Raises the error that ended its work, and MonjuError where it died."""
     try:
         message = line.recv()

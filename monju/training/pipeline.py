@@ -191,10 +191,10 @@ def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
         run.update(files=run.listed("clustering"))  # what all else follows from: looked at before a resume
         adopt(run, jobs, manifest["signatures"], siblings)
         # a kill may come between a folder and its last line
-        told = {line["model"]: line["step"] for line in run.history()}
-        curve = btm.measured(run)
-        complete = {job.key for job in jobs if told.get(job.key) == job.steps
-                    and ((run.path / job.kind / job.name).exists() or curve and job.model != job.key)}
+        last_steps = {line["model"]: line["step"] for line in run.history()}
+        rounds_curve = btm.measured(run)
+        complete = {job.key for job in jobs if last_steps.get(job.key) == job.steps
+                    and ((run.path / job.kind / job.name).exists() or rounds_curve and job.model != job.key)}
         run.sweep()
         run.keep_history({job.key: job.steps if job.key in complete else checkpoints(run, job).facts["step"]
                           for job in jobs})
@@ -203,7 +203,7 @@ def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         task = TrainTask(run, config, encoded, data.train.labels, clustering.labels_,
-                        curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
+                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
         work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
         speed = yield from fit_all(task, jobs, complete, work)
 
@@ -222,24 +222,24 @@ def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
                               repr(gates.make(config)))
         if config.rounds > 1:
             yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
-            table["rounds"] = curve or btm.curve(run, config, outputs, data.validation.labels,
-                                                 encoded[config.backbone_of(0)].held_out,
-                                                      alpha, monju.tokenizer.pad_token_id,
-                                                 backbones.pick_device(config.device))
+            table["rounds"] = rounds_curve or btm.curve(run, config, outputs, data.validation.labels,
+                                                        encoded[config.backbone_of(0)].held_out,
+                                                        alpha, monju.tokenizer.pad_token_id,
+                                                        backbones.pick_device(config.device))
         run.write_json("metrics.json", table)
         yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
         cluster_map.build(run, monju, data.train, config.map_size)
         btm.clear(run)
         run.finish()
     except BaseException as error:
-        told = failure(run, error)
+        explained = failure(run, error)
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
         with suppress(OSError):  # on a full disk; the run then counts as one whose process died
             if (run.path / "run.json").exists():
-                run.update(status=status, reason="" if status == "interrupted" else str(told))
-        if told is error:
+                run.update(status=status, reason="" if status == "interrupted" else str(explained))
+        if explained is error:
             raise
-        raise told from error
+        raise explained from error
 
 
 def failure(run, error):
@@ -306,7 +306,7 @@ class TrainTask:
         next_check = first_step * HELD_OUT_CHECKS // job.steps + 1 if first_step else 0
         for step in trainer.fit(expert, self.config, tokens, self.labels[job.rows], job.seed, job.steps,
                                 order=job.order,
-                               clusters=self.clusters[job.rows], checkpoints=progress):
+                                clusters=self.clusters[job.rows], checkpoints=progress):
             accuracy = None
             if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
                 accuracy = float((expert.logits(held_out).argmax(axis=1) == held_out_labels).mean())

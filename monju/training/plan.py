@@ -119,7 +119,7 @@ def plan(config, clusters, lengths):
         steps = steps or steps_of(rows)
         return FineTuneJob(kind, name, rows, seed, steps,
                            round(steps * config.batch_size * lengths[rows].mean()),
-                   config.backbone_of(number), config.order_of(number), start)
+                           config.backbone_of(number), config.order_of(number), start)
 
     first_seed = config.seed * 1000  # leaves every run seeds of its own
     rows_of = {name: all_rows[np.isin(clusters, subset)]

@@ -232,8 +232,9 @@ def state(optimizer):
 
     They are the optimizer's moments and the random state.
     """
-    moments = {f"moment.{number}.{name}": tensor for number, kept in optimizer.state_dict()["state"].items()
-               for name, tensor in kept.items()}
+    moments = {f"moment.{number}.{name}": tensor
+               for number, weight_state in optimizer.state_dict()["state"].items()
+               for name, tensor in weight_state.items()}
     cuda_state = {"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
     return {**moments, "random": torch.get_rng_state(), **cuda_state}
 

@@ -59,7 +59,7 @@ def test_ensembles_mix_as_the_run_does(monju):
     votes, labels = load_predictions(monju.run)
     decided = votes.decide_as(monju.config)
     table = metrics.table(decided, labels)
-    systems = {system.name: system for system in comparison.answers(monju, votes, labels, None)[0]}
+    systems = {system.name: system for system in comparison.all_systems(monju, votes, labels, None)[0]}
     rows = {row["name"]: row for row in comparison.compare(monju, labels, outputs=votes)["rows"]}
     assert not np.allclose(decided.baseline, votes.of(votes.members).mean(axis=1))  # the two fusions differ here
     for name, key, logits in (("monju", "monju", decided.monju), ("baseline", "baseline", decided.baseline),
