@@ -64,7 +64,8 @@ def run_all(task, jobs, devices, threads=None):
     Raises
     ------
     Exception
-        A job's error, raised here: a MonjuError as it is, any other as a RuntimeError.
+        A job's error, raised here. From another process only a MonjuError keeps its type; any other is a
+        RuntimeError.
     """
     jobs = list(jobs)
     threads = threads or cores_each(devices)
