@@ -1,3 +1,5 @@
+"""`python -m monju`: the command line."""
+
 from monju.cli import main
 
 if __name__ == "__main__":

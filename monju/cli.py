@@ -1,8 +1,7 @@
-"""The command line: python -m monju data | train | evaluate | compare | report | predict | distill | map |
-sweep | bench | app.
+"""The command line: `python -m monju COMMAND`, with the commands of `parser`.
 
-Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one
-line and exit code 2.
+data, train, evaluate, compare, report, predict, distill, map, sweep, bench, app. Flags are drawn from the
+schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
 """
 
 import argparse
@@ -24,7 +23,7 @@ DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaint is one line."""
+    """An argument parser whose error is one line."""
 
     def error(self, message):
         """Raise MonjuError in place of an exit."""
@@ -32,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; return the exit code."""
     try:
         args = parser().parse_args(arguments)
         quiet()
@@ -49,11 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> Parser:
-    """All commands and their flags."""
-    top = Parser(prog="python -m monju",
-                 description="Three language models, each an expert on two of three clusters, decide "
-                 "together.")
-    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    """Return the parser of all commands and their flags."""
+    root = Parser(prog="python -m monju",
+                  description="Three language models, each an expert on two of three clusters, decide "
+                  "together.")
+    commands = root.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     train = commands.add_parser("train", help="train a whole run: clusters, experts, baseline, evaluation",
                                 argument_default=argparse.SUPPRESS)
@@ -94,16 +93,17 @@ def parser() -> Parser:
     add_evaluation_data(compare)
     add_device_and_json(compare)
 
-    taken = commands.add_parser("report",
-                                help="a finished run's results as HTML, CSV or LaTeX, as the page gives them")
-    taken.set_defaults(command=run_report)
-    taken.add_argument("run", metavar="RUN", help="a finished run's folder")
-    taken.add_argument("--out", metavar="PATH", default=".",
-                       help="an existing folder, or a new file; what is there is never overwritten "
-                       "[monju-RUN.html here]")
-    taken.add_argument("--format", choices=("html", "csv", "latex"),
-                       help="what to write (what the ending of --out says, else html)")
-    taken.add_argument("--language", choices=("en", "ja"), default="en", help="of the HTML [en]")
+    report = commands.add_parser("report",
+                                 help="a finished run's results as HTML, CSV or LaTeX, "
+                                 "as the page gives them")
+    report.set_defaults(command=run_report)
+    report.add_argument("run", metavar="RUN", help="a finished run's folder")
+    report.add_argument("--out", metavar="PATH", default=".",
+                        help="an existing folder, or a new file; what is there is never overwritten "
+                        "[monju-RUN.html here]")
+    report.add_argument("--format", choices=("html", "csv", "latex"),
+                        help="what to write (what the ending of --out says, else html)")
+    report.add_argument("--language", choices=("en", "ja"), default="en", help="of the HTML [en]")
 
     students = commands.add_parser("distill", help="teach one model what the ensemble of a finished run says")
     students.set_defaults(command=run_distill)
@@ -119,20 +119,22 @@ def parser() -> Parser:
     students.add_argument("--sample", type=int, metavar="N", help="training sentences to learn from (all)")
     students.add_argument("--epochs", type=float, metavar="N", help="number of epochs (the run's)")
     students.add_argument("--temperature", type=float, metavar="T",
-                          help="softens the targets (chosen on sentences kept aside)")
+                          help="softens the targets (chosen on the tuning split)")
     students.add_argument("--mixing", type=float, metavar="L",
                           help="weight of the teacher against the labels (chosen likewise)")
     students.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                           help="where to compute")
 
-    chart = commands.add_parser("map", help="draw, or draw again, the map of a finished run's sentences")
-    chart.set_defaults(command=run_map)
-    chart.add_argument("run", metavar="RUN", help="a finished run's folder")
-    chart.add_argument("--data", metavar="SOURCE",
-                       help="where the run's own sentences are now (where they were)")
-    chart.add_argument("--size", type=int, default=10_000, metavar="N",
-                       help="sentences on it, at most 10,000 [10000]")
-    chart.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    map_command = commands.add_parser("map",
+                                      help="draw, or draw again, the map of a finished run's sentences")
+    map_command.set_defaults(command=run_map)
+    map_command.add_argument("run", metavar="RUN", help="a finished run's folder")
+    map_command.add_argument("--data", metavar="SOURCE",
+                             help="where the run's own sentences are now (where they were)")
+    map_command.add_argument("--size", type=int, default=10_000, metavar="N",
+                             help="sentences on it, at most 10,000 [10000]")
+    map_command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                             help="where to compute")
 
     sweep = commands.add_parser("sweep",
                                 help="several seeds, and every combination of a few settings, "
@@ -154,42 +156,45 @@ def parser() -> Parser:
 
     bench = commands.add_parser("bench", help="speed against what one would otherwise use")
     kinds = bench.add_subparsers(required=True, metavar="predict|train", parser_class=Parser)
-    reading = kinds.add_parser("predict",
-                               help="a run's models against transformers pipelines and ONNX Runtime sessions")
-    reading.set_defaults(command=run_bench_predict)
-    reading.add_argument("run", metavar="RUN", nargs="?", help="a finished run's folder (the one that ships)")
-    reading.add_argument("--data", metavar="SOURCE",
-                         help="labelled sentences (the run's own, or made-up ones where they are not here)")
-    reading.add_argument("--rounds", type=int, default=40, metavar="N",
-                         help="sentences that are timed one at a time [40]")
-    reading.add_argument("--passes", type=int, default=1, metavar="N",
-                         help="how often all sentences are timed together [1]")
-    reading.add_argument("--sentences", type=int, metavar="N",
-                         help="how many sentences are read together (all)")
-    add_device_and_json(reading)
-    training = kinds.add_parser("train",
-                                help="three experts against transformers' Trainer, ordinary and tuned",
-                                argument_default=argparse.SUPPRESS)
-    training.set_defaults(command=run_bench_train)
-    length = training.add_mutually_exclusive_group()
+    bench_predict = kinds.add_parser("predict",
+                                     help="a run's models against transformers pipelines "
+                                     "and ONNX Runtime sessions")
+    bench_predict.set_defaults(command=run_bench_predict)
+    bench_predict.add_argument("run", metavar="RUN", nargs="?",
+                               help="a finished run's folder (the one that ships)")
+    bench_predict.add_argument("--data", metavar="SOURCE",
+                               help="labelled sentences "
+                               "(the run's own, or made-up ones where they are not here)")
+    bench_predict.add_argument("--rounds", type=int, default=40, metavar="N",
+                               help="sentences that are timed one at a time [40]")
+    bench_predict.add_argument("--passes", type=int, default=1, metavar="N",
+                               help="how often all sentences are timed together [1]")
+    bench_predict.add_argument("--sentences", type=int, metavar="N",
+                               help="how many sentences are read together (all)")
+    add_device_and_json(bench_predict)
+    bench_train = kinds.add_parser("train",
+                                   help="three experts against transformers' Trainer, ordinary and tuned",
+                                   argument_default=argparse.SUPPRESS)
+    bench_train.set_defaults(command=run_bench_train)
+    length = bench_train.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="steps of each model [100]")
     length.add_argument("--seconds", type=float, metavar="S",
                         help="about so long with the ordinary Trainer, instead of --steps")
-    training.add_argument("--rounds", type=int, metavar="N",
-                          help="how often each is timed, in turn; the median counts [1]")
-    training.add_argument("--json", action="store_true", help="print JSON")
-    add_settings(training, without=("rounds",))  # a bench's rounds are its own
+    bench_train.add_argument("--rounds", type=int, metavar="N",
+                             help="how often each is timed, in turn; the median counts [1]")
+    bench_train.add_argument("--json", action="store_true", help="print JSON")
+    add_settings(bench_train, without=("rounds",))  # a bench's rounds are its own
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
     app.add_argument("run", metavar="RUN", nargs="?", help="the run to open on (the one that ships)")
     app.add_argument("--open-to-all", action="store_true",
                      help="let whoever reaches the page train and delete runs")
-    return top
+    return root
 
 
 def add_evaluation_data(command: argparse.ArgumentParser) -> None:
-    """The run, and the labelled sentences on which `evaluate` and `compare` ask it."""
+    """Add the flags of the run, and of the labelled sentences for `evaluate` and `compare`."""
     command.add_argument("run", metavar="RUN", help="a finished run's folder")
     command.add_argument("--data", required=True, metavar="SOURCE",
                          help="labelled sentences: their held-out part where there is one")
@@ -201,7 +206,7 @@ def add_evaluation_data(command: argparse.ArgumentParser) -> None:
 
 def add_settings(command: argparse.ArgumentParser, without: Sequence[str] = (),
                  only: Sequence[str] | None = None) -> None:
-    """One flag per setting of the schema (or of those in `only`), grouped as the schema groups them."""
+    """Add one flag per setting of the schema (or of those in `only`), grouped as the schema groups them."""
     args = [name for name in schema.SETTINGS if name not in without and (only is None or name in only)]
     for title, names in groupby(args, key=schema.group):
         group = command.add_argument_group(title)
@@ -221,13 +226,13 @@ def add_settings(command: argparse.ArgumentParser, without: Sequence[str] = (),
 
 
 def settings_of(args: argparse.Namespace, without: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings that were given among a command's flags."""
+    """Return the settings that were given among a command's flags."""
     names = schema.SETTINGS.keys() - set(without)
     return {name: value for name, value in vars(args).items() if name in names}
 
 
 def add_device_and_json(command: argparse.ArgumentParser) -> None:
-    """Where to compute, and JSON in place of what people read."""
+    """Add the flags for the device, and for JSON in place of tables."""
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     command.add_argument("--json", action="store_true", help="print JSON")
 
@@ -260,7 +265,7 @@ def run_train(args: argparse.Namespace) -> int | None:
 
 
 def run_sweep(args: argparse.Namespace) -> None:
-    """Train every combination of a few settings, and print what they are worth."""
+    """Train every combination of a few settings, and print their comparison."""
     from monju.reporting.console import print_sweep, show
     from monju.reporting.figures import sweep_plot
     from monju.training.sweep import sweep
@@ -275,17 +280,20 @@ def run_sweep(args: argparse.Namespace) -> None:
         if not values:
             raise MonjuError(f"--over {text} names no values: write it as --over k=3,4")
         over[name.strip().removeprefix("--").replace("-", "_")] = values.split(",")
-    several = ("backbones", "orders", "label_names", "seed")
-    if unknown := [name for name in over if name not in schema.SETTINGS or name in several]:
+    not_varied = ("backbones", "orders", "label_names", "seed")
+    if unknown := [name for name in over if name not in schema.SETTINGS or name in not_varied]:
         raise MonjuError(f"--over cannot vary {unknown[0]!r}: name a setting of `train` that has one value "
                          "(--seeds varies the seed)")
     show(sweep(config, over, args.out, vars(args).get("seeds", 1), vars(args).get("budget")))
     with open(os.path.join(args.out, "sweep.json"), encoding="utf-8") as file:
-        found = json.load(file)
+        results = json.load(file)
     path = os.path.join(args.out, "sweep.html")
-    write(Path(path), sweep_plot(found).to_html(include_plotlyjs=True))
+    write(Path(path), sweep_plot(results).to_html(include_plotlyjs=True))
     print(f"The picture is in {path}.", file=sys.stderr)
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(args).get("json") else print_sweep(found)
+    if vars(args).get("json"):
+        print(json.dumps(results, indent=1, ensure_ascii=False))
+    else:
+        print_sweep(results)
 
 
 def run_data(args: argparse.Namespace) -> None:
@@ -296,17 +304,20 @@ def run_data(args: argparse.Namespace) -> None:
 
     config = schema.Config(**settings_of(args))
     data = sources.load_for(config)
-    reach = backbones.token_summary(config.backbone, data.texts, config.max_tokens)
-    found = {"train": len(data.train.texts), "validation": len(data.validation.texts),
-             "tuning": len(data.tuning.texts) if data.tuning else 0,
-             "classes": data.classes, "overlap": data.overlap,
-             "cut": reach["cut"], "unknown_tokens": reach["unknown_tokens"],
-             "notes": [note.to_json() for note in [*data.notes, *reach["notes"]]]}
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(args).get("json") else print_data(found)
+    tokens = backbones.token_summary(config.backbone, data.texts, config.max_tokens)
+    summary = {"train": len(data.train.texts), "validation": len(data.validation.texts),
+               "tuning": len(data.tuning.texts) if data.tuning else 0,
+               "classes": data.classes, "overlap": data.overlap,
+               "cut": tokens["cut"], "unknown_tokens": tokens["unknown_tokens"],
+               "notes": [note.to_json() for note in [*data.notes, *tokens["notes"]]]}
+    if vars(args).get("json"):
+        print(json.dumps(summary, indent=1, ensure_ascii=False))
+    else:
+        print_data(summary)
 
 
 def evaluated(args: argparse.Namespace) -> tuple:
-    """(the run of `evaluate` or `compare`, its labelled sentences, their notes, told on standard error)."""
+    """Return (run, labelled sentences, notes) of `evaluate` or `compare`; print the notes to stderr."""
     from monju.inference.pipeline import Monju
     from monju.runs.run_data import evaluation_data
 
@@ -336,8 +347,8 @@ def run_compare(args: argparse.Namespace) -> None:
     from monju.reporting.console import print_comparison
 
     monju, labelled, notes = evaluated(args)
-    found = compare(monju, labelled.labels, labelled.texts, source=args.data) | {"notes": notes}
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if args.json else print_comparison(found)
+    comparison = compare(monju, labelled.labels, labelled.texts, source=args.data) | {"notes": notes}
+    print(json.dumps(comparison, indent=1, ensure_ascii=False)) if args.json else print_comparison(comparison)
 
 
 def run_report(args: argparse.Namespace) -> None:
@@ -347,25 +358,25 @@ def run_report(args: argparse.Namespace) -> None:
     from monju.ui.i18n.translator import Translator
     from monju.utils.files import write
 
-    out, inside = Path(args.out), os.path.isdir(args.out)
+    out, into_folder = Path(args.out), os.path.isdir(args.out)
     by_ending = {ending: name for name, (ending, _) in reports.FORMATS.items()}
-    ending, made = reports.FORMATS[args.format or (not inside and by_ending.get(out.suffix)) or "html"]
-    found = reports.Results.of(Run.open(args.run))
-    if not inside and out.suffix != ending:
+    ending, render = reports.FORMATS[args.format or (not into_folder and by_ending.get(out.suffix)) or "html"]
+    results = reports.Results.of(Run.open(args.run))
+    if not into_folder and out.suffix != ending:
         raise MonjuError(f"{out} is neither an existing folder nor a name that ends in {ending}: "
                          "choose another --out or --format")
-    path = out / f"monju-{found.name}{ending}" if inside else out
+    path = out / f"monju-{results.name}{ending}" if into_folder else out
     if os.path.lexists(path):
         raise MonjuError(f"{path} is there already: choose another --out, or delete it first")
     try:
-        write(path, made(found, Translator(args.language)))
+        write(path, render(results, Translator(args.language)))
     except OSError as error:
         raise MonjuError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
     print(path)
 
 
 def run_predict(args: argparse.Namespace) -> None:
-    """Print what a run says of sentences."""
+    """Print a run's readings of sentences."""
     from monju.inference.pipeline import Monju
     from monju.reporting.console import tell
 
@@ -378,7 +389,7 @@ def run_predict(args: argparse.Namespace) -> None:
 
 
 def run_distill(args: argparse.Namespace) -> None:
-    """Teach one model what a run's ensemble says."""
+    """Train students of a run's ensemble."""
     from monju.reporting.console import show
     from monju.training.distill import distill
 
@@ -387,19 +398,19 @@ def run_distill(args: argparse.Namespace) -> None:
 
 
 def run_bench_predict(args: argparse.Namespace) -> None:
-    """Print how fast a run answers beside its peers."""
+    """Print how fast a run reads sentences, compared with its peers."""
     from monju.benchmark import speed
     from monju.reporting.console import print_bench
 
     if min(args.rounds, args.passes, args.sentences or 1) < 1 or args.sentences == 0:
         raise MonjuError("--rounds, --passes and --sentences must be at least 1")
-    found = speed.predict(args.run, args.data, args.rounds, args.passes, args.sentences, args.device,
-                          tell_progress)
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if args.json else print_bench(found)
+    result = speed.predict(args.run, args.data, args.rounds, args.passes, args.sentences, args.device,
+                           tell_progress)
+    print(json.dumps(result, indent=1, ensure_ascii=False)) if args.json else print_bench(result)
 
 
 def run_bench_train(args: argparse.Namespace) -> None:
-    """Print how fast experts are trained beside transformers' Trainer."""
+    """Print how fast experts are trained, compared with transformers' Trainer."""
     from monju.benchmark import speed
     from monju.reporting.console import print_bench
 
@@ -408,18 +419,18 @@ def run_bench_train(args: argparse.Namespace) -> None:
     for name, value in limits.items():
         if not 0 < value < float("inf"):
             raise MonjuError(f"--{name} must be more than 0")
-    found = speed.train(schema.Config(**{**presets.PRESETS["laptop"], **settings}), tell=tell_progress,
-                        **limits)
-    print(json.dumps(found, indent=1, ensure_ascii=False)) if vars(args).get("json") else print_bench(found)
+    result = speed.train(schema.Config(**{**presets.PRESETS["laptop"], **settings}), tell=tell_progress,
+                         **limits)
+    print(json.dumps(result, indent=1, ensure_ascii=False)) if vars(args).get("json") else print_bench(result)
 
 
 def tell_progress(text: str) -> None:
-    """Print what goes on, on standard error."""
+    """Print a line of progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def typed() -> list[str]:
-    """The lines of standard input."""
+    """Return the lines of standard input."""
     try:
         lines = sys.stdin.read().split("\n")  # not splitlines, which also cuts at form feeds and the like
     except UnicodeDecodeError:

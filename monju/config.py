@@ -22,10 +22,14 @@ Name = Annotated[str, BeforeValidator(lambda name: str(name) if isinstance(name,
 
 def setting(default: Any, description: str, *, group: str, table: str | None = None,
             slider: tuple[float, float] | None = None, **bounds: float) -> Any:
-    """A field of the schema.
+    """Return a field of the schema.
 
     Parameters
     ----------
+    default : object
+        The default value.
+    description : str
+        What the setting is, as help and page show it.
     group : str
         The heading under which the command line's help lists it.
     table : str, optional
@@ -41,7 +45,7 @@ def setting(default: Any, description: str, *, group: str, table: str | None = N
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Config:
-    """What a run was asked to be. Raises MonjuError where a value cannot be."""
+    """The settings of a run. Raises MonjuError where a value cannot be."""
 
     # data
     data: str = setting(
@@ -137,22 +141,24 @@ class Config:
     @field_validator("*", mode="wrap")
     @classmethod
     def _checked(cls, value, validate, info):
-        """The value in the field's type and within its bounds, or a MonjuError that names the flag. Stricter
-        than pydantic, which would take True for a number, 1 for a switch and bytes for a text."""
+        """Return the value in the field's type and bounds, or raise a MonjuError that names the flag.
+
+        Stricter than pydantic, which would take True for a number, 1 for a switch and bytes for a text.
+        """
         name = info.field_name
-        switch, allowed, flaw = kind(name) is bool, choices(name), ""
+        is_switch, allowed, error_type = kind(name) is bool, choices(name), ""
         try:
-            if isinstance(value, bool) is not switch or isinstance(value, (bytes, bytearray)):
+            if isinstance(value, bool) is not is_switch or isinstance(value, (bytes, bytearray)):
                 raise ValueError
-            found = validate(value)
-            if isinstance(found, int) and abs(found) >= LARGEST or allowed and found not in allowed:
+            checked = validate(value)
+            if isinstance(checked, int) and abs(checked) >= LARGEST or allowed and checked not in allowed:
                 raise ValueError
-            return found
+            return checked
         except ValidationError as error:
-            flaw = error.errors()[0]["type"]
+            error_type = error.errors()[0]["type"]
         except ValueError:
             pass
-        if flaw in ("greater_than_equal", "greater_than", "less_than"):
+        if error_type in ("greater_than_equal", "greater_than", "less_than"):
             limits = " and ".join(f"{WORDS[bound]} {limit}" for bound, limit in bounds(name).items())
             raise MonjuError(f"{flag(name)} cannot be {_shown(value, str)}; it must be {limits}")
         if allowed and isinstance(value, str):
@@ -170,13 +176,13 @@ class Config:
         if self.rounds > 1 and self.finetuning == "lora":
             raise MonjuError(f"--rounds {self.rounds} averages experts, and the average of adapters is no "
                              "adapter of their rank: use --finetuning full")
-        for name, given in (("backbones", self.backbones), ("orders", self.orders)):
-            if given is not None and not 1 <= len(each(given)) <= experts:
-                raise MonjuError(f"{flag(name)} names {len(each(given))} for {experts} experts: "
+        for name, names in (("backbones", self.backbones), ("orders", self.orders)):
+            if names is not None and not 1 <= len(each(names)) <= experts:
+                raise MonjuError(f"{flag(name)} names {len(each(names))} for {experts} experts: "
                                  "name one for all, or at most one for each")
-        known = importlib.import_module("monju.training.samplers").TABLE
-        if unknown := [order for order in each(self.orders) if order not in known]:
-            raise MonjuError(f"--orders cannot be {unknown[0]!r}; choose from {', '.join(known)}")
+        samplers = importlib.import_module("monju.training.samplers").TABLE
+        if unknown := [order for order in each(self.orders) if order not in samplers]:
+            raise MonjuError(f"--orders cannot be {unknown[0]!r}; choose from {', '.join(samplers)}")
         if self.rounds > 1 and len(self.all_backbones) > 1:
             raise MonjuError(f"--rounds {self.rounds} averages experts, and different --backbones have no "
                              "average: leave one of them out")
@@ -190,22 +196,21 @@ class Config:
         return list(dict.fromkeys(each(self.backbones))) if self.backbones else [self.backbone]
 
     def backbone_of(self, number: int) -> str:
-        """The backbone of an expert by its number, and of the baseline's and the control's member of that
-        number."""
+        """Return the backbone of expert `number`, and of the baseline's and the control's same member."""
         names = each(self.backbones) if self.backbones else [self.backbone]
         return names[number % len(names)]
 
     def order_of(self, number: int) -> str:
-        """The data order of the models of that number."""
+        """Return the data order of the models of that number."""
         return each(self.orders)[number % len(each(self.orders))]
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON values, in the schema's order."""
+        """Return the settings as plain JSON values, in the schema's order."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Config":
-        """The configuration in a run.json or a form; an unknown setting is an error that names it."""
+        """Return the configuration in a run.json or a form. Raises MonjuError for an unknown setting."""
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
             raise MonjuError("settings are a JSON object, names and values: {\"k\": 3, …}")
         if unknown := sorted(set(values) - set(SETTINGS)):
@@ -218,20 +223,20 @@ SETTINGS = Config.__pydantic_fields__  # name → pydantic's FieldInfo: default,
 
 
 def kind(name: str) -> type:
-    """A setting's type, beside None where it may be left open: bool, int, float, str or list."""
+    """Return a setting's type, beside None where it may be left open: bool, int, float, str or list."""
     annotation = SETTINGS[name].annotation
     origin = get_origin(annotation)
     return {None: annotation, list: list, Literal: str}.get(origin) or get_args(annotation)[0]
 
 
 def bounds(name: str) -> dict[str, float]:
-    """A number's bounds as pydantic names them: {"ge": 2, "lt": 27}."""
+    """Return a number's bounds as pydantic names them: {"ge": 2, "lt": 27}."""
     return {key: at for bound in SETTINGS[name].metadata if isinstance(bound, (Ge, Gt, Lt))
             for key, at in dataclasses.asdict(bound).items()}
 
 
 def choices(name: str) -> tuple[str, ...] | None:
-    """A setting's allowed values, or None: from its type or from the table of parts it names."""
+    """Return a setting's allowed values, or None: from its type or from the table of parts it names."""
     if table := SETTINGS[name].json_schema_extra["table"]:
         return tuple(importlib.import_module(f"monju.{table}").TABLE)
     annotation = SETTINGS[name].annotation
@@ -239,28 +244,28 @@ def choices(name: str) -> tuple[str, ...] | None:
 
 
 def group(name: str) -> str:
-    """The heading under which a setting is listed: data, clusters, fusion, fine-tuning or machine."""
+    """Return the heading under which a setting is listed: data, clusters, fusion, fine-tuning or machine."""
     return SETTINGS[name].json_schema_extra["group"]
 
 
 def slider(name: str) -> tuple[float, float, float]:
-    """A slider's smallest and usual largest value, and its step, of a number that has one."""
+    """Return a slider's smallest and usual largest value, and its step, of a number that has one."""
     (largest, step), limits = SETTINGS[name].json_schema_extra["slider"], bounds(name)
     return limits["ge"] if "ge" in limits else limits["gt"] + step, largest, step
 
 
 def each(names: str) -> list[str]:
-    """The names in a setting that has several, with commas between."""
+    """Return the names in a setting that has several, separated by commas."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def flag(name: str) -> str:
-    """The command-line spelling of a setting."""
+    """Return the command-line spelling of a setting."""
     return "--" + name.replace("_", "-")
 
 
 def _shown(value, form=repr):
-    """A refused value for people; some Python itself does not print: 5,000 digits, a deep nest."""
+    """Return a refused value as text; some Python itself does not print: 5,000 digits, a deep nest."""
     try:
         return form(value)
     except (ValueError, RecursionError):

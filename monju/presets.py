@@ -15,7 +15,7 @@ PRESETS = {
 
 
 def choose_preset(name: str) -> tuple[str, str]:
-    """(preset, one line on which and why) for a preset's name or `auto`."""
+    """Return (preset, one line on which and why) for a preset's name or `auto`."""
     if name != "auto":
         return name, f"Preset {name}."
     import torch
@@ -31,17 +31,17 @@ def choose_preset(name: str) -> tuple[str, str]:
 
 
 def arguments(config: Config, preset: str = "laptop") -> list[str]:
-    """The flags of `train` that make this configuration out of a preset: what that does not say already."""
-    found, before = ["--preset", preset], Config(**PRESETS[preset])
+    """Return the flags of `train` that make this configuration out of a preset."""
+    flags, preset_config = ["--preset", preset], Config(**PRESETS[preset])
     for name, value in config.to_json().items():
-        if value == getattr(before, name):
+        if value == getattr(preset_config, name):
             continue
         if isinstance(value, bool):
-            found.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+            flags.append(flag(name) if value else f"--no-{flag(name)[2:]}")
         elif isinstance(value, list):
-            found += [flag(name), *value]
+            flags += [flag(name), *value]
         elif str(value).startswith("-"):
-            found.append(f"{flag(name)}={value}")
+            flags.append(f"{flag(name)}={value}")
         else:
-            found += [flag(name), str(value)]
-    return found
+            flags += [flag(name), str(value)]
+    return flags

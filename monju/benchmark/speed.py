@@ -42,13 +42,37 @@ WORDS = ["film", "story", "the", "a", "of", "and", "is", "it", "with", "heart", 
 
 
 def predict(run=None, data=None, rounds=40, passes=1, together=None, device="auto", tell=lambda text: None):
-    """Time one sentence and all sentences through the run's models and through each peer → the report as a
-    dictionary."""
+    """Time one sentence and all sentences through the run's models and through each peer.
+
+    Parameters
+    ----------
+    run : path, optional
+        A finished run's folder; by default the one that ships.
+    data : str, optional
+        A labelled source; by default the run's own, or made-up sentences.
+    rounds : int
+        Sentences that are timed one at a time.
+    passes : int
+        How often all sentences are timed together.
+    together : int, optional
+        How many sentences are read together; by default all.
+    device : str
+        "auto", "cpu" or "cuda".
+    tell : callable
+        Called with one line of text for each stage.
+
+    Returns
+    -------
+    dict
+        {"ours", "peers", "ratio", "ratio_batch", "sentences", "source", "rounds", "machine"}. A contender has
+        "median_ms", "p95_ms", "sentences_per_s" and "flipped_labels"; a peer that is not measured,
+        "left_out".
+    """
     import peft  # noqa: F401  # loading is timed after the imports
 
     began = time.perf_counter()
     monju = Monju.load(run or SHIPPED, device)
-    loaded = time.perf_counter() - began
+    load_seconds = time.perf_counter() - began
     texts, source = sentences(monju, data)
     if together:
         # of all lengths, whatever their order
@@ -70,31 +94,33 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
             files = export(experts, Path(folder))
             contenders |= {"onnx": Sessions(monju, files), "onnx_int8": Sessions(monju, quantized(files))}
         for why in sorted(set(left_out.values())):
-            tell(f"{' and '.join(name for name, said in left_out.items() if said == why)} {why}.")
-        one, batch, said = {name: [] for name in contenders}, {name: [] for name in contenders}, {}
+            tell(f"{' and '.join(name for name, reason in left_out.items() if reason == why)} {why}.")
+        outputs = {}
+        single_seconds, batch_seconds = ({name: [] for name in contenders} for _ in range(2))
         tell(f"One sentence at a time: {rounds} rounds.")
-        asked = [texts[number * 7 % len(texts)] for number in range(rounds)]
+        single_texts = [texts[number * 7 % len(texts)] for number in range(rounds)]
         # warm, as a page is that has been up for a while: every length has been met
-        for ask in contenders.values():
-            for text in asked:
-                ask.one(text)
-        for number, text in enumerate(asked):
-            for name, ask in turn(contenders, number):
-                one[name].append(clocked(ask.one, text)[0])
+        for contender in contenders.values():
+            for text in single_texts:
+                contender.one(text)
+        for number, text in enumerate(single_texts):
+            for name, contender in turn(contenders, number):
+                single_seconds[name].append(clocked(contender.one, text)[0])
         tell(f"All {len(texts):,} sentences together, {passes} times.")
         for number in range(passes):
-            for name, ask in turn(contenders, number):
-                seconds, said[name] = clocked(ask.all, texts)
-                batch[name].append(seconds)
-    report = {name: {"median_ms": 1000 * float(np.median(one[name])),
-                     "p95_ms": 1000 * float(np.quantile(one[name], 0.95)),
-                     "sentences_per_s": len(texts) / float(np.median(batch[name]))} for name in contenders}
+            for name, contender in turn(contenders, number):
+                seconds, outputs[name] = clocked(contender.all, texts)
+                batch_seconds[name].append(seconds)
+    report = {name: {"median_ms": 1000 * float(np.median(single_seconds[name])),
+                     "p95_ms": 1000 * float(np.quantile(single_seconds[name], 0.95)),
+                     "sentences_per_s": len(texts) / float(np.median(batch_seconds[name]))}
+              for name in contenders}
     for name in contenders:  # labels that differ from ours, of every model on every sentence
-        report[name]["flipped_labels"] = int((said[name].argmax(-1) != said["ours"].argmax(-1)).sum())
-    ours = report.pop("ours") | {"load_s": loaded, "models": len(experts)}
-    ratios = {"ratio": {name: found["median_ms"] / ours["median_ms"] for name, found in report.items()},
-              "ratio_batch": {name: ours["sentences_per_s"] / found["sentences_per_s"]
-                              for name, found in report.items()}}
+        report[name]["flipped_labels"] = int((outputs[name].argmax(-1) != outputs["ours"].argmax(-1)).sum())
+    ours = report.pop("ours") | {"load_s": load_seconds, "models": len(experts)}
+    ratios = {"ratio": {name: peer["median_ms"] / ours["median_ms"] for name, peer in report.items()},
+              "ratio_batch": {name: ours["sentences_per_s"] / peer["sentences_per_s"]
+                              for name, peer in report.items()}}
     peers = report | {name: {"left_out": why} for name, why in left_out.items()}
     return {"ours": ours, "peers": peers, **ratios, "sentences": len(texts), "source": source,
             "rounds": rounds, "machine": machine(device) | versions()}
@@ -107,11 +133,13 @@ class Ours:
         self.monju = monju
 
     def one(self, text):
+        """Return the logits [1, models, labels] of one sentence."""
         return self.all([text])
 
     def all(self, texts):
-        found = self.monju.predict(texts)
-        return found.logits[:, : len(self.monju.experts + self.monju.members)]
+        """Return the logits [n, models, labels] of all sentences."""
+        predictions = self.monju.predict(texts)
+        return predictions.logits[:, : len(self.monju.experts + self.monju.members)]
 
 
 class Pipelines:
@@ -124,22 +152,25 @@ class Pipelines:
                                                 device=expert.device, top_k=None) for expert in experts]
 
     def one(self, text):
+        """Return the probabilities [1, models, labels] of one sentence."""
         return self.ask([text], 1)
 
     def all(self, texts):
+        """Return the probabilities [n, models, labels] of all sentences."""
         return self.ask(texts, BATCH)
 
     def ask(self, texts, batch):
+        """Return the probabilities [n, models, labels], read in batches."""
         out = np.zeros((len(texts), len(self.pipelines), len(self.labels)))
-        for place, pipeline in enumerate(self.pipelines):
-            for row, found in enumerate(pipeline(texts, batch_size=batch, truncation=True, max_length=128)):
-                for each in found:
-                    out[row, place, self.labels[each["label"]]] = each["score"]
+        for model, pipeline in enumerate(self.pipelines):
+            for row, scores in enumerate(pipeline(texts, batch_size=batch, truncation=True, max_length=128)):
+                for score in scores:
+                    out[row, model, self.labels[score["label"]]] = score["score"]
         return out
 
 
 class Sessions:
-    """One ONNX Runtime session a model, one after another; sentences of like length together, as ours."""
+    """One ONNX Runtime session a model, one after another; sentences of similar length together, as ours."""
 
     def __init__(self, monju, files):
         import onnxruntime
@@ -153,37 +184,40 @@ class Sessions:
                          for file in files]
 
     def one(self, text):
+        """Return the logits [1, models, labels] of one sentence."""
         return self.all([text])
 
     def all(self, texts):
+        """Return the logits [n, models, labels] of all sentences."""
         tokens = backbones.encode(self.monju.tokenizer, texts, self.monju.config.max_tokens)
         out = np.zeros((len(texts), len(self.sessions), len(self.monju.labels)), np.float32)
         for rows in backbones.length_batches([len(sentence) for sentence in tokens], BATCH):
             ids, mask = backbones.pad([tokens[row] for row in rows], self.monju.tokenizer.pad_token_id)
-            for place, session in enumerate(self.sessions):
-                out[rows, place] = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})[0]
+            for model, session in enumerate(self.sessions):
+                out[rows, model] = session.run(None, {"ids": ids.numpy(), "mask": mask.numpy()})[0]
         return out
 
 
 class Logits(torch.nn.Module):
-    """A classifier as ONNX wants it: tensors in, one tensor out."""
+    """A classifier as ONNX needs it: tensors in, one tensor out."""
 
     def __init__(self, model):
         super().__init__()
         self.model = model
 
     def forward(self, ids, mask):
+        """Return the logits [n, labels] of token ids and mask [n, length]."""
         return self.model(input_ids=ids, attention_mask=mask).logits
 
 
 def export(experts, folder):
-    """Each model as an ONNX file, its adapter merged."""
+    """Export each model to an ONNX file, its adapter merged; return the paths."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec")
     files = []
     shape = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    for place, expert in enumerate(experts):
-        files.append(folder / f"{place}.onnx")
+    for number, expert in enumerate(experts):
+        files.append(folder / f"{number}.onnx")
         example = torch.ones(2, 9, dtype=torch.long), torch.ones(2, 9, dtype=torch.long)
         torch.onnx.export(Logits(expert.model).eval(), example, str(files[-1]), input_names=["ids", "mask"],
                           output_names=["logits"],
@@ -192,30 +226,30 @@ def export(experts, folder):
 
 
 def quantized(files):
-    """The same with int8 weights (dynamic quantization)."""
+    """Write the same with int8 weights (dynamic quantization); return the paths."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(logging.ERROR)  # it warns through the root
-    small = [file.with_suffix(".int8.onnx") for file in files]
-    for file, to in zip(files, small):
-        quantize_dynamic(file, to, weight_type=QuantType.QInt8)
-    return small
+    int8_files = [file.with_suffix(".int8.onnx") for file in files]
+    for file, int8_file in zip(files, int8_files):
+        quantize_dynamic(file, int8_file, weight_type=QuantType.QInt8)
+    return int8_files
 
 
 def sentences(monju, data):
-    """(texts, where from): --data, the run's own source where it is at hand, else made-up ones."""
+    """Return (texts, source): of `data`, of the run's own source where it can be read, else made-up ones."""
     if data:
-        found = sources.load_labelled(data, monju.labels, monju.label_names)
-        return found.texts, data
+        split = sources.load_labelled(data, monju.labels, monju.label_names)
+        return split.texts, data
     try:
-        found = sources.load_labelled(monju.config.data, monju.labels, monju.label_names)
-        return found.texts, monju.config.data
+        split = sources.load_labelled(monju.config.data, monju.labels, monju.label_names)
+        return split.texts, monju.config.data
     except MonjuError:
         return made_up(872), "made up, of SST-2's lengths"
 
 
 def made_up(n, seed=0, mean=19.5, spread=8.8):
-    """n word salads as long as SST-2's validation sentences: that many words on average, so far apart."""
+    """Return n random word sequences of SST-2's lengths, by their mean and standard deviation in words."""
     random = np.random.default_rng(seed)
     lengths = np.clip(np.round(random.normal(mean, spread, n)), 2, 47).astype(int)
     return [" ".join(random.choice(WORDS, length)) for length in lengths]
@@ -225,8 +259,27 @@ def made_up(n, seed=0, mean=19.5, spread=8.8):
 
 
 def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
-    """Train three experts for some steps as `train` does, and one with each Trainer → the report as a
-    dictionary."""
+    """Train three experts for some steps as `train` does, and one model with each Trainer.
+
+    Parameters
+    ----------
+    config : Config
+        The settings of training.
+    steps : int, optional
+        Steps of each model.
+    seconds : float, optional
+        About how long the ordinary Trainer is to take, instead of `steps`.
+    rounds : int
+        How often each is timed, in turn.
+    tell : callable
+        Called with one line of text for each stage.
+
+    Returns
+    -------
+    dict
+        {"ours", "peers", "ratio", "ratio_tokens", "steps", "batch_size", "backbone", "finetuning", "source",
+        "matmul_flops_per_s", "machine"}.
+    """
     device = backbones.pick_device(config.device)
     try:
         data = sources.load(config.data, sample=config.sample)
@@ -243,21 +296,22 @@ def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
         trial = in_a_process(bench.trainer, False)
         bench = replace(bench, steps=max(5, round(seconds / trial["seconds"] * bench.steps)))
         tell(f"{bench.steps} steps: about {seconds:g} s with the ordinary Trainer.")
-    found = {"ours": [], "trainer": [], "trainer_tuned": []}
-    asks = {"ours": bench.ours, "trainer": lambda: in_a_process(bench.trainer, False),
-            "trainer_tuned": lambda: in_a_process(bench.trainer, True)}
+    rounds_of = {"ours": [], "trainer": [], "trainer_tuned": []}
+    contenders = {"ours": bench.ours, "trainer": lambda: in_a_process(bench.trainer, False),
+                  "trainer_tuned": lambda: in_a_process(bench.trainer, True)}
     for number in range(rounds):
-        for name, ask in turn(asks, number):
-            found[name].append(ask())
-            tell(f"{name}: {found[name][-1]['sentences'] / found[name][-1]['seconds']:.0f} sentences/s")
+        for name, measure in turn(contenders, number):
+            measured = measure()
+            rounds_of[name].append(measured)
+            tell(f"{name}: {measured['sentences'] / measured['seconds']:.0f} sentences/s")
     rates = in_a_process(bench.matmul_rates)
-    report = {name: summary(each, rates) for name, each in found.items()}
-    ours = report.pop("ours")
-    return {"ours": ours, "peers": report,
+    peers = {name: summary(measured, rates) for name, measured in rounds_of.items()}
+    ours = peers.pop("ours")
+    return {"ours": ours, "peers": peers,
             "ratio": {name: ours["sentences_per_s"] / peer["sentences_per_s"]
-                      for name, peer in report.items()},
+                      for name, peer in peers.items()},
             "ratio_tokens": {name: ours["tokens_per_s"] / peer["tokens_per_s"]
-                             for name, peer in report.items()},
+                             for name, peer in peers.items()},
             "steps": bench.steps, "batch_size": config.batch_size, "backbone": config.backbone,
             "finetuning": config.finetuning,
             "source": source, "matmul_flops_per_s": rates, "machine": machine(device) | versions()}
@@ -276,44 +330,44 @@ class Bench:
     device: str
 
     def ours(self):
-        """Three experts, as many at a time as `train` would."""
+        """Train three experts, as many at a time as `train` would; return what was measured."""
         devices = local_engine.places(torch.device(self.device), 3, self.config.workers)
-        reached, memory, busy = {}, {}, [0.0] * len(devices)
+        last_steps, memory, device_seconds = {}, {}, [0.0] * len(devices)
         for number, (step, peak) in local_engine.run_all(self, range(3), devices):
-            reached[number], memory[number] = step, peak
+            last_steps[number], memory[number] = step, peak
         # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
         for number in range(3):
-            busy[busy.index(min(busy))] += reached[number].seconds
+            device_seconds[device_seconds.index(min(device_seconds))] += last_steps[number].seconds
         multiple = FEW_SHAPES if self.config.compile else 1
         padded = 3 * sum(len(rows) * -(-max(len(self.tokens[row]) for row in rows) // multiple) * multiple
                          for rows in islice(self.batches(), self.steps))
-        return {"sentences": sum(step.sentences for step in reached.values()),
-                "tokens": sum(step.tokens for step in reached.values()),
-                "padded": padded, "seconds": max(busy),
+        return {"sentences": sum(step.sentences for step in last_steps.values()),
+                "tokens": sum(step.tokens for step in last_steps.values()),
+                "padded": padded, "seconds": max(device_seconds),
                 "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
                 "flops": self.flops(padded)}
 
     def fit(self, job, device):
-        """One expert, for `local_engine`: (Step, peak memory in bytes)."""
+        """Train one expert, for `local_engine`; yield (Step, peak memory in bytes)."""
         expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, device)
         for step in trainer.fit(expert, self.config, self.tokens, self.labels, 0, self.steps,
                                 report_every=max(1, self.steps // 4)):
             yield step, peak_memory(self.device)
 
     def trainer(self, tuned):
-        """transformers' Trainer: its ordinary recipe, or with all that its arguments offer."""
+        """Train with transformers' Trainer: its ordinary recipe, or `tuned`, all that its arguments offer."""
         torch.manual_seed(0)
         model = backbones.from_pretrained(transformers.AutoModelForSequenceClassification,
                                           self.config.backbone, num_labels=len(self.names))
         bf16 = tuned and self.bf16
-        collate, seen = transformers.DataCollatorWithPadding(self.tokenizer), {"tokens": 0, "padded": 0,
-                                                                               "sentences": 0}
+        collate = transformers.DataCollatorWithPadding(self.tokenizer)
+        counts = {"tokens": 0, "padded": 0, "sentences": 0}
 
         def counting(rows):
             batch = collate(rows)
-            seen["tokens"] += int(batch["attention_mask"].sum())
-            seen["padded"] += batch["input_ids"].numel()
-            seen["sentences"] += len(rows)
+            counts["tokens"] += int(batch["attention_mask"].sum())
+            counts["padded"] += batch["input_ids"].numel()
+            counts["sentences"] += len(rows)
             return batch
 
         settings = {"bf16": bf16, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused",
@@ -331,27 +385,30 @@ class Bench:
             trainer = transformers.Trainer(model, arguments, train_dataset=rows, data_collator=counting,
                                            processing_class=self.tokenizer)
             trainer.remove_callback(transformers.PrinterCallback)  # standard output is the report's
-            done = trainer.train()
+            result = trainer.train()
         # the loader reads one batch ahead at most: what was counted is scaled to what was trained
-        share = self.steps * self.config.batch_size / max(1, seen["sentences"])
-        padded = round(seen["padded"] * share)
-        return {"sentences": self.steps * self.config.batch_size, "tokens": round(seen["tokens"] * share),
+        share = self.steps * self.config.batch_size / max(1, counts["sentences"])
+        padded = round(counts["padded"] * share)
+        return {"sentences": self.steps * self.config.batch_size, "tokens": round(counts["tokens"] * share),
                 "padded": padded,
-                "seconds": done.metrics["train_runtime"], "memory": peak_memory(self.device), "bf16": bf16,
+                "seconds": result.metrics["train_runtime"], "memory": peak_memory(self.device), "bf16": bf16,
                 "flops": self.flops(padded, whole=True)}
 
     def batches(self):
-        """The batches of ours, in their order."""
+        """Return the batches of ours, in their order."""
         return buckets(SamplerContext(np.array([len(sentence) for sentence in self.tokens])),
                        self.config.batch_size, np.random.default_rng(0))
 
     @property
     def bf16(self):
+        """Whether ours trains in bf16."""
         return wants_bf16(self.config.precision, torch.device(self.device))
 
     def flops(self, padded, whole=False):
-        """Floating-point operations of forward and backward over so many tokens, counted on one batch of
-        usual length: those of our forward pass, or of the whole model's."""
+        """Return the floating-point operations of forward and backward over so many tokens.
+
+        Counted on one batch of usual length: those of our forward pass, or of the whole model's.
+        """
         from torch.utils.flop_counter import FlopCounterMode
 
         length = max(2, round(float(np.mean([len(sentence) for sentence in self.tokens]))))
@@ -364,22 +421,24 @@ class Bench:
         return counter.get_total_flops() * padded / ids.numel()
 
     def matmul_rates(self):
-        """Measured operations a second of large matrix products on the whole machine, by precision."""
+        """Return the measured operations a second of large matrix products, by precision."""
         return {kind: matmul_rate(dtype, self.device)
                 for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
 
 
 def matmul_rate(dtype, device, side=1536):
-    one = torch.randn(side, side, device=device, dtype=dtype)
-    best = np.inf
+    """Return the operations a second of the fastest of eight products of square matrices."""
+    matrix = torch.randn(side, side, device=device, dtype=dtype)
+    seconds = np.inf
     for _ in range(8):
-        best = min(best, clocked(lambda: (one @ one)[0, 0].item())[0])
-    return 2 * side**3 / best
+        seconds = min(seconds, clocked(lambda: (matrix @ matrix)[0, 0].item())[0])
+    return 2 * side**3 / seconds
 
 
-def summary(found, rates):
-    """One contender's rounds → its numbers, of the round of median speed."""
-    median = sorted(found, key=lambda each: each["sentences"] / each["seconds"])[len(found) // 2]
+def summary(rounds, rates):
+    """Return one contender's numbers, of the round of median speed."""
+    by_speed = sorted(rounds, key=lambda measured: measured["sentences"] / measured["seconds"])
+    median = by_speed[len(rounds) // 2]
     return {"sentences_per_s": median["sentences"] / median["seconds"],
             "tokens_per_s": median["tokens"] / median["seconds"],
             "padding_share": 1 - median["tokens"] / median["padded"], "peak_memory_bytes": median["memory"],
@@ -393,20 +452,20 @@ def summary(found, rates):
 
 
 def clocked(work, *arguments):
-    """(seconds, result)."""
+    """Return (seconds, result) of a call."""
     began = time.perf_counter()
-    found = work(*arguments)
-    return time.perf_counter() - began, found
+    result = work(*arguments)
+    return time.perf_counter() - began, result
 
 
 def turn(contenders, number):
-    """Every contender once, another one first each round."""
+    """Return every contender once, another one first each round."""
     names = list(contenders)
     start = number % len(names)
     return [(name, contenders[name]) for name in names[start:] + names[:start]]
 
 
 def peak_memory(device):
-    """Bytes: of the GPU, or of this process."""
+    """Return the peak memory in bytes: of the GPU, or of this process."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else 1024 * resource.getrusage(
         resource.RUSAGE_SELF).ru_maxrss

@@ -141,10 +141,10 @@ def build(run: Run, monju: SentenceReader, train: Split, size: int = MOST) -> No
 def silhouette(vectors: np.ndarray, clusters: np.ndarray, seed: int) -> float | None:
     """Return the mean silhouette coefficient, −1 to 1; None where it is not defined."""
     n = min(len(vectors), MOST_FOR_SILHOUETTE)
-    kept = sources.stratified(clusters, n, seed)
-    if not 1 < len(np.unique(clusters[kept])) < n:
+    rows = sources.stratified(clusters, n, seed)
+    if not 1 < len(np.unique(clusters[rows])) < n:
         return None
-    return float(silhouette_score(vectors[kept], clusters[kept]))
+    return float(silhouette_score(vectors[rows], clusters[rows]))
 
 
 def cluster_summaries(run: Run, clusters: np.ndarray, train: Split) -> list[dict[str, Any]]:
@@ -167,15 +167,15 @@ def characteristic_words(texts: Sequence[str], clusters: np.ndarray, k: int) -> 
     vectorizer = CountVectorizer(binary=True, stop_words="english", min_df=FEWEST_WITH_WORD,
                                  token_pattern=r"(?u)\b[^\W\d_]{2,}\b")
     try:
-        holds = vectorizer.fit_transform(texts)
+        contains = vectorizer.fit_transform(texts)
     except ValueError:  # no word is left
         return [[] for _ in range(k)]
     words = vectorizer.get_feature_names_out()
-    whole = np.asarray(holds.sum(axis=0)).ravel().astype(float)
+    whole = np.asarray(contains.sum(axis=0)).ravel().astype(float)
     prior = whole / whole.sum() * len(words)  # as strong as one sentence a word
     of_cluster = []
     for c in range(k):
-        inside = np.asarray(holds[clusters == c].sum(axis=0)).ravel() + prior
+        inside = np.asarray(contains[clusters == c].sum(axis=0)).ravel() + prior
         outside = whole + 2 * prior - inside
         odds = np.log(inside / (inside.sum() - inside)) - np.log(outside / (outside.sum() - outside))
         score = odds / np.sqrt(1 / inside + 1 / outside)

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 GateMaker = Callable[[Any], gates.Gate]  # config → gate
 NEIGHBOURS = 7  # of the dynamic selections (Ko, Sabourin & Britto 2008)
 LACKS = {  # what a combiner may need → what to do where a run lacks it
-    "tuning": "needs sentences kept aside from training: train the run with --tuning-size 2000",
+    "tuning": "needs a tuning split: train the run with --tuning-size 2000",
     "mixture": "needs a Gaussian mixture: train the run with --clusterer gmm",
     "singles": "needs an expert for each single cluster: train the run with --subset-size 1",
     "vectors": "needs the sentences' vectors, which were not stored with this run's predictions",
-    "labels": "looks at the answers",
+    "labels": "uses the right labels",
 }
 
 
@@ -107,7 +107,7 @@ class Combiner:
     def decide(self, outputs: ModelOutputs, context: FitContext) -> Predictions:
         """Return the predictions. Raises MonjuError where the run lacks what the combiner needs."""
         if why := self.lack(outputs, context):
-            raise MonjuError(f"this way to decide {why}")
+            raise MonjuError(f"this combiner {why}")
         alpha = self.alpha(outputs, context)
         return outputs.decide(lambda *_: alpha, self.mix or fusion.TABLE[context.config.fusion])
 
@@ -130,11 +130,11 @@ def named(name: str, **settings: Any) -> GateMaker:
 
     The temperature alone is the run's, since it depends on the scale of the run's vectors.
     """
-    own = {setting: SETTINGS[setting].default for setting in SETTINGS if group(setting) == "fusion"}
-    own |= {**settings, "gate": name}
+    values = {setting: SETTINGS[setting].default for setting in SETTINGS if group(setting) == "fusion"}
+    values |= {**settings, "gate": name}
 
     def make(config: Config) -> gates.Gate:
-        return gates.make(SimpleNamespace(**own | {"temperature": config.temperature}))
+        return gates.make(SimpleNamespace(**values | {"temperature": config.temperature}))
 
     return make
 
@@ -145,7 +145,7 @@ def through(gate: GateMaker, mix: fusion.Fusion | None = None, needs: tuple[str,
 
 
 def running_prior(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """BTM's posterior; the prior is the mean posterior of the sentences so far (Li et al. 2022, sec. 2.3)."""
+    """Return BTM's posterior with the mean posterior so far as its prior (Li et al. 2022, sec. 2.3)."""
     likelihoods = np.asarray(outputs.posterior)  # the mixture's own weights are nearly equal
     prior, posteriors = np.full(likelihoods.shape[1], 1 / likelihoods.shape[1]), []
     for likelihood in likelihoods:
@@ -156,7 +156,10 @@ def running_prior(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
 
 
 def parent(outputs: ModelOutputs, context: FitContext, hidden: int = 0) -> np.ndarray:
-    """A mixture-of-experts gate (Jacobs et al. 1991) over frozen experts, learned from c-BTM's weights on."""
+    """Return α of a mixture-of-experts gate over frozen experts, learned from c-BTM's weights on.
+
+    Jacobs et al. 1991.
+    """
     tuning, labels = context.tuning
     q = context.once(("parent", hidden, context.config.temperature),
                      lambda: fit_parent(tuning, labels, context, hidden))
@@ -173,20 +176,21 @@ def fit_parent(tuning: ModelOutputs, labels: np.ndarray, context: FitContext, hi
     """
     import torch
 
-    random = torch.Generator().manual_seed(0)  # its own: several gates may be learned at once
+    generator = torch.Generator().manual_seed(0)  # its own: several gates may be learned at once
     centres = torch.tensor(context.centres, dtype=torch.float64)
-    start = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / context.config.temperature  # (d + 1, k)
-    change = torch.zeros_like(start, requires_grad=True)
-    parts = [change]
+    # initial weights (d + 1, k)
+    initial = torch.cat([2 * centres.T, -(centres**2).sum(1)[None]]) / context.config.temperature
+    delta = torch.zeros_like(initial, requires_grad=True)
+    parts = [delta]
     if hidden:
         dim = centres.shape[1]
-        into = torch.randn(dim, hidden, dtype=torch.float64, generator=random) / dim**0.5
-        out = torch.zeros(hidden, len(centres), dtype=torch.float64)
-        parts += [into.requires_grad_(), out.requires_grad_()]
+        w_in = torch.randn(dim, hidden, dtype=torch.float64, generator=generator) / dim**0.5
+        w_out = torch.zeros(hidden, len(centres), dtype=torch.float64)
+        parts += [w_in.requires_grad_(), w_out.requires_grad_()]
 
     def membership(vectors: np.ndarray) -> torch.Tensor:
         h = torch.tensor(np.asarray(vectors), dtype=torch.float64)
-        energy = torch.cat([h, torch.ones(len(h), 1, dtype=torch.float64)], dim=1) @ (start + change)
+        energy = torch.cat([h, torch.ones(len(h), 1, dtype=torch.float64)], dim=1) @ (initial + delta)
         if hidden:
             energy = energy + torch.tanh(h @ parts[1]) @ parts[2]
         return energy.softmax(dim=1)
@@ -199,7 +203,7 @@ def fit_parent(tuning: ModelOutputs, labels: np.ndarray, context: FitContext, hi
     vectors, optimizer = np.asarray(tuning.vectors), torch.optim.Adam(parts, lr=0.02)
     for _ in range(steps):
         alpha = membership(vectors) @ belongs.T / belongs[:, 0].sum()
-        penalty = sum((part**2).sum() for part in (change, *parts[2:]))
+        penalty = sum((part**2).sum() for part in (delta, *parts[2:]))
         loss = -(alpha * p_right).sum(1).log().mean() + decay * penalty / 2
         optimizer.zero_grad()
         loss.backward()
@@ -211,12 +215,12 @@ def fit_parent(tuning: ModelOutputs, labels: np.ndarray, context: FitContext, hi
 
 
 def uniform(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """Equal weights: what a gate is measured against."""
+    """Return equal weights: what a gate is measured against."""
     return np.full((len(outputs.logits), len(outputs.experts)), 1 / len(outputs.experts))
 
 
 def stacked(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """One weight per expert, on the simplex, fitted on the tuning split (stacking, Wolpert 1992)."""
+    """Return one weight per expert, on the simplex, fitted on the tuning split (stacking, Wolpert 1992)."""
     name, (tuning, labels) = context.config.fusion, context.tuning
     weights = context.once(("stacked", name), lambda: fit_weights(tuning, labels, fusion.TABLE[name]))
     return np.broadcast_to(weights, (len(outputs.logits), len(weights)))
@@ -234,18 +238,24 @@ def fit_weights(tuning: ModelOutputs, labels: np.ndarray, mix: fusion.Fusion) ->
 
 
 def best_single(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """The expert with the best accuracy on the tuning split, alone."""
+    """Return a weight of one for the expert with the best accuracy on the tuning split."""
     best = right(*context.tuning).mean(axis=0).argmax()
     return np.broadcast_to(np.eye(len(outputs.experts))[best], (len(outputs.logits), len(outputs.experts)))
 
 
 def knora_u(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """KNORA-U (Ko et al. 2008): α ∝ how many of the 7 nearest tuning sentences an expert gets right."""
+    """Return α ∝ how many of the 7 nearest tuning sentences an expert gets right.
+
+    KNORA-U (Ko et al. 2008).
+    """
     return shares(local(outputs, context))
 
 
 def ola(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """Overall local accuracy (Woods et al. 1997): the experts best on the 7 nearest tuning sentences."""
+    """Return equal weights for the experts that are best on the 7 nearest tuning sentences.
+
+    Overall local accuracy (Woods et al. 1997).
+    """
     competence = local(outputs, context)
     return shares((competence == competence.max(axis=1, keepdims=True)).astype(float))
 
@@ -270,12 +280,15 @@ def shares(counts: np.ndarray) -> np.ndarray:
 
 
 def permuted(outputs: ModelOutputs, context: FitContext, seed: int = 0) -> np.ndarray:
-    """α of another sentence: the gate without knowledge of the sentence's position."""
+    """Return α of another sentence: the gate without knowledge of the sentence's position."""
     return np.random.default_rng(seed).permutation(gated(outputs, context))
 
 
 def oracle(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """The ceiling of every gate: the experts that are right, where there are any; it looks at the answer."""
+    """Return equal weights for the experts that are right, where there are any: the ceiling of every gate.
+
+    It uses the right labels.
+    """
     return shares(right(outputs, np.asarray(context.labels)).astype(float))
 
 
@@ -320,8 +333,8 @@ def view(reader: SentenceReader, gate: Any = None, **settings: Any) -> SentenceR
     """
     if not isinstance(gate, str) or gate in gates.TABLE or gate not in TABLE:
         return reader.under(**settings, **({} if gate is None else {"gate": gate}))
-    if own := next((name for name, mix in fusion.TABLE.items() if mix is TABLE[gate].mix), None):
-        settings["fusion"] = own
+    if fusion_name := next((name for name, mix in fusion.TABLE.items() if mix is TABLE[gate].mix), None):
+        settings["fusion"] = fusion_name
     config = reader.under(**settings).config
 
     def decide(outputs: ModelOutputs) -> Predictions:
@@ -352,7 +365,7 @@ def effect(reader: SentenceReader, **settings: Any) -> dict[str, Any]:
     `metrics.compare_pair`}. Raises MonjuError where none are stored, and for settings that cannot be.
     """
     (outputs, labels), changed = reader.held_out(), view(reader, **settings)
-    before, after = (one.decide(outputs).monju.argmax(axis=1) for one in (reader, changed))
+    before, after = (run.decide(outputs).monju.argmax(axis=1) for run in (reader, changed))
     return {"n": len(labels), "before": float((before == labels).mean()),
             "after": float((after == labels).mean()),
             "own": changed.combiner is None and changed.config == reader.config,
@@ -365,7 +378,7 @@ def offered(reader: SentenceReader) -> list[str]:
 
 
 def _offered(reader: SentenceReader) -> list[str]:
-    """The names, worked out."""
+    """Return the names for `offered`, computed."""
     context = reader.memo("fit context", lambda: fit_context(reader))
     outputs = reader.outputs(["ready"])
     return [name for name, combiner in all_combiners().items() if not combiner.lack(outputs, context)

@@ -67,11 +67,11 @@ def dare(start: Weights, experts: Sequence[Weights], density: float = 0.5, scale
     `scale`: by default 1 / experts, so that in expectation it is the uniform soup.
     """
     scale = 1 / len(experts) if scale is None else scale
-    random = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     merged = torch.zeros(())
     for expert in experts:
         tau = flat(start, expert)
-        merged = merged + tau * (torch.rand(tau.shape, generator=random) < density) / density
+        merged = merged + tau * (torch.rand(tau.shape, generator=generator) < density) / density
     return unflat(start, scale * merged)
 
 
@@ -79,7 +79,8 @@ def fisher(experts: Sequence[Weights], fishers: Sequence[Weights], floor: float 
     """Return each weight's mean over experts by Fisher information (Matena & Raffel 2022, eq. 3)."""
     merged = {}
     for name in experts[0]:
-        weights = torch.stack([known[name] for known in fishers]) + floor  # equal where all are zero
+        # equal where all are zero
+        weights = torch.stack([information[name] for information in fishers]) + floor
         merged[name] = (weights * torch.stack([expert[name] for expert in experts])).sum(0) / weights.sum(0)
     return merged
 

@@ -1,4 +1,4 @@
-"""Merging a run's experts into one model: their weights, what a merge asks of the tuning split, the answers.
+"""Merging a run's experts into one model: their weights, the data that a merge needs, the outputs.
 
 Adapters are merged as what they add to their backbone, exactly.
 """
@@ -92,30 +92,30 @@ class MergeRunner:
     def per_sentence(self, texts: Sequence[str], alpha: Any) -> np.ndarray:
         """Return logits [n, labels], each sentence's by a model of its own, averaged by α [n, experts]."""
         experts = [{name: expert[name] for name in self.learned} for expert in self.weights[1]]
-        own, size = merge_methods.by_alpha(experts), sum(weight.numel() for weight in experts[0].values())
+        merged, size = merge_methods.by_alpha(experts), sum(weight.numel() for weight in experts[0].values())
         alpha = torch.as_tensor(alpha, dtype=torch.float32)
         out, tokens = np.zeros((len(texts), len(self.monju.label_names)), np.float32), self.tokens(texts)
 
         def read(model: Any, rows: Iterable[int], stop: Event) -> None:
             with torch.inference_mode():
-                room = torch.empty(size)
+                buffer = torch.empty(size)
                 for row in takewhile(lambda _: not stop.is_set(), rows):
                     ids, mask = backbones.pad([tokens[row]], self.padding)
-                    out[row] = torch.func.functional_call(model, own(alpha[row], room), (ids, mask)).logits[0]
+                    weights = merged(alpha[row], buffer)
+                    out[row] = torch.func.functional_call(model, weights, (ids, mask)).logits[0]
 
         # one model per thread
         in_pairs(read, self.models[1:3], (range(0, len(texts), 2), range(1, len(texts), 2)))
         return out
 
-    # what some merges ask of the tuning split
+    # what some merges need of the tuning split
 
     @once
     def tuning(self) -> Any:
         """The tuning split, a `Split`: training sentences from which no expert learned."""
         run = self.monju.run
         if not run.manifest["data"].get("tuning"):
-            raise MonjuError("it needs sentences kept aside from training: "
-                             "train the run with --tuning-size 2000")
+            raise MonjuError("it needs a tuning split: train the run with --tuning-size 2000")
         try:
             return load_run_data(run).tuning
         except MonjuError as error:
@@ -140,8 +140,9 @@ class MergeRunner:
         """For each expert, rows of a stratified sample of the tuning split that lie in its own clusters."""
         outputs, _ = load_predictions(self.monju.run, "tuning")
         nearest, seed = outputs.distances.argmin(axis=1), self.monju.config.seed
-        own = [np.flatnonzero(np.isin(nearest, subset)) for subset in self.monju.subsets]
-        return [rows[sources.stratified(self.tuning.labels[rows], INFORMANTS, seed)] for rows in own]
+        rows_of_expert = [np.flatnonzero(np.isin(nearest, subset)) for subset in self.monju.subsets]
+        return [rows[sources.stratified(self.tuning.labels[rows], INFORMANTS, seed)]
+                for rows in rows_of_expert]
 
     @once
     def fishers(self) -> list[merge_methods.Weights]:
@@ -150,8 +151,8 @@ class MergeRunner:
         The mean of Σ_y p(y|x) (∂ log p(y|x) / ∂θ)² (Matena & Raffel 2022, eq. 2).
         """
         tokens = self.tokens(self.tuning.texts)
-        own = [[tokens[row] for row in rows] for rows in self.informants]
-        return in_pairs(self.fisher, self.models[1:], own)
+        tokens_of_expert = [[tokens[row] for row in rows] for rows in self.informants]
+        return in_pairs(self.fisher, self.models[1:], tokens_of_expert)
 
     def fisher(self, model: Any, tokens: Sequence[list[int]],
                stop: Event | None = None) -> merge_methods.Weights:
@@ -186,13 +187,13 @@ def in_pairs(work: Callable[..., Any], *parts: Iterable) -> list:
 def single_answers(monju: Monju, text: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return each merge's and each student's logits [labels] of one sentence, and why merges are missing."""
     classifier, merges, missing, lock = monju.memo("merges", lambda: all_merges(monju))
-    tokens, answers = backbones.encode(monju.tokenizer, [text], monju.config.max_tokens), {}
+    tokens, logits = backbones.encode(monju.tokenizer, [text], monju.config.max_tokens), {}
     with lock:
         for name, weights in merges.items():
             classifier.model.load_state_dict(weights, strict=False)
-            answers[name] = classifier.logits(tokens)[0]
+            logits[name] = classifier.logits(tokens)[0]
     students = {name: logits[0] for name, logits in student_logits(monju, [text]).items()}
-    return answers | students, missing
+    return logits | students, missing
 
 
 def all_merges(monju: Monju) -> tuple[Expert | None, dict[str, merge_methods.Weights], dict[str, str], Any]:

@@ -1,4 +1,4 @@
-"""Tables over a run: how often each model is right, what each ensemble gains, and how sure one can be of it.
+"""Tables over a run: each model's accuracy, each ensemble's gain, and their uncertainty.
 
 `table` turns arrays into a dictionary that JSON can hold: `reporting.console`, `reporting.report` and the
 page draw it. Knows nothing of texts, files or training. Every interval and p-value speaks of these models on
@@ -36,14 +36,24 @@ COSTS = ("sentences", "tokens", "steps", "seconds")
 
 
 def interval(scores: np.ndarray) -> list[float]:
-    """95 % bootstrap interval of the mean of one score per sentence (n,).
+    """Return the 95 % bootstrap interval of the mean of one score per sentence.
 
-    2,000 resamples, percentiles, fixed seed.
+    2,000 resamples, percentiles, fixed seed. An accuracy, a difference and a gain are all such means; the
+    last two are paired, since each score already compares models on the same sentence.
 
-    An accuracy, a difference and a gain are all such means; the last two are paired, since each score already
-    compares models on the same sentence. Where all scores are equal it has no width, and says nothing: nobody
-    draws it.
+    Parameters
+    ----------
+    scores : ndarray [n]
+        One score per sentence.
 
+    Returns
+    -------
+    list of float
+        Lower and upper bound. Where all scores are equal they are the same: the interval then says nothing,
+        and is not drawn.
+
+    Examples
+    --------
     >>> interval(np.array([1, 1, 1]))
     [1.0, 1.0]
     """
@@ -53,24 +63,29 @@ def interval(scores: np.ndarray) -> list[float]:
     if np.ptp(scores) == 0:  # every resample has the same mean
         return [float(scores[0])] * 2
     batch = max(1, 2_000_000 // len(scores))  # resamples held in memory at once
-    found = bootstrap((scores,), np.mean, n_resamples=2000, batch=batch, vectorized=True,
-                      method="percentile", rng=0)
-    return [float(bound) for bound in found.confidence_interval]
+    result = bootstrap((scores,), np.mean, n_resamples=2000, batch=batch, vectorized=True,
+                       method="percentile", rng=0)
+    return [float(bound) for bound in result.confidence_interval]
 
 
 def accuracy_interval(hits: np.ndarray) -> list[float]:
-    """`interval` of hits and misses (n,); Wilson's where all are alike, as every resample then is."""
+    """Return `interval` of hits and misses [n]; where all are alike, Wilson's.
+
+    Every resample of equal scores has the same mean.
+    """
     from scipy.stats import binomtest
 
     if 0 < hits.sum() < len(hits):
         return interval(hits)
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return [float(found.low), float(found.high)]
+    wilson = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+    return [float(wilson.low), float(wilson.high)]
 
 
 def majority(labels: np.ndarray) -> dict:
-    """The commonest of the labels (n,), the lowest of several, and the accuracy of whoever always gives it.
+    """Return the commonest of the labels [n], the lowest of several, and the accuracy of always giving it.
 
+    Examples
+    --------
     >>> majority(np.array([0, 1, 1, 1]))
     {'label': 1, 'accuracy': 0.75}
     """
@@ -79,20 +94,20 @@ def majority(labels: np.ndarray) -> dict:
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> dict:
-    """Accuracy with its interval, macro-F1, NLL, Brier score and ECE.
+    """Return accuracy with its interval, macro-F1, NLL, Brier score and ECE.
 
     Parameters
     ----------
-    logits : ndarray (n, L)
+    logits : ndarray [n, labels]
         One model's or ensemble's, of n sentences.
-    labels : ndarray (n,)
-        The sentences' labels, 0 to L − 1.
+    labels : ndarray of int [n]
+        The right labels, numbered from 0.
 
     Returns
     -------
     dict
         "accuracy", "interval" (95 %), "macro_f1" over the labels that were given or predicted, "nll" in nats,
-        "brier" (squared differences summed over the L classes, averaged over sentences: 0 is perfect, 2 the
+        "brier" (squared differences summed over the labels, averaged over sentences: 0 is perfect, 2 the
         worst) and "ece" (the mean gap in the bins of `calibration`).
     """
     from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
@@ -111,7 +126,10 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def gain(fused: np.ndarray, members: list[np.ndarray], labels: np.ndarray) -> dict:
-    """What an ensemble's logits (n, L) add to the mean accuracy of its members, each (n, L)."""
+    """Return what an ensemble's logits [n, labels] add to the mean accuracy of its members' [n, labels].
+
+    The difference is paired: each sentence's score is the ensemble's less the members' mean.
+    """
     right = fused.argmax(axis=1) == labels  # (n,)
     members_right = np.array([logits.argmax(axis=1) == labels for logits in members])  # (members, n)
     return {
@@ -122,22 +140,35 @@ def gain(fused: np.ndarray, members: list[np.ndarray], labels: np.ndarray) -> di
 
 
 def compare_pair(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> dict:
-    """Two models' verdicts (n,): who rescued what the other got wrong, and is it more than luck?
+    """Return the accuracy difference of two models' verdicts [n], with the exact McNemar test.
 
-    With three labels or more a verdict can change from one wrong label to another: changed ≥ rescued +
-    broken.
+    Parameters
+    ----------
+    ours, theirs : ndarray of int [n]
+        Predicted labels of the two models.
+    labels : ndarray of int [n]
+        The right labels.
 
-    >>> found = compare_pair(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
-    >>> found["rescued"], found["broken"], found["changed"], found["p_value"]
+    Returns
+    -------
+    dict
+        "difference" of the accuracies, its "interval" (95 %), "rescued" (sentences that only ours has right),
+        "broken" (only theirs), "changed" (verdicts that differ) and "p_value". With three labels or more a
+        verdict can change from one wrong label to another: changed ≥ rescued + broken.
+
+    Examples
+    --------
+    >>> pair = compare_pair(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
+    >>> pair["rescued"], pair["broken"], pair["changed"], pair["p_value"]
     (1, 0, 1, 1.0)
     """
     from scipy.stats import binomtest
 
-    we, they = ours == labels, theirs == labels
-    rescued, broken = int((we & ~they).sum()), int((they & ~we).sum())
+    ours_right, theirs_right = ours == labels, theirs == labels
+    rescued, broken = int((ours_right & ~theirs_right).sum()), int((theirs_right & ~ours_right).sum())
     return {
         "difference": (rescued - broken) / len(labels),
-        "interval": interval(we.astype(int) - they),
+        "interval": interval(ours_right.astype(int) - theirs_right),
         "rescued": rescued,
         "broken": broken,
         "changed": int((ours != theirs).sum()),
@@ -150,52 +181,76 @@ def compare_pair(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> di
 
 
 def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None, gate: str = "") -> dict:
-    """Everything that can be said of a run on one labelled set, as plain numbers.
+    """Return all figures on a run on one labelled set, as plain numbers.
 
     A sentence belongs to the cluster with the nearest centre. A cell whose cluster the model was not trained
-    on is out of fold: `seen` is false. Baseline and equal-cost are left out where the run has none, and so is
-    `cost`.
+    on is out of fold: `seen` is false.
+
+    Parameters
+    ----------
+    predictions : Predictions
+        The run's predictions on n sentences.
+    labels : ndarray of int [n]
+        The right labels.
+    cost : dict, optional
+        Training cost by model, passed on.
+    gate : str
+        The gate with its settings, passed on.
+
+    Returns
+    -------
+    dict
+        {"n", "labels", "majority", "experts", "monju", "baseline", "monju_vs_baseline", "equal_cost",
+        "monju_vs_equal_cost", "alpha", "cost"}. Baseline and equal-cost are left out where the run has none,
+        and so is "cost".
+
+    Raises
+    ------
+    MonjuError
+        As `check`.
     """
     labels = np.asarray(labels)
     check(predictions, labels)
     logits, clusters = predictions.by_model(), predictions.clusters
     nearest, everywhere = predictions.distances.argmin(axis=1), range(len(clusters))
 
-    def alone(scores, subset=everywhere):
+    def single_model(scores, subset=everywhere):
         hits = scores.argmax(axis=1) == labels
         cells = {name: _cell(hits[nearest == c], seen=c in subset) for c, name in enumerate(clusters)}
         return measure(scores, labels) | {"clusters": cells}
 
-    def together(fused, names):
-        return alone(fused) | gain(fused, [logits[name] for name in names], labels)
+    def ensemble(fused, names):
+        return single_model(fused) | gain(fused, [logits[name] for name in names], labels)
 
-    found = {"n": len(labels), "labels": predictions.monju.shape[1], "majority": majority(labels)}
+    result = {"n": len(labels), "labels": predictions.monju.shape[1], "majority": majority(labels)}
     subsets = zip(predictions.experts, predictions.subsets, strict=True)
-    found["experts"] = {name: alone(logits[name], subset) for name, subset in subsets}
-    found["monju"] = together(predictions.monju, predictions.experts) | {"gate": gate}
+    result["experts"] = {name: single_model(logits[name], subset) for name, subset in subsets}
+    result["monju"] = ensemble(predictions.monju, predictions.experts) | {"gate": gate}
     for key, names, fused in (
         ("baseline", predictions.members, predictions.baseline),
         ("equal_cost", predictions.equal_cost, predictions.equal_cost_ensemble),
     ):
         if fused is not None:
-            found[key] = {"models": {name: alone(logits[name]) for name in names}} | together(fused, names)
-            found[f"monju_vs_{key}"] = compare_pair(predictions.monju.argmax(axis=1), fused.argmax(axis=1),
-                                                    labels)
-    found["alpha"] = _gate_at_work(predictions)
-    return found if cost is None else found | {"cost": cost}
+            models = {name: single_model(logits[name]) for name in names}
+            result[key] = {"models": models} | ensemble(fused, names)
+            result[f"monju_vs_{key}"] = compare_pair(predictions.monju.argmax(axis=1), fused.argmax(axis=1),
+                                                     labels)
+    result["alpha"] = _gate_at_work(predictions)
+    return result if cost is None else result | {"cost": cost}
 
 
 def check(predictions: Predictions, labels: np.ndarray) -> None:
     """Raise MonjuError unless there are sentences, a label (n,) of the run's for each, and finite logits."""
-    n, count = predictions.monju.shape
+    n, n_labels = predictions.monju.shape
     if n == 0:
         raise MonjuError("there is no sentence to evaluate on: "
                          "choose a source with at least one labelled sentence")
     if labels.shape != (n,):
         raise MonjuError(f"{n} sentences were read but {labels.size} labels given: "
                          "pass one label per sentence")
-    if not np.isin(labels, range(count)).all():
-        raise MonjuError(f"this run knows the labels 0 to {count - 1}: choose a source with the same labels")
+    if not np.isin(labels, range(n_labels)).all():
+        raise MonjuError(f"this run knows the labels 0 to {n_labels - 1}: "
+                         "choose a source with the same labels")
     for name, logits in predictions.by_model().items():
         if not np.isfinite(logits).all():
             raise MonjuError(f"{name} gives logits that are not finite: "
@@ -207,7 +262,7 @@ def _cell(hits: np.ndarray, seen: bool) -> dict:
 
 
 def _gate_at_work(predictions: Predictions) -> dict:
-    """How far the gate is from equal weights: mean α, mean sorted α, labels that it changed."""
+    """Return how far the gate is from equal weights: mean α, mean sorted α, labels that it changed."""
     alpha = np.asarray(predictions.alpha, dtype=float)  # (n, experts)
     turned_by_gate = predictions.monju.argmax(axis=1) != predictions.uniform.argmax(axis=1)
     return {
@@ -218,13 +273,13 @@ def _gate_at_work(predictions: Predictions) -> dict:
 
 
 def ensembles(metrics: dict) -> list[tuple[str, dict, dict]]:
-    """(key, its numbers, its members' numbers) of a table's ensembles, in reading order."""
+    """Return (key, its numbers, its members' numbers) of a table's ensembles, in reading order."""
     return [(key, metrics[key], metrics[key].get("models", metrics["experts"]))
             for key in TITLES if key in metrics]
 
 
 def trained_on(name: str, model: dict) -> str:
-    """`{C,A}` for the expert CA, `{A,B,C} seed0` for a model that has seen every cluster."""
+    """Return `{C,A}` for the expert CA, `{A,B,C} seed0` for a model that has seen every cluster."""
     cells = model["clusters"]
     # in the name's order
     seen = sorted((cluster for cluster in cells if cells[cluster]["seen"]), key=name.find)
@@ -232,7 +287,10 @@ def trained_on(name: str, model: dict) -> str:
 
 
 def cost_share(metrics: dict, models: dict) -> float | None:
-    """Training tokens of these models as a share of the baseline's; None where either was not counted."""
+    """Return the training tokens of these models as a share of the baseline's.
+
+    None where either was not counted.
+    """
     cost = metrics.get("cost", {})
     baseline = metrics.get("baseline", {}).get("models", {})
     if not baseline or not cost.keys() >= {*models, *baseline}:
@@ -253,34 +311,36 @@ class Row(NamedTuple):
 
 
 def table_rows(metrics: dict) -> list[Row]:
-    """A run's table line by line, each ensemble above its members, for whoever draws it."""
-    found, cost = [], metrics.get("cost", {})
+    """Return a run's table line by line, each ensemble above its members."""
+    rows, cost = [], metrics.get("cost", {})
 
-    def add(key, model, title, models, numbers):
+    def add_row(key, model, title, models, numbers):
         counted = cost.keys() >= models.keys()
-        spent = {what: sum(cost[name][what] for name in models) for what in COSTS} if counted else None
-        found.append(Row(key, model, title, list(models), numbers, spent, cost_share(metrics, models)))
+        total_cost = {what: sum(cost[name][what] for name in models) for what in COSTS} if counted else None
+        rows.append(Row(key, model, title, list(models), numbers, total_cost, cost_share(metrics, models)))
 
     for key, ensemble, models in ensembles(metrics):
-        add(key, "", TITLES[key], models, ensemble)
+        add_row(key, "", TITLES[key], models, ensemble)
         for name, model in models.items():
-            add(key, name, trained_on(name, model), {name: model}, model)
-    return found
+            add_row(key, name, trained_on(name, model), {name: model}, model)
+    return rows
 
 
 # ---- beyond the table: what needs every sentence
 
 
 def agreement(predictions: Predictions) -> tuple[list[str], np.ndarray]:
-    """Names of experts and baseline, and the share of sentences on which each two agree."""
+    """Return names of experts and baseline, and the share of sentences on which each two agree."""
     names = predictions.experts + predictions.members
-    says = predictions.of(names).argmax(axis=2)  # (n, models)
-    return names, (says[:, :, None] == says[:, None, :]).mean(axis=0)
+    verdicts = predictions.of(names).argmax(axis=2)  # (n, models)
+    return names, (verdicts[:, :, None] == verdicts[:, None, :]).mean(axis=0)
 
 
 def mean_agreement(same: np.ndarray) -> float | None:
-    """The mean over all pairs of an agreement matrix; None for a single model.
+    """Return the mean over all pairs of an agreement matrix; None for a single model.
 
+    Examples
+    --------
     >>> mean_agreement(np.array([[1, .5], [.5, 1]]))
     0.5
     """
@@ -289,30 +349,47 @@ def mean_agreement(same: np.ndarray) -> float | None:
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[dict]:
-    """The bins of the winning probability that hold any sentence: how often are they right?
+    """Return the bins of the winning probability that hold any sentence, with their accuracy.
 
     The ECE is Σ n · |accuracy − confidence| / Σ n over them.
+
+    Parameters
+    ----------
+    logits : ndarray [n, labels]
+        One model's or ensemble's.
+    labels : ndarray of int [n]
+        The right labels.
+    bins : int
+        Number of bins of equal width between 0 and 1.
+
+    Returns
+    -------
+    list of dict
+        {"low", "high", "n", "confidence", "accuracy"} of each bin.
     """
-    sure = softmax(np.asarray(logits, dtype=float), axis=1).max(axis=1)
+    confidence = softmax(np.asarray(logits, dtype=float), axis=1).max(axis=1)
     right = logits.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
-    place = np.minimum(np.searchsorted(edges, sure, side="right") - 1, bins - 1)
+    bin_of = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, bins - 1)
     return [
         {
             "low": float(edges[b]),
             "high": float(edges[b + 1]),
-            "n": int((place == b).sum()),
-            "confidence": float(sure[place == b].mean()),
-            "accuracy": float(right[place == b].mean()),
+            "n": int((bin_of == b).sum()),
+            "confidence": float(confidence[bin_of == b].mean()),
+            "accuracy": float(right[bin_of == b].mean()),
         }
-        for b in np.unique(place)
+        for b in np.unique(bin_of)
     ]
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values (m,) corrected for their number (Holm 1979): the i-th smallest times m − i, i from 0, never
-    less than one before it.
+    """Return p-values [m] corrected for their number.
 
+    Holm 1979: the i-th smallest times m − i, i from 0, never less than the one before it.
+
+    Examples
+    --------
     >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
@@ -322,17 +399,19 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def turned(ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which sentences (indices into n) our verdicts rescued and broke, beside theirs.
+    """Return the sentences (indices into n) that our verdicts rescued and broke, against theirs.
 
+    Examples
+    --------
     >>> turned(np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 1, 0]))
     (array([1]), array([], dtype=int64))
     """
-    we, they = ours == labels, theirs == labels
-    return np.flatnonzero(we & ~they), np.flatnonzero(they & ~we)
+    ours_right, theirs_right = ours == labels, theirs == labels
+    return np.flatnonzero(ours_right & ~theirs_right), np.flatnonzero(theirs_right & ~ours_right)
 
 
 def compare_gains(predictions: Predictions, labels: np.ndarray) -> dict | None:
-    """Monju's gain over its mean member less the baseline's, paired; None without a baseline."""
+    """Return Monju's gain over its mean member less the baseline's, paired; None without a baseline."""
     if predictions.baseline is None:
         return None
 

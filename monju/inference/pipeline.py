@@ -1,6 +1,6 @@
 """Monju: a finished run with its models loaded; sentences in, readings out.
 
-The way of a sentence: embed → distances → α (gate) → every model's logits → fusion → verdict.
+A sentence passes through: embedding → distances → α (gate) → every model's logits → fusion → verdict.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Group(NamedTuple):
 class Monju(SentenceReader):
     """A loaded run: `read` and `predict` sentences with it.
 
+    `Monju.load` makes one from a run's folder.
+
     Examples
     --------
     >>> monju = Monju.load("trained/sst2-minilm")           # doctest: +SKIP
@@ -58,40 +60,48 @@ class Monju(SentenceReader):
 
         Parameters
         ----------
-        path : the run's folder.
-        device : "auto" (the GPU where there is one), "cpu" or "cuda".
-        controls : also load the equal-cost models, which no verdict needs.
-        bf16 : read many sentences in bfloat16 where the processor computes in it (see `outputs`).
+        path : str or Path
+            The run's folder.
+        device : str
+            "auto" (the GPU where there is one), "cpu" or "cuda".
+        controls : bool
+            Also load the equal-cost models, which no verdict needs.
+        bf16 : bool
+            Read many sentences in bfloat16 where the processor computes in it (see `outputs`).
+
+        Returns
+        -------
+        Monju
 
         Raises
         ------
         MonjuError
-            for a folder that is no run, unfinished, damaged or not wholly there.
+            For a folder that is no run, unfinished, damaged or not wholly there.
         """
         return cls.of(Run.open(path).check(), device, controls, bf16)
 
     @classmethod
     def of(cls, run: Run, device: str = "auto", controls: bool = False, bf16: bool = False) -> Monju:
-        """As `load`, for a run whose models are there but which is not sealed yet."""
-        where = backbones.pick_device(device)
-        bf16 = bf16 and where.type == "cpu" and backbones.computes_in_bf16(where)
+        """Return a run's loaded models as `load` does, also for a run that is not sealed yet."""
+        torch_device = backbones.pick_device(device)
+        bf16 = bf16 and torch_device.type == "cpu" and backbones.computes_in_bf16(torch_device)
         # here, not where it was trained
-        config = replace(run.config, device="cuda" if where.type == "cuda" else "cpu")
+        config = replace(run.config, device="cuda" if torch_device.type == "cuda" else "cpu")
         kinds = {"experts": run.manifest["models"]["experts"], "baseline": run.manifest["models"]["baseline"],
                  "equal-cost": run.manifest["models"]["equal-cost"] if controls else []}
         folders = [(config.backbone_of(number), run.path / kind / name)
                    for kind, names in kinds.items() for number, name in enumerate(names)]
         clustering = Clustering.load(run.path / "clustering", config)
-        embeds = backbones.hub_name(getattr(clustering.embedder, "name", ""))
+        embedder_name = backbones.hub_name(getattr(clustering.embedder, "name", ""))
         groups: list[Group] = []
         for backbone in dict.fromkeys(backbone for backbone, _ in folders):
             tokenizer = backbones.tokenizer(backbone)
-            places = [place for place, (other, _) in enumerate(folders) if other == backbone]
-            experts = [Expert.load(folders[place][1], len(run.manifest["data"]["labels"]),
-                                   tokenizer.pad_token_id, where)
-                       for place in places]
+            places = [i for i, (other, _) in enumerate(folders) if other == backbone]
+            experts = [Expert.load(folders[i][1], len(run.manifest["data"]["labels"]),
+                                   tokenizer.pad_token_id, torch_device)
+                       for i in places]
             encoder = clustering.embedder.encoder() if not groups and backbones.hub_name(
-                backbone) == embeds else None
+                backbone) == embedder_name else None
             groups.append(Group(places, tokenizer, Members(experts, encoder, bf16)))
         return cls(run, clustering, groups, [model_key("equal-cost", name) for name in kinds["equal-cost"]],
                    bf16)
@@ -102,12 +112,25 @@ class Monju(SentenceReader):
         return self.groups[0].tokenizer
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
-        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for no or an
-        empty sentence.
+        """Return the outputs of models and clusters on texts, before any gate.
 
         Of a run loaded with bf16, more than a few sentences are read in bfloat16. Those on which Monju or the
         baseline is near a tie are then read again in full precision: both verdicts are the same under the
         run's own gate and fusion. A single model near a tie may turn.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            n sentences.
+
+        Returns
+        -------
+        ModelOutputs
+
+        Raises
+        ------
+        MonjuError
+            For no sentence or an empty one.
         """
         texts = [check_text(text) for text in sentences(texts)]
         if not texts:
@@ -115,24 +138,24 @@ class Monju(SentenceReader):
         rough = self.bf16 and len(texts) > FEW
         outputs = self._outputs(texts, rough)
         if rough and len(rows := np.flatnonzero(near_a_tie(self.decide(outputs)))):
-            again = self._outputs([texts[row] for row in rows], rough=False)
+            exact = self._outputs([texts[row] for row in rows], rough=False)
             for name in ("vectors", "distances", "posterior", "logits"):
                 if (part := getattr(outputs, name)) is not None:
-                    part[rows] = getattr(again, name)
+                    part[rows] = getattr(exact, name)
         return outputs
 
     def _outputs(self, texts: list[str], rough: bool) -> ModelOutputs:
-        placed, parts = None, []
+        placement, parts = None, []
         for group in self.groups:
             tokens = backbones.encode(group.tokenizer, texts, self.config.max_tokens)
             # no sentence was cut: the embedder reads the same tokens
-            whole = max(map(len, tokens)) < self.config.max_tokens
-            pool = self.clustering.embedder.pool if group.members.has_encoder and whole else None
+            uncut = max(map(len, tokens)) < self.config.max_tokens
+            pool = self.clustering.embedder.pool if group.members.has_encoder and uncut else None
             logits, vectors = group.members.read(tokens, pool, rough)
             parts.append(logits)
             if vectors is not None:
-                placed = self.clustering.place_vectors(vectors)
-        vectors, distances, posterior = placed or self.clustering.place(texts)
+                placement = self.clustering.place_vectors(vectors)
+        vectors, distances, posterior = placement or self.clustering.place(texts)
         logits = np.zeros((len(texts), sum(len(group.places) for group in self.groups), len(self.labels)),
                           np.float32)
         for group, part in zip(self.groups, parts, strict=True):
@@ -141,38 +164,43 @@ class Monju(SentenceReader):
                             vectors, distances, posterior, logits, notes=self._notes(texts))
 
     def _notes(self, texts: list[str]) -> list[tuple[Note, ...]]:
-        """What the models do not see of each of texts [n]; of several backbones the one that sees the
-        least."""
+        """Return notes on what the models do not read of each of texts [n].
+
+        Of several backbones, the one that reads the least counts.
+        """
         counts = [(bare(name), group.tokenizer,
                    *backbones.token_counts(group.tokenizer, texts, self.config.max_tokens))
                   for name, group in zip(self.config.all_backbones, self.groups)]
         notes = []
         for i, text in enumerate(texts):
-            lost, limit, n = max((int(there[i] - read[i]), int(read[i]), int(there[i]))
-                                 for _, _, there, read, _ in counts)
+            cut, limit, n = max((int(total[i] - read[i]), int(read[i]), int(total[i]))
+                                for _, _, total, read, _ in counts)
             _, unknown, tokens, backbone = max((unknown[i] / max(1, read[i]), int(unknown[i]), int(read[i]),
                                                 name)
                                                for name, _, _, read, unknown in counts)
-            of_text = []
+            text_notes = []
             if any(backbones.is_clipped(tokenizer, text, self.config.max_tokens)
                    for _, tokenizer, *_ in counts):
-                of_text.append(Note("sentence_cut_far", {"limit": limit}))
-            elif lost:
-                of_text.append(Note("sentence_cut", {"limit": limit, "n": n}))
+                text_notes.append(Note("sentence_cut_far", {"limit": limit}))
+            elif cut:
+                text_notes.append(Note("sentence_cut", {"limit": limit, "n": n}))
             if unknown:
-                of_text.append(Note("sentence_unknown",
-                                    {"n": unknown, "tokens": tokens, "backbone": backbone}))
-            notes.append(tuple(of_text))
+                text_notes.append(Note("sentence_unknown",
+                                       {"n": unknown, "tokens": tokens, "backbone": backbone}))
+            notes.append(tuple(text_notes))
         return notes
 
 
-def near_a_tie(found: Predictions) -> Any:
-    """Whether of the two best labels of Monju, or of the baseline, neither is ahead by `TIE`: bool [n]."""
-    answers = [found.monju] if found.baseline is None else [found.monju, found.baseline]
-    best = np.partition(np.stack(answers, axis=1), -2)  # [n, ensembles, labels]
+def near_a_tie(predictions: Predictions) -> Any:
+    """Return whether Monju or the baseline is near a tie: bool [n].
+
+    That is, of its two best labels neither is ahead by `TIE`.
+    """
+    fused = [predictions.monju] if predictions.baseline is None else [predictions.monju, predictions.baseline]
+    best = np.partition(np.stack(fused, axis=1), -2)  # [n, ensembles, labels]
     return (best[..., -1] - best[..., -2] < TIE).any(axis=1)
 
 
 def bare(backbone: str) -> str:
-    """A backbone's name for people: of a folder its own name, without the path."""
+    """Return a backbone's name for people: of a folder its own name, without the path."""
     return os.path.basename(os.path.abspath(backbone)) if os.path.isdir(backbone) else backbone

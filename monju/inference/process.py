@@ -1,7 +1,7 @@
-"""The inference process: runs are loaded and asked in a process of their own, so that the caller's stays
-light and lively.
+"""The inference process: runs are loaded and used in a process of their own.
 
-It loads runs on demand, keeps the last used, is started again when it dies, and ends with its parent.
+So the caller's process stays small and responsive. It loads runs on demand, keeps the last used, is started
+again when it dies, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ THREADS = 8  # requests at work at once: a run that loads does not keep those th
 
 
 class InferenceProcess:
-    """Calls functions on loaded runs, elsewhere: `call(path, stamp, function, *arguments)` from any
-    thread."""
+    """A process that calls functions on loaded runs; `call` may come from any thread."""
 
     def __init__(self) -> None:
         self._lock, self._sending = threading.Lock(), threading.Lock()
@@ -39,18 +38,28 @@ class InferenceProcess:
         self._requests: dict[int, tuple] = {}  # in flight: (request, Future, tries left, when it was sent)
 
     def call(self, path: str | Path, stamp: int | None, function: str, *arguments: Any) -> Any:
-        """`function(monju, *arguments)` where the run's models are.
+        """Return `function(monju, *arguments)`, computed where the run's models are.
 
         Parameters
         ----------
-        path, stamp : the run's folder, and when its manifest was written: a run that has changed is loaded
-        anew.
-        function : "module:function".
+        path : str or Path
+            The run's folder.
+        stamp : int or None
+            When its manifest was written: a run that has changed is loaded anew.
+        function : str
+            "module:function".
+        arguments : tuple
+            Can be sent to another process.
+
+        Returns
+        -------
+        object
+            What the function returns.
 
         Raises
         ------
         MonjuError
-            where the process dies or hangs on this request, twice; and whatever the function raises.
+            Where the process dies or hangs on this request, twice; and whatever the function raises.
         """
         future: Future = Future()
         self._ask((str(path), stamp, function, arguments), future, TRIES)
@@ -103,21 +112,21 @@ class InferenceProcess:
             line.send((number, *request))
 
     def _receive(self, process: Any, line: Any) -> None:
-        """Hand answers out until the process is gone; then ask again what was in flight."""
+        """Hand results out until the process is gone; then ask again what was in flight."""
         while True:
             try:
                 if not line.poll(1):
                     self._end_if_hung(process)
                     continue
-                number, answer = line.recv()
+                number, result = line.recv()
             except (EOFError, OSError):
                 break
             with self._lock:
                 _, future, *_ = self._requests.pop(number, (None, Future()))
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+            if isinstance(result, Exception):
+                future.set_exception(result)
             else:
-                future.set_result(answer)
+                future.set_result(result)
         process.join()
         line.close()
         with self._lock:
@@ -138,7 +147,7 @@ class InferenceProcess:
 
 
 def _serve(line: Any) -> None:
-    """The process's life: answer until the line is cut, as it is when the parent is gone."""
+    """Serve requests until the line is cut, as it is when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     # before torch: some 50 µs, from one layer to the next; longer would starve the page
     os.environ["GOMP_SPINCOUNT"] = "10000"
@@ -158,20 +167,20 @@ def _serve(line: Any) -> None:
         give_memory_back()
         return monju
 
-    def answer(number: int, path: str, stamp: int | None, function: str, arguments: tuple) -> None:
+    def serve(number: int, path: str, stamp: int | None, function: str, arguments: tuple) -> None:
         try:
-            found = runs.get((path, stamp), lambda: load(path)).call(function, *arguments)
+            result = runs.get((path, stamp), lambda: load(path)).call(function, *arguments)
         except MonjuError as error:
-            found = error
+            result = error
         except Exception as error:  # told where it was asked; the traceback stays here
             traceback.print_exc()
-            found = RuntimeError(f"{type(error).__name__}: {error}")
+            result = RuntimeError(f"{type(error).__name__}: {error}")
         with sending:
-            line.send((number, found))
+            line.send((number, result))
 
     with ThreadPoolExecutor(THREADS) as pool:
         while True:
             try:
-                pool.submit(answer, *line.recv())
+                pool.submit(serve, *line.recv())
             except EOFError:
                 os._exit(0)  # nobody waits for what is still at work

@@ -1,7 +1,6 @@
-"""From what a run's models say of sentences to readings, under any gate and fusion; who asks the models is a
-subclass's.
+"""Reader: a run's model outputs on sentences → readings, under any gate and fusion.
 
-Knows nothing of torch, processes or pages.
+A subclass runs the models. Knows nothing of torch, processes or pages.
 """
 
 from __future__ import annotations
@@ -32,6 +31,13 @@ class SentenceReader:
     """A finished run that reads sentences: `read`, `predict`, and `under` another gate or fusion.
 
     A subclass says where the models are, in `outputs`.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    clustering : Clustering
+        Its fitted clustering.
     """
 
     def __init__(self, run: Run, clustering: Clustering):
@@ -45,17 +51,21 @@ class SentenceReader:
         self._memo = Cache(64)
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
-        """What the models and clusters say of texts [n], before any gate. Raises MonjuError for an empty
-        sentence."""
+        """Return the outputs of models and clusters on texts [n], before any gate.
+
+        Raises MonjuError for an empty sentence.
+        """
         raise NotImplementedError
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """`function(monju, *arguments)` where the models are; it is named "module:function", since another
-        process imports it."""
+        """Return `function(monju, *arguments)`, computed where the models are.
+
+        It is named "module:function", since another process imports it.
+        """
         return resolve_name(function)(self, *arguments)
 
     def held_out(self) -> tuple[ModelOutputs, np.ndarray]:
-        """The stored held-out predictions and their labels [n]. Raises MonjuError for a damaged file."""
+        """Return the stored held-out outputs and their labels [n]. Raises MonjuError for a damaged file."""
         return self.memo("held out", lambda: load_predictions(self.run))
 
     def predict(self, texts: Iterable[str]) -> Predictions:
@@ -63,7 +73,8 @@ class SentenceReader:
 
         Parameters
         ----------
-        texts : n sentences, any iterable of strings.
+        texts : iterable of str
+            n sentences.
 
         Returns
         -------
@@ -74,7 +85,7 @@ class SentenceReader:
         Raises
         ------
         MonjuError
-            for no sentence, an empty one, and a bare string.
+            For no sentence, an empty one, and a bare string.
         """
         return self.decide(self.outputs(texts))
 
@@ -83,58 +94,69 @@ class SentenceReader:
 
         Parameters
         ----------
-        texts : any iterable of strings; none gives an empty list.
+        texts : iterable of str
+            n sentences; none gives an empty list.
+
+        Returns
+        -------
+        list of Reading [n]
 
         Raises
         ------
         MonjuError
-            for an empty sentence, and for a bare string.
+            For an empty sentence, and for a bare string.
         """
         texts = sentences(texts)
         return self.readings(texts, self.outputs(texts)) if texts else []
 
     def decide(self, outputs: ModelOutputs) -> Predictions:
-        """Apply the run's gate and fusion, or what `under` put in their place."""
+        """Return predictions by the run's gate and fusion, or by what `under` put in their place."""
         return outputs.decide_as(self.config) if self.combiner is None else self.combiner[1](outputs)
 
     def readings(self, texts: Iterable[str], outputs: ModelOutputs) -> list[Reading]:
-        """The Readings of n texts whose outputs are known already; no model is asked."""
+        """Return the Readings of n texts whose outputs are known already; no model is run."""
         texts = [check_text(text) for text in sentences(texts)]
         if len(texts) != len(outputs.logits):
             raise MonjuError(f"there are {len(texts):,} sentences and outputs for {len(outputs.logits):,}: "
                              "give as many of each")
-        found, vectors = self.decide(outputs), np.asarray(outputs.vectors)
+        predictions, vectors = self.decide(outputs), np.asarray(outputs.vectors)
         return [
             Reading(
                 text=text,
                 vector=vectors[i],
-                distances=dict(zip(found.clusters, found.distances[i].tolist())),
-                alpha=dict(zip(found.experts, found.alpha[i].tolist())),
-                logits=dict(zip(found.models, found.logits[i])),
-                monju=self.verdict(found.monju[i]),
-                baseline=None if found.baseline is None else self.verdict(found.baseline[i]),
-                notes=found.notes[i] if found.notes else (),
+                distances=dict(zip(predictions.clusters, predictions.distances[i].tolist())),
+                alpha=dict(zip(predictions.experts, predictions.alpha[i].tolist())),
+                logits=dict(zip(predictions.models, predictions.logits[i])),
+                monju=self.verdict(predictions.monju[i]),
+                baseline=None if predictions.baseline is None else self.verdict(predictions.baseline[i]),
+                notes=predictions.notes[i] if predictions.notes else (),
             )
             for i, text in enumerate(texts)
         ]
 
     def verdict(self, logits: np.ndarray) -> Verdict:
-        """Fused logits [labels] → the answer."""
+        """Return the verdict of fused logits [labels]."""
         best = int(logits.argmax())
         return Verdict(logits, softmax(logits), self.labels[best], self.label_names[best])
 
     def under(self, combiner: tuple[str, Decide] | None = None, **settings: Any) -> SentenceReader:
-        """The same models under another gate or fusion.
+        """Return the same models under another gate or fusion.
 
         Parameters
         ----------
-        combiner : the name of what decides in a gate's place, and its function (see `evaluation.combiners`).
-        settings : gate, sharpness, temperature, power, top_k, fusion; those not given are the run's.
+        combiner : tuple of str and callable, optional
+            The name of the combiner in the gate's place, and its function (see `evaluation.combiners`).
+        settings : dict
+            gate, sharpness, temperature, power, top_k, fusion; those not given are the run's.
+
+        Returns
+        -------
+        SentenceReader
 
         Raises
         ------
         MonjuError
-            for a setting that cannot be, such as a gate that the run does not feed.
+            For a setting that cannot be, such as a gate that needs what the run lacks.
         """
         other = copy(self)
         other.config, other.combiner = replace(self.config, **settings), combiner
@@ -142,16 +164,16 @@ class SentenceReader:
 
     @property
     def gate(self) -> str:
-        """The name of what decides: the gate's, or that of the combiner in its place."""
+        """The name of the gate, or of the combiner in its place."""
         return self.config.gate if self.combiner is None else self.combiner[0]
 
     def memo(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make()` gives, worked out once for this run and key."""
+        """Return what `make()` gives, computed once for this run and key."""
         return self._memo.get(key, make)
 
 
 def check_text(text: Any) -> str:
-    """The sentence as a training source would have cleaned it, or a MonjuError where nothing is left."""
+    """Return the sentence, cleaned as in training. Raises MonjuError where nothing is left of it."""
     cleaned = UNPRINTABLE.sub(" ", text).strip() if isinstance(text, str) else ""
     if not cleaned:
         raise MonjuError("a sentence is empty: type at least one word")

@@ -30,8 +30,10 @@ RETRY_S = 60  # after which sentences that could not be had are asked for again
 
 
 class LoadedRun(SentenceReader):
-    """A finished run whose models are in the inference process. Raises MonjuError for a run that cannot be
-    shown."""
+    """A finished run whose models are in the inference process.
+
+    Raises MonjuError for a run that cannot be shown.
+    """
 
     def __init__(self, path: Path, stamp: int | None, process: InferenceProcess):
         run = Run.open(path).check()
@@ -41,18 +43,18 @@ class LoadedRun(SentenceReader):
         self._outputs, self._texts = Cache(REMEMBERED), Cache(1)
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
-        """As `Monju.outputs`; those who ask at the same moment share a forward pass."""
+        """Return `Monju.outputs`; callers at the same moment share a forward pass."""
         if zerogpu.ON:  # a GPU is lent to one user's call
             return zerogpu.outputs(self.run.path, self.stamp, texts, otherwise=self._batcher.outputs)
         return self._batcher.outputs(texts)
 
     def read_one(self, text: str, view: SentenceReader | None = None) -> Reading:
-        """The Reading of one sentence under a view of this run; its outputs are remembered."""
+        """Return the Reading of one sentence under a view of this run; its outputs are remembered."""
         outputs = self._outputs.get(text, lambda: self.outputs([text]))
         return (view or self).readings([text], outputs)[0]
 
     def call(self, function: str, *arguments: Any) -> Any:
-        """`function(monju, *arguments)` in the inference process."""
+        """Return `function(monju, *arguments)`, computed in the inference process."""
         return self.process.call(self.run.path, self.stamp, function, *arguments)
 
     def _ask(self, texts: list[str]) -> ModelOutputs:
@@ -61,7 +63,7 @@ class LoadedRun(SentenceReader):
         return outputs
 
     def texts(self) -> list[str] | None:
-        """All training sentences of the run by row, or None where they cannot be had."""
+        """Return all training sentences of the run by row, or None where they cannot be read."""
         def read() -> tuple[list[str] | None, float | None]:
             try:
                 return load_run_data(self.run).train.texts, None
@@ -75,6 +77,15 @@ class RunCache:
     """The run that the app starts on, and every other run in `folder`, each known by its folder's name.
 
     A run that fails to open is tried again when next asked for; one that changed on disk is opened anew.
+
+    Parameters
+    ----------
+    first : str or Path
+        The run that the app starts on.
+    folder : str or Path, optional
+        The folder of the other runs; by default the one that holds `first`.
+    process : InferenceProcess, optional
+        Where the models are; by default a new one.
     """
 
     def __init__(self, first: str | Path, folder: str | Path | None = None,
@@ -89,13 +100,13 @@ class RunCache:
         return Path(os.path.abspath(self.first)).name  # not resolved: a link keeps its own name
 
     def path(self, name: str) -> Path:
-        """The folder of a run's name. Raises MonjuError for a name that is no plain folder name."""
+        """Return the folder of a run's name. Raises MonjuError for a name that is no plain folder name."""
         if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
             raise MonjuError("there is no run of that name: choose one from the list")
         return self.first if name == self.start else self.folder / name
 
     def names(self) -> list[str]:
-        """The finished runs, the app's own first, then the newest."""
+        """Return the names of the finished runs, the app's own first, then the newest."""
         finished = {}
         for manifest in self.folder.glob("[!.]*/run.json"):
             try:
@@ -107,15 +118,15 @@ class RunCache:
         return [self.start, *sorted(finished, key=finished.__getitem__, reverse=True)]
 
     def run(self, name: str) -> Run:
-        """The run's folder and manifest, whole or not. Raises MonjuError where there is none."""
+        """Return the run's folder and manifest, whole or not. Raises MonjuError where there is none."""
         return Run.open(self.path(name))
 
     def ready(self, name: str) -> bool:
-        """Whether the run's models have answered already, so that no load is to be waited for."""
+        """Return whether the run's models have given outputs already, so that no load is to be waited for."""
         return name in self._opened and self.open(name).ready
 
     def open(self, name: str) -> LoadedRun:
-        """The opened run; no model is loaded for it. Raises MonjuError for a run that cannot be shown."""
+        """Return the opened run, without loading a model. Raises MonjuError where it cannot be shown."""
         path = self.path(name)
         try:
             stamp = (path / "run.json").stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""What a run's students, the models that were distilled from its ensemble, say of sentences."""
+"""Logits of a run's students, the models that were distilled from its ensemble."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monju.models.classifier import Expert
 
 
 def student_logits(monju: Monju, texts: list[str]) -> dict[str, np.ndarray]:
-    """{student's name: logits [n, labels]} of texts [n], one forward pass each."""
+    """Return {student's name: logits [n, labels]} of texts [n], one forward pass each."""
     tokens = backbones.encode(monju.tokenizer, texts, monju.config.max_tokens)
     device = backbones.pick_device(monju.config.device)
     return {name: Expert.load(monju.run.path / "students" / name, len(monju.label_names),

@@ -1,5 +1,4 @@
-"""What if a sentence stood elsewhere: its place on a run's map, the same sentence moved, and α over the whole
-plane.
+"""What-if readings: a sentence's place on a run's map, the sentence moved, and α over the whole plane.
 
 A map is an `evaluation.cluster_map.ClusterMap`. Its plane goes through the three centres; `off` is a
 sentence's distance from it.
@@ -21,7 +20,7 @@ from monju.inference.reader import SentenceReader
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sentence stands on a map, and what the ensemble says of it there."""
+    """A sentence's place on a map, and the ensemble's reading of it there."""
 
     reading: Reading
     coordinates: dict[str, list[float]]  # [x, y] in every projection
@@ -33,7 +32,7 @@ class Place:
 
 
 def locate(reading: Reading, cluster_map: Any) -> Place:
-    """The place of a sentence that was read."""
+    """Return the place of a sentence that was read."""
     plane = cluster_map.projections.get("plane")
     return Place(reading, coordinates(reading.vector, cluster_map),
                  None if plane is None else float(plane.off(reading.vector[None])[0]),
@@ -41,10 +40,10 @@ def locate(reading: Reading, cluster_map: Any) -> Place:
 
 
 def move(place: Place | None, point: list[float], reader: SentenceReader, cluster_map: Any) -> Place:
-    """The same sentence at another point [x, y] of the plane: its distance from the plane and the experts'
-    logits are held.
+    """Return the same sentence at another point [x, y] of the plane.
 
-    Raises MonjuError where there is no sentence, no plane, or a gate that asks for more than distances.
+    Its distance from the plane and the experts' logits are held. Raises MonjuError where there is no
+    sentence, no plane, or a gate that needs more than distances.
     """
     if place is None or place.off is None or not is_movable(reader) or not np.isfinite(point).all():
         raise MonjuError("there is nothing to move on this map: type a sentence first")
@@ -57,8 +56,10 @@ def move(place: Place | None, point: list[float], reader: SentenceReader, cluste
 
 
 def alpha_field(off: float, reader: SentenceReader, cluster_map: Any, n: int) -> tuple[float, np.ndarray]:
-    """(reach, the largest α [n · n]) over the square from −reach to reach of the plane, for sentences `off`
-    from it."""
+    """Return (reach, the largest α [n · n]) over the square from −reach to reach of the plane.
+
+    For sentences at the distance `off` from it.
+    """
     reach = 2.5 * float(np.abs(cluster_map.coordinates["plane"]).max())
     axis = np.linspace(-reach, reach, n)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
@@ -67,18 +68,18 @@ def alpha_field(off: float, reader: SentenceReader, cluster_map: Any, n: int) ->
 
 def decide_at(points: np.ndarray, off: float, reader: SentenceReader,
               cluster_map: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the plane [n, 2] → distances to the centres [n, k] and α [n, experts]."""
+    """Return distances to the centres [n, k] and α [n, experts] at points [n, 2] of the plane."""
     centres = cluster_map.projections["plane"].transform(reader.clustering.clusterer.centres_)
     distances = distances_of(points, off, centres)
     return distances, gates.make(reader.config)(distances, reader.subsets)
 
 
 def is_movable(reader: SentenceReader) -> bool:
-    """Whether α follows from distances alone."""
+    """Return whether α follows from distances alone."""
     return reader.config.gate != "posterior"
 
 
 def coordinates(vector: np.ndarray, cluster_map: Any) -> dict[str, list[float]]:
-    """A vector's [x, y] in every projection."""
+    """Return a vector's [x, y] in every projection."""
     return {name: projection.transform(vector[None])[0].astype(float).tolist()
             for name, projection in cluster_map.projections.items()}

@@ -21,7 +21,7 @@ _loaded: dict = {}  # in the fork: a run's folder and when it was written → it
 
 
 def _ask(path: str, stamp: int | None, texts: list[str]) -> ModelOutputs:
-    """The run's outputs on texts [n], its models loaded where this runs."""
+    """Return the run's outputs on texts [n], its models loaded where this runs."""
     if (path, stamp) not in _loaded:
         from monju.inference.pipeline import Monju
 
@@ -38,8 +38,10 @@ if ON:
 
 def outputs(path: str | Path, stamp: int | None, texts: Iterable[str],
             otherwise: Callable[[list[str]], ModelOutputs]) -> ModelOutputs:
-    """Outputs on texts [n], on a lent GPU or else from `otherwise`. Raises MonjuError for an empty sentence,
-    as `Monju.outputs`."""
+    """Return outputs on texts [n], on a lent GPU or else from `otherwise`.
+
+    Raises MonjuError for an empty sentence, as `Monju.outputs`.
+    """
     texts = sentences(texts)  # what is sent to another process is a list
     try:
         return _ask(str(path), stamp, texts)

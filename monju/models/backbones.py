@@ -86,12 +86,13 @@ def from_pretrained(auto_class: Any, name: str, **options: Any) -> Any:
 def merged(auto_class: Any, folder: Path, **options: Any) -> Any:
     """Return the backbone of the adapter in a folder, with the adapter merged into it."""
     model = from_pretrained(auto_class, adapter_base(folder), **options)
-    learned = adapted(folder, transformers.AutoConfig.from_pretrained(folder).num_labels).merge_and_unload()
-    if type(learned) is not type(model):
-        learned = learned.base_model
-    own = model.state_dict()
-    model.load_state_dict({name: weight for name, weight in learned.state_dict().items()
-                           if name in own and own[name].shape == weight.shape}, strict=False)
+    labels = transformers.AutoConfig.from_pretrained(folder).num_labels
+    adapted_model = adapted(folder, labels).merge_and_unload()
+    if type(adapted_model) is not type(model):
+        adapted_model = adapted_model.base_model
+    weights = model.state_dict()
+    model.load_state_dict({name: weight for name, weight in adapted_model.state_dict().items()
+                           if name in weights and weights[name].shape == weight.shape}, strict=False)
     return model
 
 

@@ -32,18 +32,20 @@ PROBE = [[1, 2, 3, 4, 5], [6, 7, 8]]  # token ids on which that is tested
 
 
 class Members:
-    """Several classifiers, and perhaps a headless encoder of the same architecture, asked together.
+    """Several classifiers, and perhaps a headless encoder of the same architecture, run together.
 
-    Adapters on one backbone are asked in one of two ways: for few sentences the backbone's weights are read
+    Adapters on one backbone are run in one of two ways: for few sentences the backbone's weights are read
     once for all members; for many, merged weights take less arithmetic. Models that cannot be batched are
-    asked one after another: this is found out by asking both ways once.
+    run one after another: this is found out by running both ways once and comparing.
 
     Parameters
     ----------
-    experts : the classifiers, as `Expert.load` gives them, on one device and with one tokenizer.
-    encoder : a transformers model without a head; its last hidden states come with the logits if
-    `has_encoder`.
-    bf16 : hold merged weights in bfloat16, for `read(rough=True)`.
+    experts : sequence of Expert
+        The classifiers, as `Expert.load` gives them, on one device and with one tokenizer.
+    encoder : PreTrainedModel, optional
+        A transformers model without a head; its last hidden states come with the logits if `has_encoder`.
+    bf16 : bool
+        Hold merged weights in bfloat16, for `read(rough=True)`.
     """
 
     def __init__(self, experts: Sequence[Expert], encoder: nn.Module | None = None, bf16: bool = False):
@@ -60,16 +62,28 @@ class Members:
             self.merged = self.apart  # for what little is read in full precision
 
     def logits(self, tokens: list[list[int]]) -> np.ndarray:
-        """Token ids of n sentences → float32 [n, members, labels]."""
+        """Return the logits, float32 [n, members, labels], of the token ids of n sentences."""
         return self.read(tokens)[0]
 
     def read(self, tokens: list[list[int]], pool: Callable | None = None,
              rough: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Token ids of n sentences → logits, float32 [n, members, labels], and vectors [n, dim].
+        """Return the logits and vectors of n sentences.
 
-        `pool` maps the encoder's hidden states [b, length, hidden] and their mask to vectors [b, dim];
-        without it there are none. With `rough`, where there are weights in bfloat16, products are: twice as
-        fast or more, logits to about 0.1.
+        Parameters
+        ----------
+        tokens : list [n] of list of int
+            Token ids.
+        pool : callable, optional
+            Maps the encoder's hidden states [b, length, hidden] and their mask to vectors [b, dim].
+        rough : bool
+            Where there are weights in bfloat16, compute with them: twice as fast or more, logits to about
+            0.1.
+
+        Returns
+        -------
+        logits : ndarray of float32 [n, members, labels]
+        vectors : ndarray [n, dim] or None
+            None without `pool`.
         """
         on_cpu, lengths = self.device.type == "cpu", [len(sentence) for sentence in tokens]
         if self.merged is None:
@@ -77,30 +91,32 @@ class Members:
         logits = np.zeros((len(tokens), self.count, self.labels), np.float32)
         vectors: list = [None] * len(tokens)
 
-        def work(joined: nn.Module, rows: np.ndarray) -> None:
+        def run_batch(joined: nn.Module, rows: np.ndarray) -> None:
             ids, mask = (part.to(self.device)
                          for part in backbones.pad([tokens[row] for row in rows], self.padding))
-            found, states = self._forward(joined, ids, mask, states=pool is not None)
-            logits[rows] = found[: self.count].transpose(0, 1).float().cpu().numpy()
+            batch_logits, states = self._forward(joined, ids, mask, states=pool is not None)
+            logits[rows] = batch_logits[: self.count].transpose(0, 1).float().cpu().numpy()
             if pool is not None and states is not None:
                 for row, vector in zip(rows, pool(states[-1], mask)):
                     vectors[row] = vector
 
-        many = self.rough if rough and self.rough is not None else self.merged
+        model = self.rough if rough and self.rough is not None else self.merged
         if len(tokens) <= FEW:
-            work(self.merged if self.apart is None else self.apart, np.arange(len(tokens)))
+            run_batch(self.merged if self.apart is None else self.apart, np.arange(len(tokens)))
         elif not on_cpu or (cores := torch.get_num_threads()) < 2:
             for rows in backbones.length_batches(lengths, ROWS if on_cpu else ROWS_ON_GPU):
-                work(many, rows)
+                run_batch(model, rows)
         else:  # the longest first, as many batches for each core
-            turns = -(-len(tokens) // (cores * ROWS))
-            batches = backbones.length_batches(lengths, -(-len(tokens) // (cores * turns)))[::-1]
-            list(core_pool(cores).map(partial(work, many), batches))
+            batches_per_core = -(-len(tokens) // (cores * ROWS))
+            batches = backbones.length_batches(lengths, -(-len(tokens) // (cores * batches_per_core)))[::-1]
+            list(core_pool(cores).map(partial(run_batch, model), batches))
         return logits, None if pool is None else np.stack(vectors)
 
     def _join(self, encoder: nn.Module | None = None) -> bool:
-        """Batch the members, with the encoder where one is given; whether they answer as the models
-        themselves do."""
+        """Batch the members, with the encoder where one is given.
+
+        Returns whether the joined model gives the same outputs as the models themselves.
+        """
         first, prefix = self.experts[0].model, self.experts[0].model.base_model_prefix
         weights = [dict(expert.model.named_parameters()) for expert in self.experts]
         factors = [expert.low_rank for expert in self.experts]
@@ -121,7 +137,7 @@ class Members:
         return False
 
     def _agrees(self, joined: nn.Module, encoder: nn.Module | None) -> bool:
-        """Whether a joined model answers as its members do, on sentences of two lengths."""
+        """Return whether a joined model gives its members' outputs, on sentences of two lengths."""
         ids, mask = (part.to(self.device) for part in backbones.pad(PROBE, self.padding))
         logits, states = self._forward(joined, ids, mask, states=True)
         with torch.inference_mode():
@@ -134,14 +150,16 @@ class Members:
 
     def _forward(self, joined: nn.Module, ids: Tensor, mask: Tensor,
                  states: bool) -> tuple[Tensor, Tensor | None]:
-        """ids and mask [n, length] → logits [all, n, labels] and last hidden states [all, n, length, hidden]
-        or None."""
+        """Run a joined model on ids and mask [n, length].
+
+        Returns logits [all, n, labels] and last hidden states [all, n, length, hidden] or None.
+        """
         BATCH.rows = len(ids)
         with torch.inference_mode():
-            found = joined(input_ids=ids.repeat(self.all, 1), output_hidden_states=states,
-                           attention_mask=None if mask.all() else mask.repeat(self.all, 1))
-        last = found.hidden_states[-1].unflatten(0, (self.all, -1)) if states else None
-        return found.logits.unflatten(0, (self.all, -1)), last
+            outputs = joined(input_ids=ids.repeat(self.all, 1), output_hidden_states=states,
+                             attention_mask=None if mask.all() else mask.repeat(self.all, 1))
+        last = outputs.hidden_states[-1].unflatten(0, (self.all, -1)) if states else None
+        return outputs.logits.unflatten(0, (self.all, -1)), last
 
 
 BATCH = local()  # `rows`: how many sentences a member has in this thread's pass
@@ -149,8 +167,10 @@ BATCH = local()  # `rows`: how many sentences a member has in this thread's pass
 
 @cache
 def core_pool(cores: int) -> Executor:
-    """A thread for each core, which computes without helpers: on small matrices, threads that share one wait
-    for each other."""
+    """Return a pool with a thread for each core, each computing without helper threads.
+
+    On small matrices, threads that share one wait for each other.
+    """
     pool, all_there = ThreadPoolExecutor(cores), Barrier(cores)
 
     def compute_alone() -> None:
@@ -166,39 +186,52 @@ def core_pool(cores: int) -> Executor:
 
 
 def merge(model: nn.Module, weights: list[dict[str, Tensor]]) -> nn.Module | None:
-    """The model with every layer in which the members' weights differ swapped; None where some such layer has
-    no `SWAPS`."""
+    """Return the model with every layer in which the members' weights differ swapped.
+
+    None where some such layer has no entry in `SWAPS`.
+    """
     joined = light_copy(model)
-    for name, own in differing(model, weights):
-        kind = SWAPS.get(type(model.get_submodule(name)))
-        if kind is None:
+    for name, member_weights in differing(model, weights):
+        swap = SWAPS.get(type(model.get_submodule(name)))
+        if swap is None:
             return None
-        joined.set_submodule(name, kind(model.get_submodule(name), own))
+        joined.set_submodule(name, swap(model.get_submodule(name), member_weights))
     return joined
 
 
 def share(model: nn.Module, weights: list[dict[str, Tensor]],
           factors: Sequence[Mapping[str, tuple[Tensor, Tensor]] | None]) -> nn.Module | None:
-    """As `merge`, with the backbone's weights once and the members' adapters apart; None where they share no
-    backbone.
+    """Return the model with the backbone's weights once and the members' adapters apart.
 
-    `weights` hold merged adapters; `factors` say what was added: {layer: (A [rank, in], B [out, rank])}.
+    Parameters
+    ----------
+    model : Module
+        The first member.
+    weights : list of dict
+        Each member's weights by name, with its adapter merged.
+    factors : sequence of mapping or None
+        What each member's adapter added: {layer: (A [rank, in], B [out, rank])}.
+
+    Returns
+    -------
+    Module or None
+        None where the members share no backbone.
     """
     adapters = [low for low in factors if low]
     if len(adapters) < len(factors):
         return None
     joined = light_copy(model)
-    for name, own in differing(model, weights):
+    for name, member_weights in differing(model, weights):
         layer = model.get_submodule(name)
         if name in adapters[0]:
-            bare = [one["weight"].detach() - low[name][1] @ low[name][0]
-                    for one, low in zip(own, adapters, strict=True)]
-            if any((other - bare[0]).abs().max() > SAME for other in bare):
+            backbone_weights = [member["weight"].detach() - low[name][1] @ low[name][0]
+                                for member, low in zip(member_weights, adapters, strict=True)]
+            if any((other - backbone_weights[0]).abs().max() > SAME for other in backbone_weights):
                 return None
-            joined.set_submodule(name,
-                                 MemberAdapters(bare[0], own[0].get("bias"), [low[name] for low in adapters]))
-        elif kind := SWAPS.get(type(layer)):
-            joined.set_submodule(name, kind(layer, own))
+            joined.set_submodule(name, MemberAdapters(backbone_weights[0], member_weights[0].get("bias"),
+                                                      [low[name] for low in adapters]))
+        elif swap := SWAPS.get(type(layer)):
+            joined.set_submodule(name, swap(layer, member_weights))
         else:
             return None
     return joined
@@ -206,30 +239,31 @@ def share(model: nn.Module, weights: list[dict[str, Tensor]],
 
 def differing(model: nn.Module,
               weights: list[dict[str, Tensor]]) -> list[tuple[str, list[dict[str, Tensor]]]]:
-    """(name, each member's own weights) of the layers in which the members differ."""
-    found = []
+    """Return (name, each member's weights) of the layers in which the members differ."""
+    layers = []
     for name, layer in model.named_modules():
-        own = [{key: one[f"{name}.{key}"] for key, _ in layer.named_parameters(recurse=False)}
-               for one in weights]
-        if any(not torch.equal(other[key], own[0][key]) for other in own[1:] for key in other):
-            found.append((name, own))
-    return found
+        member_weights = [{key: named[f"{name}.{key}"] for key, _ in layer.named_parameters(recurse=False)}
+                          for named in weights]
+        first, *others = member_weights
+        if any(not torch.equal(other[key], first[key]) for other in others for key in other):
+            layers.append((name, member_weights))
+    return layers
 
 
 def light_copy(model: nn.Module, cast: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> nn.Module:
-    """A copy of the modules on the same weights, or on what `cast` makes of each."""
+    """Return a copy of the modules on the same weights, or on what `cast` makes of each."""
     return copy.deepcopy(model,
                          {id(tensor): cast(tensor) for tensor in (*model.parameters(), *model.buffers())})
 
 
 def in_bf16(tensor: Tensor) -> Tensor:
-    """Weights in bfloat16; whole numbers, such as positions, as they are."""
+    """Return weights in bfloat16; whole numbers, such as positions, as they are."""
     return tensor.detach().bfloat16() if tensor.is_floating_point() else tensor
 
 
-def stacked(own: list[dict[str, Tensor]], key: str) -> Tensor:
-    """Each member's own weight of that name as one tensor, members first."""
-    return torch.stack([one[key].detach() for one in own])
+def stacked(member_weights: list[dict[str, Tensor]], key: str) -> Tensor:
+    """Return each member's weight of that name as one tensor, members first."""
+    return torch.stack([weights[key].detach() for weights in member_weights])
 
 
 class MemberLinear(nn.Module):
@@ -238,12 +272,13 @@ class MemberLinear(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, layer: nn.Module, own: list[dict[str, Tensor]]):
+    def __init__(self, layer: nn.Module, member_weights: list[dict[str, Tensor]]):
         super().__init__()
-        self.register_buffer("weight", stacked(own, "weight").transpose(1, 2).contiguous())
-        self.register_buffer("bias", stacked(own, "bias") if "bias" in own[0] else None)
+        self.register_buffer("weight", stacked(member_weights, "weight").transpose(1, 2).contiguous())
+        self.register_buffer("bias", stacked(member_weights, "bias") if "bias" in member_weights[0] else None)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return [members · n, …, out]."""
         rows = x.reshape(len(self.weight), -1, x.shape[-1])
         y = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias[:, None], rows,
                                                                                  self.weight)
@@ -259,6 +294,7 @@ class MemberAdapters(nn.Module):
         self.down, self.up = (torch.stack(part).transpose(1, 2).contiguous() for part in zip(*factors))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return [members · n, …, out]."""
         rows, y = x.reshape(len(self.down), -1, x.shape[-1]), linear(x, self.weight, self.bias)
         return y.view(*rows.shape[:-1], -1).baddbmm_(torch.bmm(rows, self.down), self.up).view(y.shape)
 
@@ -269,13 +305,14 @@ class MemberNorm(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, layer: nn.LayerNorm, own: list[dict[str, Tensor]]):
+    def __init__(self, layer: nn.LayerNorm, member_weights: list[dict[str, Tensor]]):
         super().__init__()
         self.shape, self.eps = layer.normalized_shape, layer.eps
-        self.register_buffer("weight", stacked(own, "weight"))
-        self.register_buffer("bias", stacked(own, "bias") if "bias" in own[0] else None)
+        self.register_buffer("weight", stacked(member_weights, "weight"))
+        self.register_buffer("bias", stacked(member_weights, "bias") if "bias" in member_weights[0] else None)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised x, of its shape."""
         y = layer_norm(x, self.shape, eps=self.eps).view(len(self.weight), -1,
                                                          *self.shape) * self.weight[:, None]
         return (y if self.bias is None else y + self.bias[:, None]).view(x.shape)
@@ -289,11 +326,12 @@ class MemberEmbedding(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, layer: nn.Embedding, own: list[dict[str, Tensor]]):
+    def __init__(self, layer: nn.Embedding, member_weights: list[dict[str, Tensor]]):
         super().__init__()
-        self.register_buffer("weight", stacked(own, "weight"))
+        self.register_buffer("weight", stacked(member_weights, "weight"))
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Return [members · n, length, hidden]."""
         members, size = self.weight.shape[:2]
         if ids.shape[0] == 1 < members:
             ids = ids.expand(members * BATCH.rows, -1)

@@ -16,24 +16,34 @@ HEADS = {"bert": lambda model, states: model.classifier(model.dropout(model.bert
 
 
 def is_known(model):
-    """Whether the model is a classifier on an encoder of BERT's kind."""
+    """Return whether the model is a classifier on an encoder of BERT's kind."""
     return (type(model).__name__ in {f"{family}ForSequenceClassification" for family in FAMILIES}
             and not getattr(model.config, "is_decoder", False))
 
 
 def forward(model, compiled=False):
-    """A function (inputs: what the model is given for the token ids, mask [n, length] or None where nothing
-    is padded) → logits [n, labels], for training. `model` may carry an adapter; other architectures are asked
-    as they are.
+    """Return a model's forward pass for training.
 
-    `compiled`: by torch.compile, which joins small kernels and, on a GPU, replays them as one CUDA graph for
-    each shape.
+    Parameters
+    ----------
+    model : PreTrainedModel or PeftModel
+        The classifier, which may carry an adapter. Architectures other than BERT's kind run as they are.
+    compiled : bool
+        Use torch.compile, which joins small kernels and, on a GPU, replays them as one CUDA graph for each
+        shape.
+
+    Returns
+    -------
+    callable
+        (inputs: the model's keyword arguments for the token ids, mask [n, length] or None where nothing is
+        padded) → logits [n, labels].
     """
-    ask = bare_forward(model)
-    return torch.compile(ask, mode="reduce-overhead", dynamic=True) if compiled else ask
+    run = bare_forward(model)
+    return torch.compile(run, mode="reduce-overhead", dynamic=True) if compiled else run
 
 
 def bare_forward(model):
+    """Return the forward pass without compilation."""
     bare = model.get_base_model() if hasattr(model, "peft_config") else model
     if not is_known(bare):
         return lambda inputs, mask: model(**inputs, attention_mask=mask).logits
@@ -41,38 +51,56 @@ def bare_forward(model):
     def logits(inputs, mask):
         encoder = bare.base_model
         x = encoder.embeddings(**inputs)
-        seen = None if mask is None else mask.bool()[:, None, None]
+        visible = None if mask is None else mask.bool()[:, None, None]
         *layers, last = encoder.encoder.layer
         for layer in layers:
-            x = through(layer, x, seen, x.shape[1])
-        return HEADS[bare.config.model_type](bare, through(last, x, seen, 1))
+            x = through(layer, x, visible, x.shape[1])
+        return HEADS[bare.config.model_type](bare, through(last, x, visible, 1))
 
     return logits
 
 
-def through(layer, x, seen, wanted):
-    """One layer of BERT's kind, x [n, length, hidden] → the same for its first `wanted` tokens; `seen` [n, 1,
-    1, length] is False where there is padding, or None."""
-    attention, itself = layer.attention.self, x[:, :wanted]
+def through(layer, x, visible, n_queries):
+    """Run one layer of BERT's kind, for the outputs of the first `n_queries` tokens.
+
+    Parameters
+    ----------
+    layer : Module
+        The layer.
+    x : Tensor [n, length, hidden]
+        Hidden states.
+    visible : Tensor of bool [n, 1, 1, length] or None
+        False where there is padding.
+    n_queries : int
+        Number of tokens.
+
+    Returns
+    -------
+    Tensor [n, n_queries, hidden]
+    """
+    attention, queries = layer.attention.self, x[:, :n_queries]
     mixed = attend(attention, *(heads(part(states), attention.num_attention_heads)
-                                for part, states in ((attention.query, itself), (attention.key, x),
-                                                     (attention.value, x))), seen)
-    y = layer.attention.output(mixed.transpose(1, 2).flatten(2), itself)
+                                for part, states in ((attention.query, queries), (attention.key, x),
+                                                     (attention.value, x))), visible)
+    y = layer.attention.output(mixed.transpose(1, 2).flatten(2), queries)
     return layer.output(layer.intermediate(y), y)
 
 
 def heads(x, number):
-    """[n, length, hidden] → [n, heads, length, hidden / heads]."""
+    """Split [n, length, hidden] into [n, heads, length, hidden / heads]."""
     return x.unflatten(-1, (number, -1)).transpose(1, 2)
 
 
-def attend(attention, query, key, value, seen, fused=None):
-    """softmax(Q Kᵀ / √d) V, some of the weights dropped while training; `fused` in one kernel (on a GPU)."""
+def attend(attention, query, key, value, visible, fused=None):
+    """Return softmax(Q Kᵀ / √d) V, with dropout of the weights in training.
+
+    `fused`: in one kernel; by default on a GPU.
+    """
     if query.is_cuda if fused is None else fused:
-        return scaled_dot_product_attention(query, key, value, seen, attention.dropout.p
+        return scaled_dot_product_attention(query, key, value, visible, attention.dropout.p
                                             if attention.training else 0.0)
     # on sentences of a dozen tokens the CPU's fused kernel has a backward ten times slower
     scores = query @ key.transpose(2, 3) * attention.scaling
-    if seen is not None:
-        scores = scores.masked_fill(~seen, float("-inf"))
+    if visible is not None:
+        scores = scores.masked_fill(~visible, float("-inf"))
     return attention.dropout(nn.functional.softmax(scores, -1)) @ value

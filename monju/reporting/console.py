@@ -19,13 +19,13 @@ from monju.utils.format import clock, interval, percent
 
 def show(events: Iterator[Stage | Progress]) -> None:
     """Draw a training's events on standard error: a bar, or in a file or pipe, a line a percent."""
-    console, late, last = Console(stderr=True, highlight=False, markup=False, emoji=False), None, -1
+    console, timer, last_percent = Console(stderr=True, highlight=False, markup=False, emoji=False), None, -1
     bar = bars.Progress(bars.TextColumn("{task.percentage:3.0f}%"), bars.BarColumn(20),
                         bars.TextColumn("{task.description}", markup=False), console=console,
                         disable=not console.is_terminal)
     task = bar.add_task("", total=1.0, visible=False)
 
-    def tell(description, **more):
+    def update_bar(description, **more):
         bar.update(task, description=description, visible=True, **more)
         if bar.disable:
             console.print(f"{bar.tasks[0].percentage:3.0f}% {description}", soft_wrap=True)
@@ -33,61 +33,61 @@ def show(events: Iterator[Stage | Progress]) -> None:
     try:
         with bar:
             for event in events:
-                if late is not None:
-                    late.cancel()
+                if timer is not None:
+                    timer.cancel()
                 if isinstance(event, Stage):
                     console.print(event.text, soft_wrap=True)
                 if not isinstance(event, (Phase, Progress)):
                     continue
-                if not bar.disable or int(100 * event.done) > last:
-                    tell(described(event), completed=event.done)
-                    last = int(100 * event.done)
+                if not bar.disable or int(100 * event.done) > last_percent:
+                    update_bar(described(event), completed=event.done)
+                    last_percent = int(100 * event.done)
                 if isinstance(event, Progress):
-                    late = threading.Timer(event.patience, tell, [
+                    timer = threading.Timer(event.patience, update_bar, [
                         f"no step for {event.patience:.0f} s: probably waiting for a free processor"])
-                    late.daemon = True
-                    late.start()
-            if last >= 0:
-                tell("done", completed=1.0)
+                    timer.daemon = True
+                    timer.start()
+            if last_percent >= 0:
+                update_bar("done", completed=1.0)
     finally:
         events.close()  # where Ctrl-C came between two events, the training is told here
-        if late is not None:
-            late.cancel()
+        if timer is not None:
+            timer.cancel()
 
 
 def described(event: Phase | Progress) -> str:
-    """A model's last step, or what comes after training, with the time left."""
-    left = "" if event.left is None else f", about {clock(event.left)} left for the run"
+    """Return a model's last step, or the phase after training, with the time left."""
+    time_left = "" if event.left is None else f", about {clock(event.left)} left for the run"
     if isinstance(event, Phase):
-        return event.name + left
+        return event.name + time_left
     step, held_out = event.step, "" if event.held_out is None else f", held out {event.held_out:.1%}"
     return (f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
-            f"{event.sentences_per_s:.0f} sentences/s{left}")
+            f"{event.sentences_per_s:.0f} sentences/s{time_left}")
 
 
 def print_metrics(metrics: dict) -> None:
-    """The poster's table and what stands behind it, on standard output."""
-    wide_enough = Console(width=None if sys.stdout.isatty() else 80)
-    wide_enough.print(tables(metrics))
+    """Print the poster's table and the details behind it on standard output."""
+    console = Console(width=None if sys.stdout.isatty() else 80)
+    console.print(tables(metrics))
 
 
-def print_data(found: dict) -> None:
-    """What was read of a source: the sizes of its parts, its classes, then all notes."""
-    aside = f", {found['tuning']:,} kept aside" if found["tuning"] else ""
-    print(f"{found['train']:,} training sentences, {found['validation']:,} held out{aside}.")
-    total, wide = sum(found["classes"].values()), max(map(len, found["classes"]))
-    for name, n in found["classes"].items():
-        print(f"  {name:{wide}} {n:>9,} {n / total:>7.1%}")
-    print(*(note["text"] for note in found["notes"] if note["code"] != "classes"), sep="\n")
+def print_data(summary: dict) -> None:
+    """Print what was read of a source: the sizes of its parts, its classes, then all notes."""
+    tuning = f", {summary['tuning']:,} in the tuning split" if summary["tuning"] else ""
+    print(f"{summary['train']:,} training sentences, {summary['validation']:,} held out{tuning}.")
+    total, width = sum(summary["classes"].values()), max(map(len, summary["classes"]))
+    for name, n in summary["classes"].items():
+        print(f"  {name:{width}} {n:>9,} {n / total:>7.1%}")
+    print(*(note["text"] for note in summary["notes"] if note["code"] != "classes"), sep="\n")
 
 
-def print_bench(found: dict) -> None:
-    """A bench's report: a row a contender, and how many times faster ours is."""
-    rows = {"ours": found["ours"]} | found["peers"]
-    columns = [name for name in found["ours"] if name in next(iter(found["peers"].values()))]
+def print_bench(report: dict) -> None:
+    """Print a bench's report: a row a contender, and how many times faster ours is."""
+    rows = {"ours": report["ours"]} | report["peers"]
+    columns = [name for name in report["ours"] if name in next(iter(report["peers"].values()))]
     ratios = [name for name in ("ratio", "ratio_batch", "ratio_bf16", "ratio_batch_bf16", "ratio_tokens")
-              if name in found]
-    table = Table(title=f"{found['source']}, {found['machine']['device']}", title_justify="left", box=None,
+              if name in report]
+    table = Table(title=f"{report['source']}, {report['machine']['device']}", title_justify="left", box=None,
                   padding=(0, 2, 0, 0))
     for column in ("", *columns, *ratios):
         table.add_column(column.replace("_", " "), justify="right" if column else "left")
@@ -98,12 +98,12 @@ def print_bench(found: dict) -> None:
         cells = [f"{row[column]:,.4g}" if isinstance(row[column], (int, float)) else str(row[column])
                  for column in columns]
         table.add_row(name, *cells,
-                      *(f"{found[ratio][name]:.2f}×" if name in found[ratio] else "" for ratio in ratios))
+                      *(f"{report[ratio][name]:.2f}×" if name in report[ratio] else "" for ratio in ratios))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def tell(readings: list[Reading]) -> None:
-    """Each sentence with α, every expert's view and both verdicts."""
+    """Print each sentence with α, every expert's logits and both verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 80)
     for reading in readings:
         console.print(Text(reading.text, style="italic"))
@@ -117,70 +117,72 @@ def tell(readings: list[Reading]) -> None:
         for name, verdict in (("Monju", reading.monju), ("baseline", reading.baseline)):
             if verdict is not None:
                 # Text: brackets are no markup
-                says = Text(f"{verdict.name} {verdict.probabilities.max():.1%}")
-                table.add_row(name, "", numbers(verdict.logits), says, style="bold")
+                label = Text(f"{verdict.name} {verdict.probabilities.max():.1%}")
+                table.add_row(name, "", numbers(verdict.logits), label, style="bold")
         console.print(table)
         console.print("distances: "
                       + ", ".join(f"d_{cluster} {d:.3f}" for cluster, d in reading.distances.items()) + "\n")
 
 
 def numbers(values: np.ndarray) -> str:
+    """Return logits as text."""
     return " ".join(f"{value:+.2f}" for value in values)
 
 
-def print_comparison(found: dict) -> None:
-    """The rows of `compare`, the most accurate first, then what was left out and why."""
+def print_comparison(comparison: dict) -> None:
+    """Print the rows of `compare`, the most accurate first, then what was left out and why."""
     console = Console(width=None if sys.stdout.isatty() else 110)
-    table = Table(title=f"{found['n']:,} sentences, against {found['against']}", box=box.SIMPLE_HEAD,
-                  title_justify="left",
-                  title_style="bold", show_edge=False, pad_edge=False)
+    table = Table(title=f"{comparison['n']:,} sentences, against {comparison['against']}",
+                  box=box.SIMPLE_HEAD, title_justify="left", title_style="bold",
+                  show_edge=False, pad_edge=False)
     for header, side in (("", "left"), ("kind", "left"), ("Acc. % [95 % CI]", "right"),
                          ("difference", "right"),
                          ("p", "right"), ("p, Holm", "right"), ("NLL", "right"), ("ECE", "right"),
                          ("passes", "right")):
         table.add_column(header, justify=side, no_wrap=True)
-    for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
+    for row in sorted(comparison["rows"], key=lambda row: -row["accuracy"]):
         tested = [percent(row["difference"], sign="+"), f"{row['p_value']:.2g}",
                   f"{row['p_holm']:.2g}" if "p_holm" in row else ""]
-        if not row["changed"] and row["name"] != found["against"]:
+        if not row["changed"] and row["name"] != comparison["against"]:
             tested = ["same answers", "", ""]
         table.add_row(*map(Text, (row["name"], row["kind"], with_interval(row), *tested, f"{row['nll']:.4f}",
                                   f"{row['ece']:.4f}",
                                   str(row["forward_passes"]))))
     console.print(table)
-    for row in found["rows"]:
+    for row in comparison["rows"]:
         if row["gate"]:
             console.print(Text(f"{row['name']}: {row['gate']}"))
-    for row in found["left_out"]:
+    for row in comparison["left_out"]:
         console.print(Text(f"{row['name']} is left out: {row['reason']}."))
 
 
-def print_sweep(found: dict) -> None:
-    """Monju and the baseline of every combination of a sweep: mean ± sd over the seeds."""
+def print_sweep(sweep: dict) -> None:
+    """Print Monju and the baseline of every combination of a sweep: mean ± sd over the seeds."""
     rows = []
-    for row in found["rows"]:
+    for row in sweep["rows"]:
         if row["name"] in ("monju", "uniform", "baseline", "equal cost"):
             settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
             rows.append((settings, row["name"], spread(row["accuracy"]), spread(row["difference"], "+"),
                          " ".join(f"{p:.2g}" for p in row["p_value"])))
-    seeds = len(found["seeds"])
-    against = "the baseline" if any(row["name"] == "baseline" for row in found["rows"]) else "equal weights"
+    seeds = len(sweep["seeds"])
+    against = "the baseline" if any(row["name"] == "baseline" for row in sweep["rows"]) else "equal weights"
     Console(width=None if sys.stdout.isatty() else 110).print(grid(
-        f"{seeds} seed{'s' if seeds > 1 else ''}, {found['rows'][0]['n']:,} sentences; "
+        f"{seeds} seed{'s' if seeds > 1 else ''}, {sweep['rows'][0]['n']:,} sentences; "
         f"the difference is to {against} of the same seed",
         ("", "", "Acc. %", "difference", "p of each seed"), rows))
 
 
-def spread(found: dict, sign: str = "") -> str:
-    """A mean in percent with its standard deviation, where there is one."""
-    return percent(found["mean"], sign=sign) + ("" if found["sd"] is None else f" ± {percent(found['sd'])}")
+def spread(statistic: dict, sign: str = "") -> str:
+    """Return a mean in percent with its standard deviation, where there is one."""
+    deviation = "" if statistic["sd"] is None else f" ± {percent(statistic['sd'])}"
+    return percent(statistic["mean"], sign=sign) + deviation
 
 
 # the tables of a run
 
 
 def tables(metrics: dict) -> Group:
-    """What `metrics.table` found: the poster's table, then what stands behind it. Fits 80 columns."""
+    """Return what `metrics.table` holds: the poster's table, then the details behind it. Fits 80 columns."""
     costs = [cost_table(metrics), ""] if "cost" in metrics else []
     commonest = []
     if "majority" in metrics:
@@ -193,6 +195,7 @@ def tables(metrics: dict) -> Group:
 
 
 def accuracy_table(metrics: dict) -> Table:
+    """Return the accuracy of each ensemble and its members, with intervals."""
     rows = [(f" {row.title}", with_interval(row.numbers), "", "") if row.model else
             (row.title, f"{percent(row.numbers['mean_member'])} mean", with_interval(row.numbers),
              gained(row.numbers))
@@ -203,12 +206,13 @@ def accuracy_table(metrics: dict) -> Table:
 
 
 def verdicts(metrics: dict) -> list[str]:
-    """What Monju changes against each other ensemble, in words."""
+    """Return what Monju changes against each other ensemble, in words."""
     return [verdict(TITLES[key].lower(), pair, metrics["n"])
             for key in TITLES if (pair := metrics.get(f"monju_vs_{key}"))]
 
 
 def verdict(other: str, pair: dict, n: int) -> str:
+    """Return the outcome of one comparison, in words."""
     if not pair["changed"]:
         return f"Monju and {other} answered no sentence differently.\n"
     if not pair["rescued"] + pair["broken"]:
@@ -221,26 +225,28 @@ def verdict(other: str, pair: dict, n: int) -> str:
 
 
 def quality_table(metrics: dict) -> Table:
+    """Return macro-F1, NLL, Brier score and ECE of each ensemble."""
     names = ("macro_f1", "nll", "brier", "ece")
-    rows = [(TITLES[key], *(f"{found[name]:.4f}" for name in names)) for key, found, _ in ensembles(metrics)]
+    rows = [(TITLES[key], *(f"{numbers[name]:.4f}" for name in names))
+            for key, numbers, _ in ensembles(metrics)]
     return grid("Beyond accuracy", ("", "Macro-F1 ↑", "NLL ↓", "Brier ↓", "ECE ↓"), rows)
 
 
 def cluster_tables(metrics: dict) -> list[Table | str]:
-    """Expert × cluster, at most six clusters side by side."""
+    """Return the accuracy of expert × cluster, at most six clusters side by side."""
     models = {f" {trained_on(name, model)}": model["clusters"] for name, model in metrics["experts"].items()}
     models |= {TITLES[key]: fused["clusters"] for key, fused, _ in ensembles(metrics)}
-    clusters, found = list(metrics["monju"]["clusters"].items()), []
+    clusters, grids = list(metrics["monju"]["clusters"].items()), []
     for start in range(0, len(clusters), 6):
-        across = dict(clusters[start : start + 6])
-        rows = [(title, *(starred(cells[name]) for name in across)) for title, cells in models.items()]
-        rows.append(("sentences", *(f"{cell['n']:,}" for cell in across.values())))
-        found.append(grid("Accuracy % by nearest cluster", ("", *across), rows))
-    return [*found, "* out of fold: the expert was not trained on this cluster\n"]
+        columns = dict(clusters[start : start + 6])
+        rows = [(title, *(starred(cells[name]) for name in columns)) for title, cells in models.items()]
+        rows.append(("sentences", *(f"{cell['n']:,}" for cell in columns.values())))
+        grids.append(grid("Accuracy % by nearest cluster", ("", *columns), rows))
+    return [*grids, "* out of fold: the expert was not trained on this cluster\n"]
 
 
 def cost_table(metrics: dict) -> Table:
-    """What training took, where it was counted: each ensemble's total, then each member."""
+    """Return what training took, where it was counted: each ensemble's total, then each member."""
     rows = [(f" {row.title}", *amounts(row.cost), "") if row.model else
             (row.title, *amounts(row.cost), "" if row.share is None else f"{percent(row.share)} %")
             for row in table_rows(metrics) if row.cost]
@@ -248,18 +254,19 @@ def cost_table(metrics: dict) -> Table:
 
 
 def rounds_table(metrics: dict) -> Table:
-    """Every expert, the ensemble and the experts' average after each round of branch, train, merge."""
+    """Return every expert, the ensemble and the experts' average after each round of branch, train, merge."""
     rounds = metrics["rounds"]
-    models = {name: [found["experts"][name] for found in rounds] for name in metrics["experts"]}
-    models |= {TITLES["monju"]: [found["monju"] for found in rounds],
-               "Their average": [found["merged"] for found in rounds]}
+    models = {name: [entry["experts"][name] for entry in rounds] for name in metrics["experts"]}
+    models |= {TITLES["monju"]: [entry["monju"] for entry in rounds],
+               "Their average": [entry["merged"] for entry in rounds]}
     rows = [(name, *(percent(model["accuracy"]) for model in line)) for name, line in models.items()]
-    rows.append(("1,000 tokens so far", *(f"{found['tokens'] / 1000:,.0f}" for found in rounds)))
+    rows.append(("1,000 tokens so far", *(f"{entry['tokens'] / 1000:,.0f}" for entry in rounds)))
     return grid("Accuracy % after each round; from the second on, no cluster is out of fold",
-                ("", *(str(found["round"]) for found in rounds)), rows)
+                ("", *(str(entry["round"]) for entry in rounds)), rows)
 
 
 def gate_line(metrics: dict) -> str:
+    """Return one sentence on the gate's mean weights and how many labels it changed."""
     alpha, gate = metrics["alpha"], metrics["monju"].get("gate")
     weights = " / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"])
     return (
@@ -270,9 +277,9 @@ def gate_line(metrics: dict) -> str:
 
 
 def grid(title: str, headers: Sequence[str], rows: list[tuple]) -> Table:
-    """A table: names may fold, numbers never, the ensembles' rows in bold."""
-    looks = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
-    grid = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **looks)
+    """Return a table: names may fold, numbers never, the ensembles' rows in bold."""
+    style = {"title_justify": "left", "title_style": "bold", "box": box.SIMPLE_HEAD, "show_edge": False}
+    grid = Table(title=title, padding=(0, 1, 0, 0), pad_edge=False, **style)
     grid.add_column(headers[0], overflow="fold")
     for header in headers[1:]:
         grid.add_column(Text(header), justify="right", no_wrap=True)
@@ -282,21 +289,25 @@ def grid(title: str, headers: Sequence[str], rows: list[tuple]) -> Table:
 
 
 def amounts(cost: dict) -> list[str]:
+    """Return the training cost as text, one cell for each of COSTS."""
     return [f"{cost[what]:,.{1 if what == 'seconds' else 0}f}" for what in COSTS]
 
 
 def starred(cell: dict) -> str:
+    """Return a cell's accuracy, with a star where the cluster is out of fold."""
     return ("" if cell["seen"] else "*") + percent(cell["accuracy"])
 
 
-def bounds(found: list[float], digits: int = 2, sign: str = "+") -> str:
-    """An interval behind its number."""
-    return f" {text}" if (text := interval(found, digits, sign)) else ""
+def bounds(values: list[float], digits: int = 2, sign: str = "+") -> str:
+    """Return an interval as text to follow its number."""
+    return f" {text}" if (text := interval(values, digits, sign)) else ""
 
 
 def with_interval(model: dict) -> str:
+    """Return the accuracy with its interval."""
     return percent(model["accuracy"]) + bounds(model["interval"], 1, "")
 
 
 def gained(ensemble: dict) -> str:
+    """Return the gain over the mean member with its interval."""
     return percent(ensemble["gain"], sign="+") + bounds(ensemble["gain_interval"])

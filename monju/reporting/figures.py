@@ -32,70 +32,83 @@ ROW = 46  # pixels a row of a heat map takes
 
 
 def cluster_accuracy(metrics: dict, t: Words) -> Figure:
-    """Experts and ensembles × clusters: accuracy, the cells out of fold in a dashed frame."""
+    """Return experts and ensembles × clusters: accuracy, the cells out of fold in a dashed frame."""
     models = {name: model["clusters"] for name, model in metrics["experts"].items()}
     models |= {t(key): metrics[key]["clusters"] for key in ("baseline", "monju") if key in metrics}
     rows, clusters = list(models), list(metrics["monju"]["clusters"])
     cells = [[models[row][cluster] for cluster in clusters] for row in rows]
-    written = [[percent(cell["accuracy"], 1) for cell in line] for line in cells]
-    told = [[t("fig_cell_seen" if cell["seen"] else "fig_cell_unseen", model=row, cluster=cluster,
+    cell_texts = [[percent(cell["accuracy"], 1) for cell in line] for line in cells]
+    hover_texts = [[t("fig_cell_seen" if cell["seen"] else "fig_cell_unseen", model=row, cluster=cluster,
                  accuracy=share, n=f"{cell['n']:,}",
                  right="–" if cell["accuracy"] is None else f"{round(cell['accuracy'] * cell['n']):,}")
-             for cluster, cell, share in zip(clusters, line, of_row)]
-            for row, line, of_row in zip(rows, cells, written)]
+                    for cluster, cell, share in zip(clusters, line, of_row)]
+                   for row, line, of_row in zip(rows, cells, cell_texts)]
     frames = [frame(x, y) for y, line in enumerate(cells) for x, cell in enumerate(line) if not cell["seen"]]
     sizes = metrics["monju"]["clusters"]
-    across = [f"{cluster}<br>n = {sizes[cluster]['n']:,}" if len(clusters) <= MOST_WRITTEN else cluster
-              for cluster in clusters]
+    columns = [f"{cluster}<br>n = {sizes[cluster]['n']:,}" if len(clusters) <= MOST_WRITTEN else cluster
+               for cluster in clusters]
     shares = [[None if cell["accuracy"] is None else 100 * cell["accuracy"] for cell in line]
               for line in cells]
-    return heat(shares, written, told, across, rows, shapes=frames)
+    return heat(shares, cell_texts, hover_texts, columns, rows, shapes=frames)
 
 
 def frame(x: int, y: int) -> dict:
-    """A dashed frame just inside the cell in column x, row y."""
+    """Return a dashed frame just inside the cell in column x, row y."""
     return {"type": "rect", "x0": x - 0.47, "x1": x + 0.47, "y0": y - 0.45, "y1": y + 0.45,
             "line": {"color": LIGHT["vermilion"], "width": 3, "dash": "dash"}}
 
 
 def model_agreement(names: list[str], same: np.ndarray, t: Words) -> Figure:
-    """Models × models: the share of sentences with equal verdicts [models, models]."""
-    written = [[percent(share, 1) for share in line] for line in same]
-    told = [[t("fig_same", one=one, other=other, share=share) for other, share in zip(names, line)]
-            for one, line in zip(names, written)]
+    """Return models × models: the share of sentences with equal verdicts [models, models]."""
+    cell_texts = [[percent(share, 1) for share in line] for line in same]
+    hover_texts = [[t("fig_same", one=one, other=other, share=share) for other, share in zip(names, line)]
+                   for one, line in zip(names, cell_texts)]
     shares = [[None if x == y else 100 * share for x, share in enumerate(line)]
               for y, line in enumerate(same)]
-    written = [["" if x == y else share for x, share in enumerate(line)] for y, line in enumerate(written)]
-    return heat(shares, written, told, names, names)
+    cell_texts = [["" if x == y else share for x, share in enumerate(line)]
+                  for y, line in enumerate(cell_texts)]
+    return heat(shares, cell_texts, hover_texts, names, names)
 
 
-def heat(shares: list, written: list, told: list, across: list[str], down: list[str],
+def heat(shares: list, cell_texts: list, hover_texts: list, columns: list[str], rows: list[str],
          **layout: Any) -> Figure:
-    """A heat map from its numbers, what stands in the cells and what a pointer is told."""
-    crowded = len(across) > MOST_WRITTEN
-    trace = {"type": "heatmap", "z": shares, "text": written, "customdata": told,
+    """Return a heat map from its numbers, the texts in the cells and the texts on hover."""
+    crowded = len(columns) > MOST_WRITTEN
+    trace = {"type": "heatmap", "z": shares, "text": cell_texts, "customdata": hover_texts,
              "hovertemplate": "%{customdata}<extra></extra>",
              "texttemplate": "" if crowded else "%{text}",
-             "textfont": {"size": 18 if len(across) <= 6 else 14, "color": LIGHT["ink"]},
+             "textfont": {"size": 18 if len(columns) <= 6 else 14, "color": LIGHT["ink"]},
              "colorscale": [[0, LIGHT["cool"]], [1, LIGHT["warm"]]], "showscale": False, "xgap": 3, "ygap": 3,
-             "x": list(range(len(across))), "y": list(range(len(down))), "hoverongaps": False}
+             "x": list(range(len(columns))), "y": list(range(len(rows))), "hoverongaps": False}
     axis = {"showgrid": False, "zeroline": False, "showline": False, "fixedrange": True, "automargin": True,
             "ticks": ""}
-    ticks = {"tickmode": "array", "tickfont": {"size": 16 if len(across) <= 6 else 13, "color": LIGHT["ink"]}}
-    return figure([trace], height=max(280, 90 + (ROW if not crowded else 26) * len(down)), **layout,
-                  xaxis={**axis, **ticks, "side": "top", "tickvals": trace["x"], "ticktext": across,
-                         "tickangle": 0 if len(across) <= 4 else None},
+    ticks = {"tickmode": "array",
+             "tickfont": {"size": 16 if len(columns) <= 6 else 13, "color": LIGHT["ink"]}}
+    return figure([trace], height=max(280, 90 + (ROW if not crowded else 26) * len(rows)), **layout,
+                  xaxis={**axis, **ticks, "side": "top", "tickvals": trace["x"], "ticktext": columns,
+                         "tickangle": 0 if len(columns) <= 4 else None},
                   yaxis={**axis, **ticks, "autorange": "reversed", "tickvals": trace["y"],
-                         "ticktext": [f"{name} " for name in down]})
+                         "ticktext": [f"{name} " for name in rows]})
 
 
 def calibration_curve(curves: dict[str, list[dict]], labels: int, t: Words) -> Figure:
-    """How often verdicts of a like certainty are right, and how many there are of each below.
+    """Return how often verdicts of similar certainty are right, and how many there are of each below.
 
-    `curves`: the ensemble's key ("monju", "baseline") → the bins of `metrics.calibration`. A point's area
-    goes with its sentences: a small one is mostly luck.
+    Parameters
+    ----------
+    curves : dict of str to list of dict
+        The ensemble's key ("monju", "baseline") → the bins of `metrics.calibration`. A point's area grows
+        with its sentences: a small one is mostly chance.
+    labels : int
+        Number of labels.
+    t : callable
+        Words the figure.
+
+    Returns
+    -------
+    Figure
     """
-    looks = {"monju": ("blue", "circle", "solid"), "baseline": ("vermilion", "square", "dash")}
+    styles = {"monju": ("blue", "circle", "solid"), "baseline": ("vermilion", "square", "dash")}
     most = max(cell["n"] for cells in curves.values() for cell in cells)
     least = 1 / labels
     # the bin of 1 / labels begins below it
@@ -104,15 +117,15 @@ def calibration_curve(curves: dict[str, list[dict]], labels: int, t: Words) -> F
                "name": t("fig_perfect"),
                "line": {"color": LIGHT["faint"], "width": 2, "dash": "dot"}, "hoverinfo": "skip"}]
     for number, (key, cells) in enumerate(curves.items()):
-        colour, symbol, dash = looks[key]
+        colour, symbol, dash = styles[key]
         # a bin's bars stand side by side in it, however few bins there are
         width = 0.85 * (cells[0]["high"] - cells[0]["low"])
-        beside = {"width": width / len(curves), "offset": width * (number / len(curves) - 0.5)}
-        told = [t("fig_bin", model=t(key), low=percent(cell["low"], 0), high=percent(cell["high"], 0),
+        bar_position = {"width": width / len(curves), "offset": width * (number / len(curves) - 0.5)}
+        hover_texts = [t("fig_bin", model=t(key), low=percent(cell["low"], 0), high=percent(cell["high"], 0),
                     n=f"{cell['n']:,}", accuracy=percent(cell["accuracy"], 1),
                     sure=percent(cell["confidence"], 1)) for cell in cells]
         sizes = [7 + 15 * (cell["n"] / most) ** 0.5 for cell in cells]
-        common = {"name": t(key), "customdata": told, "hovertemplate": "%{customdata}<extra></extra>"}
+        common = {"name": t(key), "customdata": hover_texts, "hovertemplate": "%{customdata}<extra></extra>"}
         traces.append({"type": "scatter", "mode": "lines+markers",
                        "x": [cell["confidence"] for cell in cells],
                        "y": [cell["accuracy"] for cell in cells],
@@ -123,7 +136,7 @@ def calibration_curve(curves: dict[str, list[dict]], labels: int, t: Words) -> F
                        "y": [cell["n"] for cell in cells],
                        "marker": {"color": LIGHT[colour],
                                   "pattern": {"shape": "" if dash == "solid" else "/", "solidity": 0.5}},
-                       "yaxis": "y2", "showlegend": False, **beside, **common})
+                       "yaxis": "y2", "showlegend": False, **bar_position, **common})
     ticks = {**axis(), "tickformat": ".0%"}
     return figure(traces, height=460, margin={"l": 10, "r": 10, "t": 44, "b": 10},
                   legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
@@ -135,23 +148,23 @@ def calibration_curve(curves: dict[str, list[dict]], labels: int, t: Words) -> F
 
 
 def alpha_distribution(experts: list[str], alpha: np.ndarray, t: Words, bins: int = 40) -> Figure:
-    """Each expert's α (n, experts) as a histogram, equal weight as a dashed line."""
+    """Return each expert's α [n, experts] as a histogram, equal weight as a dashed line."""
     alpha, equal = np.asarray(alpha, dtype=float), 1 / len(experts)
     low, high = min(alpha.min(), equal), max(alpha.max(), equal)
-    room = max(0.04 * (high - low), 0.01)
-    edges = np.linspace(low - room, high + room, bins + 1)
+    margin = max(0.04 * (high - low), 0.01)
+    edges = np.linspace(low - margin, high + margin, bins + 1)
     counts = np.array([np.histogram(alpha[:, e], edges)[0] for e in range(len(experts))])  # [experts, bins]
     middle, width = (edges[:-1] + edges[1:]) / 2, edges[1] - edges[0]
     traces = []
     for e, name in enumerate(experts):
-        some = np.flatnonzero(counts[e])
-        told = [t("fig_alpha_bin", expert=name, low=f"{edges[b]:.3f}", high=f"{edges[b + 1]:.3f}",
-                    n=f"{counts[e, b]:,}") for b in some]
-        heights = 0.82 * counts[e, some] / counts.max()
-        traces.append({"type": "bar", "x": middle[some].tolist(), "y": heights.tolist(),
-                       "base": [len(experts) - 1 - e] * len(some),
+        filled = np.flatnonzero(counts[e])
+        hover_texts = [t("fig_alpha_bin", expert=name, low=f"{edges[b]:.3f}", high=f"{edges[b + 1]:.3f}",
+                    n=f"{counts[e, b]:,}") for b in filled]
+        heights = 0.82 * counts[e, filled] / counts.max()
+        traces.append({"type": "bar", "x": middle[filled].tolist(), "y": heights.tolist(),
+                       "base": [len(experts) - 1 - e] * len(filled),
                        "width": width, "marker": {"color": LIGHT["blue"], "line": {"width": 0}},
-                       "name": name, "customdata": told,
+                       "name": name, "customdata": hover_texts,
                        "hovertemplate": "%{customdata}<extra></extra>", "showlegend": False})
     rows = [len(experts) - 1 - e for e in range(len(experts))]
     means = [f"{name}<br>{t('fig_mean', value=f'{alpha[:, e].mean():.3f}')} " if len(experts) <= 12
@@ -172,20 +185,20 @@ def alpha_distribution(experts: list[str], alpha: np.ndarray, t: Words, bins: in
 
 
 def rounds_curve(rounds: list[dict], t: Words) -> Figure:
-    """Accuracy after each round of branch, train, merge."""
-    lines = [(name, [found["experts"][name] for found in rounds], "faint", "circle", "dot")
+    """Return the accuracy after each round of branch, train, merge."""
+    lines = [(name, [entry["experts"][name] for entry in rounds], "faint", "circle", "dot")
              for name in rounds[0]["experts"]]
-    lines += [(t("monju"), [found["monju"] for found in rounds], "blue", "square", "solid"),
-              (t("fig_merged"), [found["merged"] for found in rounds], "vermilion", "diamond", "dash")]
-    x = [found["round"] for found in rounds]
+    lines += [(t("monju"), [entry["monju"] for entry in rounds], "blue", "square", "solid"),
+              (t("fig_merged"), [entry["merged"] for entry in rounds], "vermilion", "diamond", "dash")]
+    x = [entry["round"] for entry in rounds]
     traces = []
-    for name, found, colour, symbol, dash in lines:
-        shares = [100 * one["accuracy"] for one in found]
-        told = [t("fig_round_told", model=name, round=number, accuracy=f"{share:.2f}",
-                    low=percent(one["interval"][0], 1), high=percent(one["interval"][1], 1))
-                for number, share, one in zip(x, shares, found)]
+    for name, scores, colour, symbol, dash in lines:
+        shares = [100 * score["accuracy"] for score in scores]
+        hover_texts = [t("fig_round_told", model=name, round=number, accuracy=f"{share:.2f}",
+                         low=percent(score["interval"][0], 1), high=percent(score["interval"][1], 1))
+                       for number, share, score in zip(x, shares, scores)]
         traces.append({"type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": shares,
-                       "customdata": told,
+                       "customdata": hover_texts,
                        "hovertemplate": "%{customdata}<extra></extra>",
                        "line": {"color": LIGHT[colour], "width": 1.5 if colour == "faint" else 3,
                                 "dash": dash},
@@ -197,18 +210,18 @@ def rounds_curve(rounds: list[dict], t: Words) -> Figure:
                   yaxis={**axis(), "title": {"text": t("col_accuracy")}, "ticksuffix": " %"})
 
 
-def sweep_plot(found: dict) -> Figure:
-    """A sweep's combinations one below another: mean accuracy with sd over the seeds."""
-    labels = {row["name"]: [] for row in found["rows"] if row["name"] in ("monju", "baseline")}
-    for row in found["rows"]:
+def sweep_plot(sweep: dict) -> Figure:
+    """Return a sweep's combinations one below another: mean accuracy with sd over the seeds."""
+    labels = {row["name"]: [] for row in sweep["rows"] if row["name"] in ("monju", "baseline")}
+    for row in sweep["rows"]:
         if row["name"] in labels:
             labels[row["name"]].append((", ".join(f"{name}={value}"
                                                   for name, value in row["settings"].items()) or "as asked",
                                         row["accuracy"]))
-    looks = {"monju": ("Monju", "blue", "square"), "baseline": ("Baseline", "vermilion", "circle")}
+    styles = {"monju": ("Monju", "blue", "square"), "baseline": ("Baseline", "vermilion", "circle")}
     traces = []
     for name, points in labels.items():
-        title, colour, symbol = looks[name]
+        title, colour, symbol = styles[name]
         traces.append({"type": "scatter", "mode": "markers", "name": title,
                        "y": [label for label, _ in points],
                        "x": [100 * accuracy["mean"] for _, accuracy in points],
@@ -224,14 +237,14 @@ def sweep_plot(found: dict) -> Figure:
 
 
 def axis() -> dict:
-    """What all axes share."""
+    """Return what all axes share."""
     return {"gridcolor": LIGHT["line"], "zeroline": False, "linecolor": LIGHT["line"],
             "tickfont": {"size": 14, "color": LIGHT["faint"]},
             "automargin": True, "fixedrange": True, "ticks": ""}
 
 
 def figure(traces: list[dict], **layout: Any) -> Figure:
-    """A Figure on a transparent ground, in the app's fonts; plotly is imported only here."""
+    """Return a Figure on a transparent ground, in the app's fonts; plotly is imported only here."""
     from plotly.graph_objects import Figure
 
     ground = "rgba(0,0,0,0)"

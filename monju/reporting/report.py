@@ -1,4 +1,4 @@
-"""A finished run's results to take away: CSV, a LaTeX table, and HTML that opens from disk with no network.
+"""A finished run's results as files: CSV, a LaTeX table, and HTML that opens from disk with no network.
 
 `Results` is what they are drawn from; HTML comes from the templates beside this file. Words come through
 `t`. Knows nothing of the web app, which shows the same pieces of HTML. No sentence of any data set is
@@ -58,22 +58,27 @@ class Results:
 
     @classmethod
     def of(cls, run: Run) -> Results:
-        """Raises MonjuError for a run that is not finished, or whose results are not as they were written."""
+        """Return the results of a run.
+
+        Raises MonjuError for a run that is not finished, or whose results are not as they were written.
+        """
         run.check("metrics.json", "predictions.parquet")
         try:
             metrics = run.read_json("metrics.json")
         except (OSError, ValueError):
             raise damaged(run.path / "metrics.json") from None
-        votes, labels = load_predictions(run)
+        outputs, labels = load_predictions(run)
         metrics.setdefault("majority", majority(labels))  # runs of an earlier version did not store it
-        return cls(run, run.config, metrics, votes.decide_as(run.config), labels)
+        return cls(run, run.config, metrics, outputs.decide_as(run.config), labels)
 
     @property
     def name(self) -> str:
+        """The name of the run's folder."""
         return self.run.path.resolve().name
 
     @property
     def data(self) -> dict:
+        """What the manifest says of the data."""
         return self.run.manifest["data"]
 
     @property
@@ -99,8 +104,8 @@ class Results:
 
 
 def rows(metrics: dict) -> list[dict]:
-    """The table, a dictionary a row, without what a row has no number for."""
-    found = []
+    """Return the table, a dictionary a row, without what a row has no number for."""
+    lines = []
     for row in table_rows(metrics):
         low, high = row.numbers["interval"]
         line = {"n": metrics["n"], "ensemble": TITLES[row.key], "model": row.model,
@@ -120,12 +125,12 @@ def rows(metrics: dict) -> list[dict]:
             line["training_tokens"] = row.cost["tokens"]
         if row.share is not None:
             line["share_of_baseline_tokens"] = row.share
-        found.append(line)
-    return found
+        lines.append(line)
+    return lines
 
 
 def csv(results: Results) -> str:
-    """The table as CSV: fractions, a row an ensemble, a model and the majority class."""
+    """Return the table as CSV: fractions, a row an ensemble, a model and the majority class."""
     table = rows(results.metrics)
     table.append({"n": results.metrics["n"], "ensemble": "Majority class", "model": results.commonest,
                   "accuracy": results.metrics["majority"]["accuracy"]})
@@ -138,17 +143,17 @@ def csv(results: Results) -> str:
 
 
 def latex(results: Results) -> str:
-    """The poster's table for LaTeX with booktabs, accuracies in %, the test under it as its caption."""
+    """Return the poster's table for LaTeX with booktabs, accuracies in %, with the test in its caption."""
     metrics, body = results.metrics, []
     for row in table_rows(metrics):
-        found = row.numbers
-        right = percent(found["accuracy"])
+        numbers = row.numbers
+        accuracy = percent(numbers["accuracy"])
         if row.model:
-            body.append(f"\\quad {tex(row.title)} & {right}{brackets(found['interval'])} & & \\\\")
+            body.append(f"\\quad {tex(row.title)} & {accuracy}{brackets(numbers['interval'])} & & \\\\")
         else:
-            gain = f"${percent(found['gain'], sign='+')}${brackets(found['gain_interval'], 2, '+')}"
-            body += ["\\midrule", f"{row.title} & {percent(found['mean_member'])} mean & "
-                     f"\\textbf{{{right}}}{brackets(found['interval'])} & {gain} \\\\"]
+            gain = f"${percent(numbers['gain'], sign='+')}${brackets(numbers['gain_interval'], 2, '+')}"
+            body += ["\\midrule", f"{row.title} & {percent(numbers['mean_member'])} mean & "
+                     f"\\textbf{{{accuracy}}}{brackets(numbers['interval'])} & {gain} \\\\"]
     majority_right = percent(metrics["majority"]["accuracy"])
     body += ["\\midrule",
              f"Always the commonest label ({tex(results.commonest)}) & {majority_right} & & \\\\"]
@@ -179,12 +184,12 @@ TEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&"
 
 
 def tex(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Return text escaped for LaTeX."""
     return "".join(TEX.get(letter, letter) for letter in text)
 
 
 def brackets(bounds: list[float], digits: int = 1, sign: str = "") -> str:
-    """An interval behind its number."""
+    """Return an interval as LaTeX to follow its number."""
     return f" {{\\footnotesize ${text}$}}" if (text := interval(bounds, digits, sign)) else ""
 
 
@@ -192,7 +197,7 @@ def brackets(bounds: list[float], digits: int = 1, sign: str = "") -> str:
 
 
 def accuracy_table(results: Results, t: Words) -> Markup:
-    """The poster's table for this run; beside a run on the poster's data the poster's own numbers."""
+    """Return the poster's table for this run; beside a run on the poster's data the poster's own numbers."""
     metrics, config = results.metrics, results.config
     return render(TEMPLATES, "accuracy.html", t=t, title=table_title(results, t),
                   beside=posters_data(config),
@@ -201,34 +206,34 @@ def accuracy_table(results: Results, t: Words) -> Markup:
 
 
 def poster_numbers(row: Row, config: Config) -> dict | float | None:
-    """What the poster has beside a row of the table: of a member, its accuracy; None where it has nothing."""
-    theirs = POSTER.get(row.key)
-    if theirs is None:
+    """Return the poster's numbers for a row (of a member, its accuracy), or None where it has none."""
+    poster = POSTER.get(row.key)
+    if poster is None:
         return None
-    members = theirs.get("models", POSTER["experts"])
+    members = poster.get("models", POSTER["experts"])
     if row.model:
         return members[row.model]["accuracy"] if poster_is_alike(config) and row.model in members else None
     mean = np.mean([model["accuracy"] for model in members.values()])
-    return {"mean_member": mean, "accuracy": theirs["accuracy"], "gain": theirs["accuracy"] - mean}
+    return {"mean_member": mean, "accuracy": poster["accuracy"], "gain": poster["accuracy"] - mean}
 
 
 def table_title(results: Results, t: Words) -> str:
-    """What the table shows: beside other data than the poster's, nothing of it."""
+    """Return the table's title: without the poster where the data is not the poster's."""
     return t("table_title" if posters_data(results.config) else "table_alone")
 
 
 def poster_is_alike(config: Config) -> bool:
-    """Whether this run's experts are the poster's: then each has a row to stand beside."""
+    """Return whether this run's experts are the poster's: then each has a row to compare with."""
     return (config.k, config.subset_size) == (3, 2)
 
 
 def posters_data(config: Config) -> bool:
-    """Whether the run is on SST-2, by its source's name."""
+    """Return whether the run is on SST-2, by its source's name."""
     return Path(config.data).stem.casefold() in ("sst2", "sst-2")
 
 
 def told(results: Results, t: Words) -> Markup:
-    """What the table says and what it does not, in words."""
+    """Return the interpretation of the table, in words."""
     metrics, parts = results.metrics, []
     for key in ("baseline", "equal_cost"):
         if pair := metrics.get(f"monju_vs_{key}"):
@@ -241,19 +246,19 @@ def told(results: Results, t: Words) -> Markup:
                  "members": percent(metrics["baseline"]["mean_member"])}
         points = {"points": gains["difference"], "low": low, "high": high}
         points = {name: percent(value, sign="+") for name, value in points.items()}
-        sure = t("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure")
-        parts.append(t("told_gains", **means, **points) + " " + sure if low < high
+        verdict = t("told_gains_sure" if low > 0 or high < 0 else "told_gains_unsure")
+        parts.append(t("told_gains", **means, **points) + " " + verdict if low < high
                      else t("told_gains_same", **means))
     alpha = metrics["alpha"]
     parts.append(t("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
                      sorted=" / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"]),
                      equal=f"{1 / len(alpha['mean']):.2f}"))
-    unlike = posters_data(results.config) and not poster_setting(results.config)
-    return render(TEMPLATES, "told.html", t=t, n=metrics["n"], parts=parts, unlike_poster=unlike)
+    unlike_poster = posters_data(results.config) and not poster_setting(results.config)
+    return render(TEMPLATES, "told.html", t=t, n=metrics["n"], parts=parts, unlike_poster=unlike_poster)
 
 
 def told_pair(other: str, pair: dict, t: Words) -> str:
-    """Monju against another ensemble, and whether luck could do it."""
+    """Return Monju against another ensemble in words, and whether chance could explain it."""
     if not pair["changed"]:
         return t("told_same", other=other)
     if not pair["rescued"] + pair["broken"]:
@@ -268,43 +273,48 @@ def told_pair(other: str, pair: dict, t: Words) -> str:
 
 
 def poster_setting(config: Config) -> bool:
-    """Whether the run is the poster's in all that its table says."""
+    """Return whether the run is the poster's in all that its table says."""
     return "roberta-base" in config.backbone.casefold() and posters_data(config) and poster_is_alike(config)
 
 
 def quality_table(results: Results, t: Words) -> Markup:
-    """Macro-F1, NLL, Brier and ECE of the ensembles."""
+    """Return macro-F1, NLL, Brier and ECE of the ensembles."""
     return render(TEMPLATES, "quality.html", t=t, ensembles=ensembles(results.metrics), measures=QUALITY)
 
 
 def drawn(results: Results, t: Words) -> list[tuple]:
-    """The figures: (file's name, title, what it says in words, plotly Figure)."""
+    """Return the figures: (file's name, title, description, plotly Figure)."""
     metrics, predictions = results.metrics, results.predictions
-    names, same = agreement(predictions)
-    count = len(predictions.experts)
-    among = [mean_agreement(same[:count, :count]), mean_agreement(same[count:, count:])]
-    said = t("note_same" if among[1] is not None else "note_same_alone", **{
-        key: percent(share, 1) for key, share in zip(("experts", "members"), among) if share is not None})
+    names, agreement_matrix = agreement(predictions)
+    n_experts = len(predictions.experts)
+    means = {"experts": mean_agreement(agreement_matrix[:n_experts, :n_experts]),
+             "members": mean_agreement(agreement_matrix[n_experts:, n_experts:])}
+    description = t("note_same_alone" if means["members"] is None else "note_same",
+                    **{key: percent(share, 1) for key, share in means.items() if share is not None})
     curves = {key: calibration(predictions[key], results.labels)
               for key in ("monju", "baseline") if predictions[key] is not None}
     errors = t("comma").join(f"{t(key)} {metrics[key]['ece']:.3f}" for key in curves)
-    found = [("clusters", t("fig_cluster"), t("note_cluster"), figures.cluster_accuracy(metrics, t)),
-             ("agreement", t("fig_agreement"), said, figures.model_agreement(names, same, t)),
-             ("calibration", t("fig_calibration"), t("note_calibration") + " ECE: " + errors,
-              figures.calibration_curve(curves, metrics["labels"], t)),
-             ("alpha", t("fig_alpha"), t("note_alpha"),
-              figures.alpha_distribution(predictions.experts, predictions.alpha, t))]
+    drawings = [("clusters", t("fig_cluster"), t("note_cluster"), figures.cluster_accuracy(metrics, t)),
+                ("agreement", t("fig_agreement"), description,
+                 figures.model_agreement(names, agreement_matrix, t)),
+                ("calibration", t("fig_calibration"), t("note_calibration") + " ECE: " + errors,
+                 figures.calibration_curve(curves, metrics["labels"], t)),
+                ("alpha", t("fig_alpha"), t("note_alpha"),
+                 figures.alpha_distribution(predictions.experts, predictions.alpha, t))]
     if "rounds" in metrics:
-        found.append(("rounds", t("fig_rounds"), t("note_rounds"),
-                      figures.rounds_curve(metrics["rounds"], t)))
-    return found
+        drawings.append(("rounds", t("fig_rounds"), t("note_rounds"),
+                         figures.rounds_curve(metrics["rounds"], t)))
+    return drawings
 
 
 # the report
 
 
 def html(results: Results, t: Words) -> str:
-    """One self-contained page: table, words, figures, settings, machine, data. plotly.js is inlined once."""
+    """Return one self-contained page: table, words, figures, settings, machine, data.
+
+    plotly.js is inlined once.
+    """
     from plotly.offline import get_plotlyjs
 
     manifest, config = results.run.manifest, results.config
@@ -325,14 +335,14 @@ def html(results: Results, t: Words) -> str:
 
 
 def data_facts(results: Results, t: Words) -> dict:
-    """What the manifest says of the data; an older run's notes are plain sentences."""
-    data, place = results.data, results.config.data
-    return {"data": Path(place).name, "train": data["train"], "validation": data["validation"],
+    """Return what the manifest says of the data; an older run's notes are plain sentences."""
+    data, source = results.data, results.config.data
+    return {"data": Path(source).name, "train": data["train"], "validation": data["validation"],
             "labels": ", ".join(map(str, data["label_names"])), "overlap": data["overlap"],
             "fingerprint": data["fingerprint"],
             **{f"cluster {name}": size for name, size in results.run.manifest.get("clusters", {}).items()},
-            "notes": " ".join(told if isinstance(told, str) else Note.of(told).text(t.language)
-                              for told in data.get("notes", [])).replace(place, Path(place).name)}
+            "notes": " ".join(note if isinstance(note, str) else Note.of(note).text(t.language)
+                              for note in data.get("notes", [])).replace(source, Path(source).name)}
 
 
 FORMATS = {  # what is taken away: its file's ending, and its content

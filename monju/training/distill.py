@@ -1,8 +1,8 @@
-"""Distillation: what the ensemble says, taught to one model (Hinton, Vinyals & Dean 2015).
+"""Distillation: one student model learns the ensemble's outputs (Hinton, Vinyals & Dean 2015).
 
-An expert has learned the labels of its own training sentences by heart: what it says of them is no second
-opinion. So the targets are out-of-fold: of each training sentence only those experts are asked who have not
-seen its cluster. In-sample targets, of all experts, and hard labels alone stand beside them as contrasts.
+An expert has memorised the labels of its own training sentences: its output on them is no second opinion.
+So the targets are out-of-fold: on each training sentence only those experts are used that have not seen its
+cluster. In-sample targets, of all experts, and hard labels alone stand beside them as contrasts.
 Students lie in the run's folder students/.
 """
 
@@ -26,22 +26,24 @@ from monju.runs.run_data import load_run_data, read_again
 from monju.training import trainer
 from monju.training.pipeline import Progress, Stage
 
-TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # of which the best pair is chosen on sentences kept aside
+TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # the best pair is chosen on the tuning split
 TRIED_ON = 1000  # training sentences at most, drawn, read once for each try
 CHUNK = 512  # sentences read by the teacher between two reports
 
 
-def out_of_fold(votes, alpha, clusters):
-    """α [n, experts] of the experts who have not learned the sentence's cluster [n], renormalised; equal
-    among them where the gate gives them none."""
-    unseen = 1 - subsets.membership(votes.subsets, len(votes.clusters)).T[clusters]  # [n, experts]
+def out_of_fold(outputs, alpha, clusters):
+    """Return α [n, experts] of the experts that have not learned the sentence's cluster [n], renormalised.
+
+    They weigh the same where the gate gives them nothing.
+    """
+    unseen = 1 - subsets.membership(outputs.subsets, len(outputs.clusters)).T[clusters]  # [n, experts]
     left = alpha * unseen
     left = np.where(left.sum(axis=1, keepdims=True) > 0, left, unseen)
     return left / left.sum(axis=1, keepdims=True)
 
 
-def in_sample(votes, alpha, clusters):
-    """α as it is: also of experts who have learned this very sentence."""
+def in_sample(outputs, alpha, clusters):
+    """Return α as it is: also of experts that have learned this very sentence."""
     return alpha
 
 
@@ -51,9 +53,25 @@ SIZES = {"same": 1, "half": 2}
 
 
 def loss(student, teacher, labels, temperature, mixing):
-    """(1 − λ) · −log p(label) + λ T² KL(teacher ‖ student), both softened by T (section 2 of the paper).
+    """Return the distillation loss: (1 − λ) · −log p(label) + λ T² KL(teacher ‖ student), softened by T.
 
-    student, teacher: logits [n, labels]; λ is `mixing`.
+    Hinton, Vinyals & Dean 2015, section 2.
+
+    Parameters
+    ----------
+    student, teacher : Tensor [n, labels]
+        Logits.
+    labels : Tensor of int [n]
+        The right labels.
+    temperature : float
+        T > 0.
+    mixing : float
+        λ, 0 to 1.
+
+    Returns
+    -------
+    Tensor
+        The mean loss over the sentences.
     """
     soft = kl_div(log_softmax(student / temperature, -1), log_softmax(teacher / temperature, -1),
                   log_target=True, reduction="batchmean")
@@ -61,13 +79,36 @@ def loss(student, teacher, labels, temperature, mixing):
 
 
 def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=None, temperature=None,
-            mixing=None, device="auto",
-            source=None):
-    """Train students of a finished run into its folder: a generator of Stage and Progress.
+            mixing=None, device="auto", source=None):
+    """Train students of a finished run into its folder.
 
-    `sample` bounds the training sentences; temperature and mixing are chosen on the sentences kept aside
-    unless given. `source`: where the run's own sentences are now, if not where they were. Raises MonjuError,
-    before anything is written, where the run cannot teach.
+    Parameters
+    ----------
+    path : path
+        The run's folder.
+    sizes : sequence of str
+        Keys of SIZES.
+    targets : sequence of str
+        Keys of TARGETS.
+    sample : int, optional
+        Number of training sentences at most.
+    epochs : float, optional
+        Passes over the sentences; by default the run's.
+    temperature, mixing : float, optional
+        T and λ of `loss`, given together; by default both are chosen on the tuning split.
+    device : str
+        "auto", "cpu" or "cuda".
+    source : str, optional
+        Where the run's own sentences are now, if not where they were.
+
+    Yields
+    ------
+    Stage or Progress
+
+    Raises
+    ------
+    MonjuError
+        Before anything is written, where the run cannot teach.
     """
     run = Run.open(path).check()
     config = run.config
@@ -84,7 +125,7 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
     data = load_run_data(run) if source is None else read_again(run, run.manifest["data"]["fingerprint"],
                                                                 source)
     if temperature is None and data.tuning is None:
-        raise MonjuError("there are no sentences kept aside to choose on: give --temperature 2 --mixing 0.5, "
+        raise MonjuError("the run has no tuning split to choose on: give --temperature 2 --mixing 0.5, "
                          "or train the run with --tuning-size 2000")
     with Run.changing(path) as run:
         try:
@@ -95,43 +136,41 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
                     shutil.rmtree(folder)
 
 
-def teach(run, data, sizes, targets, sample, epochs, given, device):
-    """Ask the teacher, choose T and λ, train each student and seal the run again."""
+def teach(run, data, sizes, targets, sample, epochs, fixed, device):
+    """Compute the teacher's logits, choose T and λ, train each student and seal the run again."""
     monju = Monju.of(run, device)
-    school = DistillTrainer.of(monju, data, sample, epochs)
-    yield Stage(f"The experts read {len(school.labels):,} training sentences.")
-    yield from school.ask(monju, monju.clustering.labels_)
+    student_trainer = DistillTrainer.of(monju, data, sample, epochs)
+    yield Stage(f"The experts read {len(student_trainer.labels):,} training sentences.")
+    yield from student_trainer.compute_logits(monju, monju.clustering.labels_)
     chosen = {}
     for target in targets:
-        if TARGETS[target] and given[0] is None:
+        if TARGETS[target] and fixed[0] is None:
             yield Stage(f"Choosing temperature and mixing weight for {target} targets on "
-                        f"{len(data.tuning.texts):,} sentences kept aside.")
-            chosen[target] = school.choose(target, data.tuning)
+                        f"{len(data.tuning.texts):,} tuning sentences.")
+            chosen[target] = student_trainer.choose(target, data.tuning)
         else:
-            chosen[target] = given if TARGETS[target] else (1.0, 0.0)
+            chosen[target] = fixed if TARGETS[target] else (1.0, 0.0)
     for size in sizes:
         for target in targets:
             name, began = f"{size}-{target}", time.perf_counter()
             temperature, mixing = chosen[target]
             yield Stage(f"Student {name}" + (f": T = {temperature:g}, λ = {mixing:g}." if TARGETS[target]
                                              else "."))
-            student = school.start(size)
-            for step in school.fit(student, target, temperature, mixing):
+            student = student_trainer.start(size)
+            for step in student_trainer.fit(student, target, temperature, mixing):
                 spent = time.perf_counter() - began
                 yield Progress(name, step, None, step.sentences / step.seconds, step.step / step.steps,
                                spent / step.step * (step.steps - step.step))
             with run.folder(f"students/{name}") as folder:
                 student.save(folder, monju.tokenizer)
-            entry = {"temperature": temperature, "mixing": mixing, "sentences": len(school.labels),
-                     "tokens": step.tokens,
-                     "steps": step.step, "seconds": round(step.seconds, 1)}
+            entry = {"temperature": temperature, "mixing": mixing, "sentences": len(student_trainer.labels),
+                     "tokens": step.tokens, "steps": step.step, "seconds": round(step.seconds, 1)}
             run.manifest["students"] = {**run.manifest.get("students", {}), name: entry}
             run.finish()
 
 
 class DistillTrainer:
-    """The training sentences, what each kind of teacher says of them, and the recipe that all students
-    share."""
+    """The training sentences, the teachers' logits on them, and the recipe that all students share."""
 
     def __init__(self, config, label_names, tokenizer, tokens, texts, labels, rows, device):
         self.config, self.label_names, self.tokenizer, self.device = config, label_names, tokenizer, device
@@ -139,6 +178,7 @@ class DistillTrainer:
 
     @classmethod
     def of(cls, monju, data, sample, epochs):
+        """Return the trainer for a loaded run, on all its training sentences or a stratified sample."""
         config = monju.config
         rows = np.arange(len(data.train.texts))
         if sample is not None:
@@ -154,23 +194,25 @@ class DistillTrainer:
                    backbones.encode(monju.tokenizer, texts, config.max_tokens), texts,
                    data.train.labels[rows], rows, backbones.pick_device(config.device))
 
-    def ask(self, monju, clusters):
-        """Every teacher's logits [n, labels] of the training sentences, whose clusters are [all]; yields
-        Stages."""
-        found = {name: [] for name, weigh in TARGETS.items() if weigh}
+    def compute_logits(self, monju, clusters):
+        """Compute every teacher's logits [n, labels] on the training sentences, yielding Stages.
+
+        `clusters` [all] are the clusters of all the run's training sentences.
+        """
+        logits = {name: [] for name, weigh in TARGETS.items() if weigh}
         for start in range(0, len(self.texts), CHUNK):
-            votes, here = monju.outputs(self.texts[start : start
-                                                   + CHUNK]), clusters[self.rows[start : start + CHUNK]]
-            alpha = monju.decide(votes).alpha
-            for name in found:
-                found[name].append(fusion.TABLE[monju.config.fusion](votes.of(votes.experts),
-                                                                     TARGETS[name](votes, alpha, here)))
+            outputs = monju.outputs(self.texts[start : start + CHUNK])
+            chunk_clusters = clusters[self.rows[start : start + CHUNK]]
+            alpha = monju.decide(outputs).alpha
+            for name in logits:
+                weights = TARGETS[name](outputs, alpha, chunk_clusters)
+                logits[name].append(fusion.TABLE[monju.config.fusion](outputs.of(outputs.experts), weights))
             if start and start % (CHUNK * 20) == 0:
                 yield Stage(f"{start:,} of {len(self.texts):,} read.")
-        self.logits = {name: np.concatenate(parts) for name, parts in found.items()}
+        self.logits = {name: np.concatenate(parts) for name, parts in logits.items()}
 
     def start(self, size):
-        """An untrained student."""
+        """Return an untrained student."""
         student = Expert.start(self.config, self.label_names, self.tokenizer.pad_token_id,
                                self.config.seed * 1000, self.device)
         if size != "same":
@@ -182,8 +224,10 @@ class DistillTrainer:
         return student
 
     def fit(self, student, target, temperature, mixing, config=None, rows=None):
-        """Train on the sentences (or on these rows of them), as the run's configuration has it or another: a
-        generator of Steps."""
+        """Train a student on the sentences: a generator of Steps.
+
+        `config` takes the place of the run's configuration, and `rows` [m] choose some of the sentences.
+        """
         config = config or self.config
         rows = np.arange(len(self.labels)) if rows is None else rows
         labels, tokens = self.labels[rows], [self.tokens[row] for row in rows]
@@ -195,18 +239,20 @@ class DistillTrainer:
                            loss_of=lambda logits, batch: loss(logits, teacher[batch], truth[batch],
                                                               temperature, mixing))
 
-    def choose(self, target, aside):
-        """The (temperature, mixing) under which a student of a few sentences gives those kept aside the least
-        −log p."""
-        tokens = backbones.encode(self.tokenizer, aside.texts, self.config.max_tokens)
-        rows, tried = sources.stratified(self.labels, TRIED_ON, self.config.seed), {}
+    def choose(self, target, tuning):
+        """Return the (temperature, mixing) with the least −log p on the tuning split.
+
+        Each pair is tried on a student trained on a few sentences.
+        """
+        tokens = backbones.encode(self.tokenizer, tuning.texts, self.config.max_tokens)
+        rows, losses = sources.stratified(self.labels, TRIED_ON, self.config.seed), {}
         for temperature in TEMPERATURES:
             for mixing in MIXINGS:
                 student = self.start("same")
                 for _ in self.fit(student, target, temperature, mixing, replace(self.config, epochs=1.0),
                                   rows):
                     pass
-                tried[temperature, mixing] = float(student.losses(tokens, aside.labels).mean())
-        return min(tried, key=tried.get)
+                losses[temperature, mixing] = float(student.losses(tokens, tuning.labels).mean())
+        return min(losses, key=losses.get)
 
 

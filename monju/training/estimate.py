@@ -1,7 +1,7 @@
 """Estimate: what a configuration would do here, before it is trained, measured by a few real steps.
 
 Runs in a process of its own (`python -m monju.training.estimate` reads a configuration on standard input and
-prints one JSON object a line), so that whoever asks can go on answering others. Knows nothing of the page or
+prints one JSON object a line), so that the caller can go on answering others. Knows nothing of the page or
 of run folders.
 """
 
@@ -26,7 +26,7 @@ STEPS, WARMING, SECONDS = 12, 2, 8.0
 
 @dataclass(frozen=True)
 class ThroughputProbe:
-    """A few steps of each job, nothing written: what `local_engine.run_all` runs in place of a Workshop."""
+    """A few steps of each job, nothing written: what `local_engine.run_all` runs in place of a TrainTask."""
 
     config: object
     encoded: dict  # backbone → Encoded
@@ -35,37 +35,54 @@ class ThroughputProbe:
     label_names: list
 
     def fit(self, job, device):
-        """Yield one dictionary: tokens/s and sentences/s of a step, seconds of a held-out check, GPU
-        bytes."""
+        """Yield one dictionary of measurements.
+
+        Tokens/s and sentences/s of a step, seconds of a held-out check, and GPU memory in bytes.
+        """
         import torch
 
         from monju.models.classifier import Expert
         from monju.training import trainer
 
-        reads = self.encoded[job.backbone]
+        encoded = self.encoded[job.backbone]
         expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
-                              reads.tokenizer.pad_token_id, job.seed, device)
-        rows, first, last = [reads.train[row] for row in job.rows], None, None
+                              encoded.tokenizer.pad_token_id, job.seed, device)
+        rows, first, last = [encoded.train[row] for row in job.rows], None, None
         for last in trainer.fit(expert, self.config, rows, self.labels[job.rows], job.seed, STEPS,
                                 report_every=1, order=job.order,
-                               clusters=self.clusters[job.rows]):
+                                clusters=self.clusters[job.rows]):
             first = first or (last if last.step == WARMING else None)
             if last.step > WARMING and last.seconds > SECONDS:
                 break
         seconds = last.seconds - first.seconds
         began = time.perf_counter()
-        expert.logits(reads.held_out)
-        checked = time.perf_counter() - began
+        expert.logits(encoded.held_out)
+        check_seconds = time.perf_counter() - began
         yield {"steps": last.step - first.step, "tokens_per_s": (last.tokens - first.tokens) / seconds,
-               "check": checked,
-               "sentences_per_s": (last.sentences - first.sentences) / seconds,
+               "check": check_seconds, "sentences_per_s": (last.sentences - first.sentences) / seconds,
                "gpu": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0}
 
 
 def measure(config):
-    """A generator of dictionaries: first what would be trained on what, then what it would take.
+    """Measure what a configuration would train and take.
 
-    Raises MonjuError for whatever `train` would refuse.
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+
+    Yields
+    ------
+    dict
+        First what would be trained on what: {"notes", "train", "validation", "sampled", "clusters",
+        "models"}.
+        Then what it would take: {"seconds", "memory" (bytes), "of", "steps", "places", "device",
+        "sentences_per_s"}.
+
+    Raises
+    ------
+    MonjuError
+        For whatever `train` would refuse.
     """
     import numpy as np
 
@@ -77,47 +94,47 @@ def measure(config):
     data = sources.load_for(config)
     device = backbones.pick_device(config.device)
     n = len(data.train.texts)
-    some = sources.stratified(data.train.labels, min(n, SAMPLE), config.seed)
+    sample = sources.stratified(data.train.labels, min(n, SAMPLE), config.seed)
     began = time.perf_counter()
-    domains = data.train.domains and [data.train.domains[row] for row in some]
-    found = Clustering(config).fit([data.train.texts[row] for row in some], domains).labels_
-    clustering_s = (time.perf_counter() - began) * n / len(some)
+    domains = data.train.domains and [data.train.domains[row] for row in sample]
+    sample_clusters = Clustering(config).fit([data.train.texts[row] for row in sample], domains).labels_
+    clustering_s = (time.perf_counter() - began) * n / len(sample)
     clusters = np.empty(n, int)
-    clusters[some] = found
-    rest = np.setdiff1d(np.arange(n), some)
-    clusters[rest] = np.resize(found, len(rest))  # the sample's shares
+    clusters[sample] = sample_clusters
+    rest = np.setdiff1d(np.arange(n), sample)
+    clusters[rest] = np.resize(sample_clusters, len(rest))  # the sample's shares
     plan.refuse_one_sided(config, clusters, data)
     encoded = {name: plan.Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
     jobs = plan.plan(config, clusters, encoded[config.backbone_of(0)].lengths)
     yield {"notes": [note.to_json()
                      for note in [*data.notes, *backbones.token_notes(config.all_backbones, data.texts,
                                                                       config.max_tokens)]],
-           "train": n, "validation": len(data.validation.texts), "sampled": len(some) if len(some) < n
-           else None,
+           "train": n, "validation": len(data.validation.texts),
+           "sampled": len(sample) if len(sample) < n else None,
            "clusters": dict(zip(subsets.cluster_names(config.k),
                                 np.bincount(clusters, minlength=config.k).tolist())),
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 
     places = local_engine.places(device, len(jobs), config.workers)
-    drawn = pipeline.curve_rows(data.validation.labels)
-    encoded = {name: replace(one, held_out=[one.held_out[row] for row in drawn])
+    check_rows = pipeline.curve_rows(data.validation.labels)
+    encoded = {name: replace(one, held_out=[one.held_out[row] for row in check_rows])
                for name, one in encoded.items()}
-    trial = ThroughputProbe(config, encoded, data.train.labels, clusters, data.label_names)
+    probe = ThroughputProbe(config, encoded, data.train.labels, clusters, data.label_names)
     with Peak() as peak:
-        told = [report for _, report in local_engine.run_all(trial, jobs[: len(places)], places)]
-    speed = float(np.mean([report["tokens_per_s"] for report in told]))
-    check = float(np.mean([report["check"] for report in told]))
+        reports = [report for _, report in local_engine.run_all(probe, jobs[: len(places)], places)]
+    speed = float(np.mean([report["tokens_per_s"] for report in reports]))
+    check = float(np.mean([report["check"] for report in reports]))
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
         ends[ends.index(min(ends))] += job.tokens / speed + (pipeline.HELD_OUT_CHECKS + 1) * check
-    asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning
-                                          else 0) + min(config.map_size, n)
-    reading = check / len(drawn) * asked * len(jobs) / len(places) + pipeline.MAP_SECONDS
-    gpu = max(report["gpu"] for report in told)
+    sentences = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning
+                                              else 0) + min(config.map_size, n)
+    reading = check / len(check_rows) * sentences * len(jobs) / len(places) + pipeline.MAP_SECONDS
+    gpu = max(report["gpu"] for report in reports)
     yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu
            else "processes",
-           "steps": sum(report["steps"] for report in told), "places": len(places), "device": device.type,
-           "sentences_per_s": sum(report["sentences_per_s"] for report in told)}
+           "steps": sum(report["steps"] for report in reports), "places": len(places), "device": device.type,
+           "sentences_per_s": sum(report["sentences_per_s"] for report in reports)}
 
 
 class Peak:
@@ -149,8 +166,10 @@ class Peak:
 
 
 def estimate(config):
-    """`measure` in a process of its own: the same dictionaries. Raises MonjuError as it does; closing the
-    generator ends it."""
+    """Run `measure` in a process of its own and yield the same dictionaries.
+
+    Raises MonjuError as `measure` does. Closing the generator ends the process.
+    """
     process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"], env=child_environment(),
                                text=True, encoding="utf-8",
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -159,10 +178,10 @@ def estimate(config):
         process.stdin.write(json.dumps(config.to_json()) + "\n")
         process.stdin.flush()
         for line in process.stdout:
-            found = json.loads(line)
-            if "error" in found:
-                raise error_of(found["error"], found["note"])
-            yield found
+            message = json.loads(line)
+            if "error" in message:
+                raise error_of(message["error"], message["note"])
+            yield message
         if process.wait():
             raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a "
                              "smaller batch or model")
@@ -174,16 +193,16 @@ def estimate(config):
 
 
 def main():
-    """What runs in that process."""
+    """Read a configuration on standard input and print what `measure` yields, one JSON object a line."""
     from monju.config import Config
 
     quiet()
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
     try:
-        asked = sys.stdin.readline()
+        request = sys.stdin.readline()
         when_stdin_ends(lambda: os._exit(1))  # whatever works for us ends with us
-        for found in measure(Config.from_json(json.loads(asked))):
-            print(json.dumps(found), file=out, flush=True)
+        for message in measure(Config.from_json(json.loads(request))):
+            print(json.dumps(message), file=out, flush=True)
     except MonjuError as error:
         print(json.dumps({"error": str(error), "note": error.note and error.note.to_json()}), file=out,
               flush=True)

@@ -1,9 +1,9 @@
 """Job manager: runs a training job in a subprocess and exposes its state on disk.
 
-One trains at a time in a folder of runs: the trainer holds a lock that dies with it. All that is known of a
-job stands on disk, in the hidden folder .jobs beside the runs, so that a page which was closed, or whose
-process was killed, finds it again; what the models did stands in the run's own history.jsonl. Knows nothing
-of the page.
+One job trains at a time in a folder of runs: the trainer holds a lock that the system frees when it ends. All
+that is known of a job stands on disk, in the hidden folder .jobs beside the runs, so that a page which was
+closed, or whose process was killed, finds it again; the models' progress stands in the run's own
+history.jsonl. Knows nothing of the page.
 
     .jobs/lock           held by the trainer
     .jobs/last           the name of the run that was trained last
@@ -34,7 +34,13 @@ LOG_LINES, LOG_BYTES = 12, 20_000  # the end of the log that a snapshot shows
 
 
 class JobManager:
-    """The trainings in one folder of runs: start, stop, resume, look."""
+    """The training jobs in one folder of runs: start, stop, resume, watch.
+
+    Parameters
+    ----------
+    folder : path
+        The folder of runs. The jobs' files lie in its hidden folder .jobs.
+    """
 
     def __init__(self, folder):
         self.folder, self.place = Path(folder), Path(folder) / ".jobs"
@@ -57,8 +63,10 @@ class JobManager:
         self._begin(name, path, prepare)
 
     def resume(self, name):
-        """Continue an unfinished run where it was stopped. Raises MonjuError as `start`, and where there is
-        nothing to continue."""
+        """Continue an unfinished run where it was stopped.
+
+        Raises MonjuError as `start`, and where there is nothing to continue.
+        """
         path = registry.run_dir(self.folder, name)
         if (path / "run.json").exists():
             if Run.open(path).finished:
@@ -102,8 +110,10 @@ class JobManager:
             os.close(held)
 
     def stop(self, patience=PATIENCE):
-        """End the running job, leaving a run that can be continued; returns when it has ended, after
-        `patience` by force."""
+        """End the running job, leaving a run that can be continued.
+
+        Returns when it has ended, after `patience` seconds by force.
+        """
         name = self.last()
         begun = name and self.begun(name)
         if not begun or not self.running():
@@ -128,21 +138,29 @@ class JobManager:
     # ---- look
 
     def running(self):
-        """Whether a job trains now, whoever started it."""
+        """Return whether a job trains now, whoever started it."""
         return locks.taken(self.place / "lock")
 
     def last(self):
-        """The name of the run that was trained last, or None."""
+        """Return the name of the run that was trained last, or None."""
         try:
             return (self.place / "last").read_text(encoding="utf-8")
         except OSError:
             return None
 
     def snapshot(self, name=None):
-        """All that can be said of a job (the last one) from its first step, as plain values.
+        """Return the state of a job (by default the last one) from its first step.
 
-        status: none, training, stopping, finished, stopped (as asked), failed (see reason) or died (a process
-        that was killed); `resumable` where it can go on.
+        Parameters
+        ----------
+        name : str, optional
+            The run's name.
+
+        Returns
+        -------
+        dict
+            Plain values. "status" is none, training, stopping, finished, stopped (as asked), failed (see
+            "reason") or died (a process that was killed). "resumable": whether it can go on.
         """
         self._reap()
         name = name or self.last()
@@ -151,15 +169,15 @@ class JobManager:
         running = self.running() and name == self.last()
         path, events = registry.run_dir(self.folder, name), self.lines(self.file(name, "events"))
         manifest = read_json(path / "run.json")
-        since = max((i for i, event in enumerate(events) if event.get("begun")), default=0)
-        end = next((event for event in events[since:] if "end" in event), {})
-        asked = any(event.get("stop") for event in events[since:])
+        begun_at = max((i for i, event in enumerate(events) if event.get("begun")), default=0)
+        end = next((event for event in events[begun_at:] if "end" in event), {})
+        stop_requested = any(event.get("stop") for event in events[begun_at:])
         if running:
-            status = "stopping" if asked else "training"
+            status = "stopping" if stop_requested else "training"
         elif manifest.get("status") == "finished":
             status = "finished"
         else:
-            status = "stopped" if asked else end.get("end", "died")
+            status = "stopped" if stop_requested else end.get("end", "died")
         history = self.lines(path / "history.jsonl")
         return {"name": name, "status": status, "reason": end.get("reason", "") if status == "failed" else "",
                 "reason_note": end.get("note") if status == "failed" else None,
@@ -172,22 +190,26 @@ class JobManager:
                 "history": history}
 
     def now(self, name):
-        """How far the running job is: done (share), left (seconds, None where that is not known), phase
-        (training, evaluation, map), memory (bytes) of what, and, where no step has come for longer than it
-        should, waits (seconds)."""
-        found = read_json(self.file(name, "now"))
-        if not found:
+        """Return how far the running job is.
+
+        done (share), left (seconds, None where that is not known), phase (training, evaluation, map), memory
+        (bytes) of what, and, where no step has come for longer than it should, waits (seconds).
+        """
+        state = read_json(self.file(name, "now"))
+        if not state:
             return {}
-        age = max(0.0, time.time() - found.pop("at"))
-        patience = found.pop("patience")
+        age = max(0.0, time.time() - state.pop("at"))
+        patience = state.pop("patience")
         if patience is not None and age > patience:
-            return found | {"left": None, "waits": round(age)}
-        left = found["left"] - age if found["left"] is not None else 0
-        return found | {"left": round(left) if left >= 1 else None}
+            return state | {"left": None, "waits": round(age)}
+        left = state["left"] - age if state["left"] is not None else 0
+        return state | {"left": round(left) if left >= 1 else None}
 
     def lines(self, path):
-        """The whole lines of a JSONL file that grows: only what is new is read; a file that was replaced is
-        read anew."""
+        """Return the whole lines of a JSONL file that grows.
+
+        Only what is new is read; a file that was replaced is read from its beginning.
+        """
         with self._reading:
             try:
                 with open(path, "rb") as file:
@@ -208,9 +230,11 @@ class JobManager:
     # ---- the files
 
     def file(self, name, kind):
+        """Return the path of a job's file of that kind."""
         return self.place / f"{registry.validate_name(name)}.{kind}"
 
     def files(self, name):
+        """Return the paths of all of a job's files."""
         return [self.file(name, kind) for kind in ("json", "events", "now", "log")]
 
     def tell(self, name, **event):
@@ -219,7 +243,7 @@ class JobManager:
             file.write((json.dumps({"at": round(time.time(), 1), **event}) + "\n").encode())
 
     def begun(self, name):
-        """The last event of a start: pid and born."""
+        """Return the last start event: its pid and when it was born."""
         return next((event for event in reversed(self.lines(self.file(name, "events")))
                      if event.get("begun")), None)
 
@@ -242,7 +266,7 @@ class JobManager:
 
 
 def tail(path):
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
@@ -252,8 +276,10 @@ def tail(path):
 
 
 def born(pid):
-    """When a process started: with its number, what tells it from a later one of the same number. None where
-    it is gone."""
+    """Return when a process started, or None where it is gone.
+
+    The time and the number together tell it from a later process of the same number.
+    """
     import psutil
 
     try:
@@ -264,7 +290,7 @@ def born(pid):
 
 
 def alive(begun):
-    """Whether the process of a start still lives."""
+    """Return whether the process of a start event still lives."""
     return begun["born"] is not None and born(begun["pid"]) == begun["born"]
 
 
@@ -276,6 +302,7 @@ def _signal(pid, number):
 
 
 def read_json(path):
+    """Return the content of a JSON file, or {} where there is none that can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The trainer's side of a job: trains the run, tells of it, and ends with the process that started it."""
+"""The trainer's side of a job: trains the run, reports on it, and ends with the process that started it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from monju.utils.quiet import quiet
 
 
 def run(folder, name):
-    """The trainer's life: train the run, tell of it, end with the process that started it."""
+    """Train the run and record its events; return the exit code: 0, 130 (stopped), 2 (refused) or 1."""
     quiet()
     # a page started in the background would hand down that it is ignored
     signal.signal(signal.SIGINT, _interrupt)
@@ -40,9 +40,9 @@ def run(folder, name):
         def tell_now(event, phase, patience):
             used, kind = memory()
             with suppress(OSError):  # a full disk is the run's own to tell
-                write(jobs.file(name, "now"),
-                      json.dumps({"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
-                                                          "left": event.left, "memory": used, "of": kind}))
+                state = {"at": time.time(), "phase": phase, "patience": patience, "done": event.done,
+                         "left": event.left, "memory": used, "of": kind}
+                write(jobs.file(name, "now"), json.dumps(state))
 
         for event in events:
             if isinstance(event, Phase):
@@ -83,30 +83,35 @@ def run(folder, name):
 
 
 def memory():
-    """(bytes, what they are): the GPU's memory in use where this process trains on one, else this and its
-    children's."""
+    """Return (bytes, of what).
+
+    "gpu": the GPU's memory in use where this process trains on one. Else "processes": the memory of this
+    process and its children.
+    """
     import psutil
     import torch
 
     if torch.cuda.is_available():
         free, total = zip(*(torch.cuda.mem_get_info(number) for number in range(torch.cuda.device_count())))
         return sum(total) - sum(free), "gpu"
-    found, me = 0, psutil.Process()
+    total_rss, me = 0, psutil.Process()
     for process in [me, *me.children(recursive=True)]:
         try:
-            found += process.memory_info().rss
+            total_rss += process.memory_info().rss
         except psutil.Error:
             continue  # it has just ended
-    return found, "processes"
+    return total_rss, "processes"
 
 
 def sent(path, environment=os.environ):
-    """Send a finished run to the repository that MONJU_HUB names, if any: sentences on what came of it. The
-    run is whole either way."""
+    """Send a finished run to the repository that MONJU_HUB names, if any; yield a sentence on the result.
+
+    The run is whole either way.
+    """
     if repository := environment.get("MONJU_HUB", "").strip():
         try:
-            sent = registry.upload(path, repository, environment.get("HF_TOKEN"), inside=path.name)
-            yield f"Sent to {sent}."
+            target = registry.upload(path, repository, environment.get("HF_TOKEN"), inside=path.name)
+            yield f"Sent to {target}."
         except MonjuError as error:
             yield f"Not sent: {error}"
 
@@ -117,9 +122,11 @@ def _say(text):
 
 
 def _stand_back():
-    """Those who use the page come first. Where a process that is only nice would keep its core for a slice of
-    time, an idle one gives it up as soon as another wakes. Linux weighs sessions before it weighs their
-    processes: ours is a session of its own."""
+    """Give way to those who use the page.
+
+    Where a process that is only nice would keep its core for a slice of time, an idle one gives it up as soon
+    as another wakes. Linux weighs sessions before it weighs their processes: ours is a session of its own.
+    """
     os.nice(19)
     with suppress(OSError, AttributeError):  # not allowed, or not Linux
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -134,7 +141,7 @@ def _interrupt(number, frame):
 
 
 def _stop():
-    """What started us is gone: stop, by force where it takes too long."""
+    """Stop after the process that started this one is gone, by force where it takes too long."""
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(PATIENCE)
     os.killpg(0, signal.SIGKILL)

@@ -20,31 +20,52 @@ from monju.utils.quiet import quiet
 
 
 def places(device, jobs, most=None):
-    """Where so many jobs run, a device each at the same time (at most `most`): one a GPU; on the CPU one a
-    core, and a few more where the last jobs would otherwise leave most cores idle: three on two cores run at
-    once, sharing them."""
+    """Return the device of each of the jobs that run at the same time, at most `most`.
+
+    One job a GPU. On the CPU one a core, and a few more where the last jobs would otherwise leave most cores
+    idle: three jobs on two cores run at once, sharing them.
+    """
     if device.type == "cuda":
-        found = [torch.device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
+        devices = [torch.device(f"cuda:{number}") for number in range(torch.cuda.device_count())]
     else:
         cores = torch.get_num_threads()
         turns, left = divmod(jobs, cores)
-        found = [device] * (-(-jobs // turns) if turns and 0 < left <= cores / 2 else cores)
-    return found[: min(most or len(found), max(1, jobs))]
+        devices = [device] * (-(-jobs // turns) if turns and 0 < left <= cores / 2 else cores)
+    return devices[: min(most or len(devices), max(1, jobs))]
 
 
 def cores_each(places):
-    """How many cores a job gets on so many devices. It follows from the whole plan: a sum's last bits depend
-    on it, and a resumed run should not."""
+    """Return how many cores a job gets on so many devices.
+
+    It follows from the whole plan: a sum's last bits depend on it, and a resumed run should not.
+    """
     return max(1, torch.get_num_threads() // len(places))
 
 
 def run_all(task, jobs, devices, threads=None):
-    """Run shop.fit(job, device) for every job, as many at a time as there are devices.
+    """Run task.fit(job, device) for every job, as many at a time as there are devices.
 
-    `shop` is any object that can be sent to another process and whose `fit` is a generator; yields
-    (job number, report) as reports come. With one device everything happens in this process.
-    `threads`: the cores of each job (`cores_each` of the devices).
-    A job's error is raised here; closing the generator ends the workers at once.
+    Parameters
+    ----------
+    task : object
+        Can be sent to another process; its `fit` is a generator.
+    jobs : iterable
+        The jobs.
+    devices : list of torch.device
+        One for each job that runs at the same time. With one device everything happens in this process.
+    threads : int, optional
+        Cores of each job; by default `cores_each` of the devices.
+
+    Yields
+    ------
+    tuple of int and object
+        (job number, report), as reports come. Closing the generator ends the workers at once.
+
+    Raises
+    ------
+    Exception
+        A job's error, raised here. From another process only a MonjuError keeps its type; any other is a
+        RuntimeError.
     """
     jobs = list(jobs)
     threads = threads or cores_each(devices)
@@ -61,19 +82,19 @@ def run_all(task, jobs, devices, threads=None):
         waiting, busy = iter(enumerate(jobs)), list(lines)
         while busy:
             for line in connection.wait(busy):
-                said = heard(line)
-                if said is not None:
-                    yield said
+                report = received(line)
+                if report is not None:
+                    yield report
                     continue
                 job = next(waiting, None)  # it is free
-                with suppress(OSError):  # it died: heard next
+                with suppress(OSError):  # it died: `received` raises next
                     line.send(job)
                 if job is None:
                     busy.remove(line)
 
 
 def _work(line, task, device, threads):
-    """A worker's life: ask for a job, fit it, report; until there is none left."""
+    """Ask for a job, fit it and report, until there is none left: what a worker process does."""
     torch.set_num_threads(threads)
     line.send(None)
     while (item := line.recv()) is not None:
@@ -84,10 +105,12 @@ def _work(line, task, device, threads):
 
 
 def in_a_process(work, *arguments):
-    """work(*arguments) in a process of its own: its memory and its threads are nobody else's. Raises as
-    `run_all`."""
+    """Return work(*arguments), computed in a process with its own memory and threads.
+
+    Raises as `run_all`.
+    """
     with processes(_answer, [(work, arguments)]) as [line]:
-        return heard(line)
+        return received(line)
 
 
 def _answer(line, work, arguments):
@@ -96,8 +119,10 @@ def _answer(line, work, arguments):
 
 @contextmanager
 def processes(work, given):
-    """As many processes as there are tuples of arguments in `given`, each running work(line, *arguments) with
-    one end of a line; yields the other ends. When the block ends, however it does, they are killed.
+    """Start a process for each tuple of arguments in `given`, and yield one end of a pipe to each.
+
+    Each runs work(line, *arguments) with the other end. When the block ends, however it does, they are
+    killed.
 
     Nothing goes through a queue: its thread would hold this process at its end until somebody reads what lies
     in it. Arguments and jobs, which may be large, are sent to a process that is reading; one that dies cuts
@@ -120,7 +145,7 @@ def processes(work, given):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for line, arguments in zip(lines, given):
-            with suppress(OSError):  # it died: heard next
+            with suppress(OSError):  # it died: `received` raises next
                 line.send((work, arguments))
         yield lines
     finally:
@@ -132,21 +157,21 @@ def processes(work, given):
             line.close()
 
 
-def heard(line):
-    """What a process says. Raises the error that ended its work, and MonjuError where it died."""
+def received(line):
+    """Return a process's message. Raises the error that ended its work, and MonjuError where it died."""
     try:
-        said = line.recv()
+        message = line.recv()
     except (EOFError, OSError):
         raise MonjuError("a training process died, perhaps for want of memory: choose --workers 1 or a "
                          "smaller --batch-size, "
                          "and continue a run that was begun with --resume") from None
-    if isinstance(said, BaseException):
-        raise said
-    return said
+    if isinstance(message, BaseException):
+        raise message
+    return message
 
 
 def _life(line):
-    """A process's life, which ends with its parent's."""
+    """Run the work that the parent sends, and end with the parent."""
     quiet()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Training: a configuration → a finished run, told as it goes.
+"""Training: a configuration → a finished run, with progress reports.
 
 `train` reads top to bottom: the source, the clusters, one model after another, the evaluation.
 It is a generator: it works while it is read and yields what a terminal or a page can show.
@@ -49,8 +49,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Phase(Stage):
-    """A stage after the models are trained, "evaluation" or "map": `done` is the run's share before it,
-    `left` about how many seconds the run has to go (None where no model was trained to tell)."""
+    """A stage after the models are trained.
+
+    Parameters
+    ----------
+    name : str
+        "evaluation" or "map".
+    done : float
+        The run's share before it, 0 to 1.
+    left : float, optional
+        About how many seconds the run has to go; None where no model was trained to measure the speed.
+    """
 
     name: str
     done: float
@@ -59,8 +68,23 @@ class Phase(Stage):
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of one model, and of the whole run with its evaluation and map: `done` is the share of its
-    work, `left` about how many seconds it has to go."""
+    """One report of one model, and of the whole run with its evaluation and map.
+
+    Parameters
+    ----------
+    model : str
+        The model's name.
+    step : Step
+        Its last report.
+    held_out : float, optional
+        Its accuracy on held-out sentences, where it was measured.
+    sentences_per_s : float
+        Sentences per second of this model.
+    done : float
+        The share of the run's work that is done, 0 to 1.
+    left : float
+        About how many seconds the run has to go.
+    """
 
     model: str
     step: Step
@@ -76,14 +100,27 @@ class Progress:
 
 
 def train(config, out, resume=False, siblings=()):
-    """Train a whole run into the folder `out`: a generator of Stage and Progress.
+    """Train a whole run into the folder `out`.
 
-    Models that one of the finished runs in `siblings` has trained in exactly the same way are copied from
-    there.
+    Parameters
+    ----------
+    config : Config or None
+        The settings; with `resume`, the unfinished run's own are used instead.
+    out : path
+        The run's folder.
+    resume : bool
+        Continue an unfinished run: models that are complete are kept.
+    siblings : sequence of path
+        Finished runs: models that one of them has trained in exactly the same way are copied from there.
 
-    With `resume`, the configuration is the unfinished run's own (`config` is not asked), and models
-    that are complete are kept. Raises MonjuError for input that cannot be trained on, before anything
-    is written.
+    Yields
+    ------
+    Stage or Progress
+
+    Raises
+    ------
+    MonjuError
+        For input that cannot be trained on, before anything is written.
     """
     if resume:
         run = Run.open(out)
@@ -124,40 +161,40 @@ def train(config, out, resume=False, siblings=()):
     yield Stage(cost_summary(config, jobs))
     models = {kind: [job.name for job in jobs if job.kind == kind]
               for kind in dict.fromkeys(("experts", "baseline", "equal-cost", *(job.kind for job in jobs)))}
-    known = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes,
-             "models": models,
-             "signatures": {job.key: job.signature(config, data.fingerprint, clustering.labels_)
-                            for job in jobs}}
+    manifest = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes,
+                "models": models,
+                "signatures": {job.key: job.signature(config, data.fingerprint, clustering.labels_)
+                               for job in jobs}}
     if hasattr(clustering.clusterer, "domains_"):
-        known["domains"] = clustering.clusterer.domains_
+        manifest["domains"] = clustering.clusterer.domains_
     if not resume:
-        run = Run.create(out, config, **known)
+        run = Run.create(out, config, **manifest)
     with locks.holding(run.path, MonjuError(f"{out} is being trained by another process: wait for it, or "
                                             "stop it first")):
         # another process resumed it while this one read the sentences
         if resume and (run := Run.open(out)).finished:
             yield Stage(f"{out} is already finished.")
             return
-        yield from fill(run, config, data, known, clustering, jobs, encoded, siblings)
+        yield from fill(run, config, data, manifest, clustering, jobs, encoded, siblings)
 
 
-def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
+def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
     """Train what the run folder lacks, evaluate and seal it: a generator of Stage and Progress.
 
     Whatever ends it early is kept in the manifest as its status and reason.
     """
-    run.update(status="training", **known)
+    run.update(status="training", **manifest)
     try:
         if not (run.path / "clustering").exists():
             with run.folder("clustering") as folder:
                 clustering.save(folder)
         run.update(files=run.listed("clustering"))  # what all else follows from: looked at before a resume
-        adopt(run, jobs, known["signatures"], siblings)
+        adopt(run, jobs, manifest["signatures"], siblings)
         # a kill may come between a folder and its last line
-        told = {line["model"]: line["step"] for line in run.history()}
-        curve = btm.measured(run)
-        complete = {job.key for job in jobs if told.get(job.key) == job.steps
-                    and ((run.path / job.kind / job.name).exists() or curve and job.model != job.key)}
+        last_steps = {line["model"]: line["step"] for line in run.history()}
+        rounds_curve = btm.measured(run)
+        complete = {job.key for job in jobs if last_steps.get(job.key) == job.steps
+                    and ((run.path / job.kind / job.name).exists() or rounds_curve and job.model != job.key)}
         run.sweep()
         run.keep_history({job.key: job.steps if job.key in complete else checkpoints(run, job).facts["step"]
                           for job in jobs})
@@ -166,7 +203,7 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         task = TrainTask(run, config, encoded, data.train.labels, clustering.labels_,
-                        curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
+                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
         work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
         speed = yield from fit_all(task, jobs, complete, work)
 
@@ -176,56 +213,54 @@ def fill(run, config, data, known, clustering, jobs, encoded, siblings=()):
         yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.",
                     "evaluation", *work.standing(work.models, speed))
         monju = Monju.of(run, config.device, controls=True)
-        votes = monju.outputs(data.validation.texts)
-        save_predictions(run, votes, data.validation.labels)
+        outputs = monju.outputs(data.validation.texts)
+        save_predictions(run, outputs, data.validation.labels)
         if data.tuning:
-            yield Stage(f"Reading the {len(data.tuning.texts):,} sentences kept aside.")
+            yield Stage(f"Reading the {len(data.tuning.texts):,} tuning sentences.")
             save_predictions(run, monju.outputs(data.tuning.texts), data.tuning.labels, "tuning")
-        found = metrics.table(votes.decide_as(config), data.validation.labels, cost(run, jobs),
+        table = metrics.table(outputs.decide_as(config), data.validation.labels, cost(run, jobs),
                               repr(gates.make(config)))
         if config.rounds > 1:
             yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
-            found["rounds"] = curve or btm.curve(run, config, votes, data.validation.labels,
-                                                 encoded[config.backbone_of(0)].held_out,
-                                                      alpha, monju.tokenizer.pad_token_id,
-                                                 backbones.pick_device(config.device))
-        run.write_json("metrics.json", found)
+            table["rounds"] = rounds_curve or btm.curve(run, config, outputs, data.validation.labels,
+                                                        encoded[config.backbone_of(0)].held_out,
+                                                        alpha, monju.tokenizer.pad_token_id,
+                                                        backbones.pick_device(config.device))
+        run.write_json("metrics.json", table)
         yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
         cluster_map.build(run, monju, data.train, config.map_size)
         btm.clear(run)
         run.finish()
     except BaseException as error:
-        told = failure(run, error)
+        explained = failure(run, error)
         status = "interrupted" if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else "failed"
         with suppress(OSError):  # on a full disk; the run then counts as one whose process died
             if (run.path / "run.json").exists():
-                run.update(status=status, reason="" if status == "interrupted" else str(told))
-        if told is error:
+                run.update(status=status, reason="" if status == "interrupted" else str(explained))
+        if explained is error:
             raise
-        raise told from error
+        raise explained from error
 
 
 def failure(run, error):
-    """The error, or, for what befalls a machine, the MonjuError that says it in one sentence with the way
-    out."""
-    said, way = str(error), f"continue with `{command(run.path)} --resume`"
+    """Return the error, or for a failure of the machine the MonjuError that explains it and how to go on."""
+    message, remedy = str(error), f"continue with `{command(run.path)} --resume`"
     if isinstance(error, Exception) and not (run.path / "run.json").exists():
         return MonjuError(f"the run folder {run.path} is gone, deleted or moved while it was being trained: "
                           "train a new run")
     if isinstance(error, MonjuError) or not isinstance(error, Exception):
         return error
-    if any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT)):
-        return MonjuError(f"the disk that holds {run.path} is full: make room, then {way}")
-    if isinstance(error, torch.OutOfMemoryError) or "CUDA out of memory" in said:
+    if any(os.strerror(number) in message for number in (errno.ENOSPC, errno.EDQUOT)):
+        return MonjuError(f"the disk that holds {run.path} is full: make room, then {remedy}")
+    if isinstance(error, torch.OutOfMemoryError) or "CUDA out of memory" in message:
         return MonjuError("the GPU's memory does not do for this model: choose --finetuning lora, a smaller "
                           "--max-tokens or a smaller "
-                          f"--backbone; if something else filled it, {way}")
+                          f"--backbone; if something else filled it, {remedy}")
     return error
 
 
 def adopt(run, jobs, signatures, siblings):
-    """Copy the models, with their history, that finished sibling runs have trained in exactly the same
-    way."""
+    """Copy the models that finished sibling runs have trained in exactly the same way, with their history."""
     for path in siblings:
         other = Run.open(path)
         for job in jobs:
@@ -257,40 +292,45 @@ class TrainTask:
 
     def fit(self, job, device):
         """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
-        reads = self.encoded[job.backbone]
+        encoded = self.encoded[job.backbone]
         expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
-                              reads.tokenizer.pad_token_id, job.seed, device)
+                              encoded.tokenizer.pad_token_id, job.seed, device)
         if job.start:
             folders = [self.run.path / job.start / name for name in expert_names(self.config)]
             btm.init_from_average(expert, folders, self.alpha[job.rows].mean(axis=0))
-        tokens = [reads.train[row] for row in job.rows]
-        held_out, right = [reads.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
-        keeps = checkpoints(self.run, job)
-        begins = keeps.facts["step"]
-        next_check = begins * HELD_OUT_CHECKS // job.steps + 1 if begins else 0
+        tokens = [encoded.train[row] for row in job.rows]
+        held_out = [encoded.held_out[row] for row in self.held_out]
+        held_out_labels = self.held_out_labels[self.held_out]
+        progress = checkpoints(self.run, job)
+        first_step = progress.facts["step"]
+        next_check = first_step * HELD_OUT_CHECKS // job.steps + 1 if first_step else 0
         for step in trainer.fit(expert, self.config, tokens, self.labels[job.rows], job.seed, job.steps,
                                 order=job.order,
-                               clusters=self.clusters[job.rows], checkpoints=keeps):
+                                clusters=self.clusters[job.rows], checkpoints=progress):
             accuracy = None
             if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
-                accuracy = float((expert.logits(held_out).argmax(axis=1) == right).mean())
+                accuracy = float((expert.logits(held_out).argmax(axis=1) == held_out_labels).mean())
                 next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
             yield step, accuracy
         # after the last report: a whole folder has a whole history
         with self.run.folder(f"{job.kind}/{job.name}") as folder:
-            expert.save(folder, reads.tokenizer)
+            expert.save(folder, encoded.tokenizer)
 
 
 def curve_rows(labels):
-    """The held-out rows that a model's curve is read from: every class in its proportion, whatever their
-    order. The same for every run on the same sentences."""
+    """Return the held-out rows that a model's curve is measured on.
+
+    Every class in its proportion, whatever their order. The same for every run on the same sentences.
+    """
     return sources.stratified(labels, HELD_OUT_SENTENCES, sources.SPLIT_SEED)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a run has to do, in tokens that are trained on; reading one is a forward pass, and takes a third
-    of the time."""
+    """What a run has to do, in tokens that are trained on.
+
+    Reading a token is a forward pass, and takes a third of the time.
+    """
 
     models: float
     evaluation: float
@@ -298,51 +338,59 @@ class Work:
 
     @classmethod
     def of(cls, config, data, jobs, lengths):
+        """Return the work of a run's jobs; `lengths` [n] are those of the training sentences in tokens."""
         reading = float(np.mean(lengths)) * len({job.model for job in jobs}) / 3  # a sentence, by all models
-        asked = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0)
-        return cls(sum(job.tokens for job in jobs), reading * asked,
+        sentences = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0)
+        return cls(sum(job.tokens for job in jobs), reading * sentences,
                    reading * min(config.map_size, len(data.train.texts)))
 
     def standing(self, done, speed):
-        """(the share of the work that is done, about how many seconds are left at a speed in tokens/s, or
-        None)."""
+        """Return (the share of the work that is done, about how many seconds are left).
+
+        The seconds are None without a speed (tokens/s).
+        """
         total = self.models + self.evaluation + self.map
         return done / total, (total - done) / speed + MAP_SECONDS if speed else None
 
 
 def fit_all(task, jobs, complete, work):
-    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress that
-    returns the last speed in tokens/s (None where all are complete)."""
+    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress.
+
+    Returns the last speed in tokens/s, None where all are complete.
+    """
     for job in jobs:
         if job.key in complete:
             yield Stage(f"{job.key} is complete.")
-    kept = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"]
-            for job in jobs}
-    done = {job.key: job.tokens * kept[job.key] / job.steps for job in jobs}
-    abreast = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
-                                      task.config.workers))
-    parts, over, speeds, speed = dict.fromkeys(done, 1), [], {}, None
+    steps_done = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"]
+                  for job in jobs}
+    tokens_done = {job.key: job.tokens * steps_done[job.key] / job.steps for job in jobs}
+    n_parallel = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
+                                         task.config.workers))
+    parts, untidied, speeds, speed = dict.fromkeys(tokens_done, 1), [], {}, None
     for job, (step, accuracy) in in_rounds(task, jobs, complete):
         task.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
         if step.parts > parts[job.key]:
             parts[job.key] = step.parts
             yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} "
                         "parts, to the same result.")
-        done[job.key] = job.tokens * step.step / job.steps
+        tokens_done[job.key] = job.tokens * step.step / job.steps
         # by the models' own clocks: neither a pause nor the start of a process counts
         speeds[job.key] = step.tokens / step.seconds
-        open_jobs = sum(done[other.key] < other.tokens for other in jobs)
-        speed = float(np.mean(list(speeds.values()))) * max(1, min(abreast, open_jobs))
+        open_jobs = sum(tokens_done[other.key] < other.tokens for other in jobs)
+        speed = float(np.mean(list(speeds.values()))) * max(1, min(n_parallel, open_jobs))
         yield Progress(job.key, step, accuracy, step.sentences / step.seconds,
-                       *work.standing(sum(done.values()), speed))
+                       *work.standing(sum(tokens_done.values()), speed))
         # not before the model's folder is there with its whole history: until then a kill needs it
-        over = [other for other in [*over, *[job] * (step.step == job.steps)] if not tidied(task.run, other)]
-    return speed and float(np.mean(list(speeds.values()))) * abreast
+        untidied += [job] * (step.step == job.steps)
+        untidied = [other for other in untidied if not tidied(task.run, other)]
+    return speed and float(np.mean(list(speeds.values()))) * n_parallel
 
 
 def in_rounds(task, jobs, complete):
-    """`local_engine.run_all` on the jobs that are not complete, those that others start from first: yields
-    (job, report)."""
+    """Yield (job, report) of `local_engine.run_all` on the jobs that are not complete.
+
+    Jobs that others start from come first.
+    """
     for start in dict.fromkeys(job.start for job in jobs):
         group = [job for job in jobs if job.start == start]
         places = local_engine.places(backbones.pick_device(task.config.device), len(group),
@@ -355,32 +403,32 @@ def in_rounds(task, jobs, complete):
 
 
 def checkpoints(run, job):
-    """Where a model in training keeps how far it is."""
+    """Return the checkpoints of a model in training."""
     return Checkpoints(run.path / "checkpoints" / job.key)
 
 
 def tidied(run, job):
-    """Whether the model's folder is there, so that its checkpoint could go."""
-    there = (run.path / job.kind / job.name).exists()
-    if there:
+    """Remove the checkpoint of a model whose folder is there; return whether it is."""
+    exists = (run.path / job.kind / job.name).exists()
+    if exists:
         checkpoints(run, job).clear()
-    return there
+    return exists
 
 
 def cost(run, jobs):
-    """What each model's training took in all its rounds, from their last lines in history.jsonl."""
+    """Return each model's training cost in all its rounds, from their last lines in history.jsonl."""
     last = {line["model"]: line for line in run.history()}
-    found = {}
+    costs = {}
     for job in jobs:
         lines = [last[other.key] for other in jobs if other.model == job.model]
-        found[job.model] = {"sentences": len(job.rows), "tokens": sum(line["tokens"] for line in lines),
+        costs[job.model] = {"sentences": len(job.rows), "tokens": sum(line["tokens"] for line in lines),
                             "steps": sum(line["step"] for line in lines),
                             "seconds": round(sum(line["seconds"] for line in lines), 1)}
-    return found
+    return costs
 
 
 def facts(data):
-    """What the manifest keeps of the data: numbers and names, no sentence."""
+    """Return what the manifest keeps of the data: numbers and names, no sentence."""
     return {"fingerprint": data.fingerprint, "train": len(data.train.texts),
             "validation": len(data.validation.texts),
             "tuning": len(data.tuning.texts) if data.tuning else 0,
@@ -389,18 +437,18 @@ def facts(data):
 
 
 def versions():
-    """The versions that a reader needs to reproduce the run."""
+    """Return the versions that a reader needs to reproduce the run."""
     packages = ("torch", "transformers", "peft", "scikit-learn", "numpy")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
 def machine(device):
-    """What the run was trained on, or a benchmark measured on."""
+    """Return what the run was trained on, or a benchmark measured on."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(), "bf16": torch.cuda.is_bf16_supported()}
-    found = {"device": "cpu", "threads": torch.get_num_threads(), "system": platform.machine()}
+    description = {"device": "cpu", "threads": torch.get_num_threads(), "system": platform.machine()}
     with suppress(OSError, StopIteration):  # Linux alone names it there
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found["processor"] = next(line.split(":", 1)[1].strip() for line in lines
-                                  if line.startswith("model name"))
-    return found
+        description["processor"] = next(line.split(":", 1)[1].strip() for line in lines
+                                        if line.startswith("model name"))
+    return description

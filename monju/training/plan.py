@@ -20,8 +20,23 @@ RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_ra
 
 @dataclass(frozen=True)
 class FineTuneJob:
-    """One model to fine-tune: where it goes, the training rows it sees, its seed and number of steps, and the
-    folder of the experts from whose average it starts (None: from the backbone)."""
+    """One model to fine-tune.
+
+    Parameters
+    ----------
+    kind, name : str
+        Where it goes in the run's folder: KIND/NAME.
+    rows : ndarray of int
+        The training rows it sees.
+    seed, steps : int
+        Its seed and number of optimizer steps.
+    tokens : int
+        About how many tokens it is trained on.
+    backbone, order : str
+        The backbone's name and the sampler's.
+    start : str, optional
+        The folder of the experts from whose average it starts; by default it starts from the backbone.
+    """
 
     kind: str
     name: str
@@ -35,6 +50,7 @@ class FineTuneJob:
 
     @property
     def key(self):
+        """The model's name in the run's history and tables."""
         return model_key(self.kind, self.name)
 
     @property
@@ -43,17 +59,19 @@ class FineTuneJob:
         return self.name if self.kind.startswith("rounds/") else self.key
 
     def signature(self, config, fingerprint, clusters):
-        """A digest of all that the trained weights follow from, but for what it starts from: jobs of one
-        signature make one model."""
-        said = [fingerprint, self.rows.tolist(), self.seed, self.steps, self.backbone, self.order,
-                *(getattr(config, name) for name in RECIPE)]
-        said += [clusters[self.rows].tolist()] if self.order == "by-cluster" else []
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        """Return a digest of all that the trained weights follow from, but for what it starts from.
+
+        Jobs of one signature make one model.
+        """
+        inputs = [fingerprint, self.rows.tolist(), self.seed, self.steps, self.backbone, self.order,
+                  *(getattr(config, name) for name in RECIPE)]
+        inputs += [clusters[self.rows].tolist()] if self.order == "by-cluster" else []
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A run's sentences as one backbone's tokenizer reads them: lists of token ids."""
+    """A run's sentences as token ids of one backbone's tokenizer: n lists for each split."""
 
     tokenizer: object
     train: list
@@ -61,6 +79,7 @@ class Encoded:
 
     @classmethod
     def by(cls, backbone, data, max_tokens):
+        """Return the data's training and held-out sentences, encoded by a backbone's tokenizer."""
         tokenizer = backbones.tokenizer(backbone)
         return cls(tokenizer,
                    *(backbones.encode(tokenizer, part.texts, max_tokens)
@@ -68,16 +87,30 @@ class Encoded:
 
     @property
     def lengths(self):
+        """Lengths of the training sentences in tokens, ndarray of int [n]."""
         return np.array([len(sentence) for sentence in self.train])
 
 
 def plan(config, clusters, lengths):
-    """The run's jobs in their order: experts (round by round), baselines, equal-cost controls.
+    """Return the run's jobs in their order: experts (round by round), baselines, equal-cost controls.
 
     Every expert has the same seed, so that all start from one head; member i of a baseline has its own. An
     equal-cost control has the steps of an expert in all its rounds.
+
+    Parameters
+    ----------
+    config : Config
+        The run's settings.
+    clusters : ndarray of int [n]
+        Cluster of each training sentence.
+    lengths : ndarray of int [n]
+        Their lengths in tokens.
+
+    Returns
+    -------
+    list of FineTuneJob
     """
-    everything = np.arange(len(clusters))
+    all_rows = np.arange(len(clusters))
 
     def steps_of(rows):
         return max(1, round(config.epochs * -(-len(rows) // config.batch_size)))
@@ -86,26 +119,26 @@ def plan(config, clusters, lengths):
         steps = steps or steps_of(rows)
         return FineTuneJob(kind, name, rows, seed, steps,
                            round(steps * config.batch_size * lengths[rows].mean()),
-                   config.backbone_of(number), config.order_of(number), start)
+                           config.backbone_of(number), config.order_of(number), start)
 
-    first = config.seed * 1000  # leaves every run seeds of its own
-    seen = {name: everything[np.isin(clusters, subset)]
-            for name, subset in zip(expert_names(config),
-                                    subsets.expert_subsets(config.k, config.subset_size))}
-    steps = {name: btm.split_steps(steps_of(rows), config.rounds) for name, rows in seen.items()}
-    places = [btm.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
-    experts = [job(place, name, i, rows, first + 100 * number, steps[name][number], places[number - 1]
+    first_seed = config.seed * 1000  # leaves every run seeds of its own
+    rows_of = {name: all_rows[np.isin(clusters, subset)]
+               for name, subset in zip(expert_names(config),
+                                       subsets.expert_subsets(config.k, config.subset_size))}
+    steps = {name: btm.split_steps(steps_of(rows), config.rounds) for name, rows in rows_of.items()}
+    folders = [btm.folder(number, config.rounds) for number in range(1, config.rounds + 1)]
+    experts = [job(folder, name, i, rows, first_seed + 100 * number, steps[name][number], folders[number - 1]
                    if number else None)
-               for number, place in enumerate(places) for i, (name, rows) in enumerate(seen.items())]
-    baseline = [job("baseline", f"seed{i}", i, everything, first + i) for i in range(len(seen))
+               for number, folder in enumerate(folders) for i, (name, rows) in enumerate(rows_of.items())]
+    baseline = [job("baseline", f"seed{i}", i, all_rows, first_seed + i) for i in range(len(rows_of))
                 if config.baselines]
-    control = [job("equal-cost", f"seed{i}", i, everything, first + i, sum(steps[name]))
-               for i, name in enumerate(seen) if config.equal_cost]
+    control = [job("equal-cost", f"seed{i}", i, all_rows, first_seed + i, sum(steps[name]))
+               for i, name in enumerate(rows_of) if config.equal_cost]
     return experts + baseline + control
 
 
 def cost_summary(config, jobs):
-    """What is about to be trained, and what it costs beside the baseline."""
+    """Return one sentence on what is about to be trained, and what it costs beside the baseline."""
     experts = sum(job.tokens for job in jobs if job.kind not in ("baseline", "equal-cost"))
     baseline = sum(job.tokens for job in jobs if job.kind == "baseline")
     beside = f", {experts / baseline:.0%} of the baseline's {baseline:,}" if baseline else ""

@@ -1,8 +1,8 @@
-"""Samplers: in what order a model reads its sentences, batch by batch, pass after pass: every pass has ⌈n /
-size⌉ batches and each sentence once.
+"""Samplers: in what order a model reads its sentences, batch by batch, pass after pass.
 
-An order is an endless generator of batches of row numbers; it sees lengths, clusters and losses, never a
-sentence. A new order is one function here and one line in TABLE.
+Every pass has ⌈n / size⌉ batches and each sentence once. A sampler is an endless generator of batches of row
+numbers; it sees lengths, clusters and losses, never a sentence. A new one is one function here and one line
+in TABLE.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SamplerContext:
-    """What an order may look at, n sentences: `lengths` [n] in tokens, `clusters` [n], and `losses()` → [n],
-    what the model as it is now loses on each."""
+    """What a sampler may use of n sentences.
+
+    Parameters
+    ----------
+    lengths : ndarray of int [n]
+        In tokens.
+    clusters : ndarray of int [n], optional
+        Cluster numbers.
+    losses : callable, optional
+        () → ndarray [n]: the loss of the model as it is now on each sentence.
+    """
 
     lengths: np.ndarray
     clusters: np.ndarray | None = None
@@ -22,26 +31,28 @@ class SamplerContext:
 
 
 def buckets(sentences, size, random):
-    """Sentences of like length together, the batches in random order: little padding."""
+    """Yield batches of sentences of similar length, in random order: little padding."""
     while True:
         yield from one_pass(sentences.lengths, size, random)
 
 
 def shuffled(sentences, size, random):
-    """All at random, whatever the padding costs."""
+    """Yield batches in random order, whatever the padding costs."""
     while True:
         yield from cut(random.permutation(len(sentences.lengths)), size)
 
 
 def short_to_long(sentences, size, random):
-    """The shortest first, in every pass."""
+    """Yield the shortest sentences first, in every pass."""
     while True:
         yield from by_length(sentences.lengths, size, random)
 
 
 def easy_to_hard(sentences, size, random):
-    """A first pass in buckets; after it, in every pass, first what the model lost least on (a curriculum,
-    Bengio et al. 2009)."""
+    """Yield a first pass in buckets; in every pass after it, the sentences of least loss first.
+
+    A curriculum (Bengio et al. 2009).
+    """
     yield from one_pass(sentences.lengths, size, random)
     easiest = np.argsort(sentences.losses(), kind="stable")
     while True:
@@ -49,9 +60,11 @@ def easy_to_hard(sentences, size, random):
 
 
 def by_cluster(sentences, size, random):
-    """One cluster after the other, in buckets; which comes first changes with every pass. A batch at the
-    border holds the end of one cluster and the start of the next, so that a pass has as many batches as in
-    every other order."""
+    """Yield one cluster after the other, in buckets; their order changes with every pass.
+
+    A batch at the border holds the end of one cluster and the start of the next, so that a pass has as many
+    batches as in every other order.
+    """
     while True:
         rest = np.empty(0, int)
         for cluster in random.permutation(np.unique(sentences.clusters)):
@@ -68,22 +81,24 @@ def by_cluster(sentences, size, random):
 
 
 TABLE = {"buckets": buckets, "shuffled": shuffled, "short-to-long": short_to_long,
-         "easy-to-hard": easy_to_hard,
-         "by-cluster": by_cluster}
+         "easy-to-hard": easy_to_hard, "by-cluster": by_cluster}
 
 
 def one_pass(lengths, size, random):
-    """Every row once, in batches of like length, the batches in random order."""
+    """Return batches that hold every row once, of similar length, in random order."""
     batches = by_length(lengths, size, random)
     random.shuffle(batches)
     return batches
 
 
 def by_length(lengths, size, random):
-    """Batches of like length, the shortest first; which of equally long sentences meet changes with every
-    pass."""
+    """Return batches of similar length, the shortest first.
+
+    Which of equally long sentences meet changes with every pass.
+    """
     return cut(np.argsort(lengths + random.random(len(lengths)), kind="stable"), size)
 
 
 def cut(rows, size):
+    """Return the rows in batches of `size`."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -1,4 +1,4 @@
-"""Trainer: fine-tunes one classifier on token ids and label numbers; resumable, told step by step.
+"""Trainer: fine-tunes one classifier on token ids and label numbers; resumable, reporting step by step.
 
 Baselines are the same thing on all sentences. Knows nothing of clusters, gates or the other experts.
 """
@@ -22,10 +22,22 @@ FEW_SHAPES = 8  # lengths are rounded up to it where every shape costs a compila
 
 @dataclass(frozen=True)
 class Step:
-    """How far one model's training is: the mean loss since the last report, and real tokens (no padding) so
-    far.
+    """How far one model's training is.
 
-    `parts`: in how many pieces a batch is read, more than one where the GPU's memory did not do for it whole.
+    Parameters
+    ----------
+    step, steps : int
+        Optimizer steps done, and in all.
+    sentences, tokens : int
+        Read so far; no padding is counted.
+    loss : float
+        The mean since the last report.
+    learning_rate : float
+        Of this step.
+    seconds : float
+        Time trained so far.
+    parts : int
+        In how many pieces a batch is read: more than one where the GPU's memory is too small for it whole.
     """
 
     step: int
@@ -40,46 +52,75 @@ class Step:
 
 def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, order="buckets", clusters=None,
         loss_of=None, checkpoints=None):
-    """Fine-tune on tokens (n lists of ids) and labels [n]; a generator of `Step`s that trains as it is read.
+    """Fine-tune a classifier: a generator of `Step`s that trains as it is read.
 
-    The recipe: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1, batches in an `order` of
-    `samplers.TABLE`, which may look at the sentences' clusters [n]. `steps` overrides the number that
-    `config.epochs` asks for; `loss_of` (logits [batch, labels], row numbers) → a loss in place of
-    cross-entropy. With `checkpoints` it goes on after the last one's step, and keeps one after every epoch.
+    AdamW, linear warm-up and decay to zero, gradient norm clipped at 1.
+
+    Parameters
+    ----------
+    expert : Expert
+        The classifier to train.
+    config : Config
+        Epochs, batch size, learning rate and the other settings of training.
+    tokens : list [n] of list of int
+        Token ids.
+    labels : ndarray of int [n]
+        Label numbers.
+    seed : int
+        Of the order of batches and of dropout.
+    steps : int, optional
+        Overrides the number that `config.epochs` asks for.
+    report_every : int, optional
+        Steps between two reports; by default at most 200 reports are made.
+    order : str
+        A key of `samplers.TABLE`.
+    clusters : ndarray of int [n], optional
+        The sentences' clusters, for a sampler that uses them.
+    loss_of : callable, optional
+        (logits [batch, labels], row numbers [batch]) → a loss in place of cross-entropy.
+    checkpoints : Checkpoints, optional
+        Training goes on after the last one's step, and keeps one after every epoch.
+
+    Yields
+    ------
+    Step
+
+    Raises
+    ------
+    MonjuError
+        Where the loss is no longer finite, or the GPU's memory is too small for one sentence.
     """
-    tensors, known = checkpoints.load() if checkpoints else ({}, {"step": 0})
+    tensors, progress = checkpoints.load() if checkpoints else ({}, {"step": 0})
     expert.model.load_state_dict({name: tensor for name, tensor in tensors.items()
                                   if name in expert.trained}, strict=False)
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     lengths = np.array([len(sentence) for sentence in tokens])
     per_epoch = -(-len(tokens) // config.batch_size)
     steps = steps or max(1, round(config.epochs * per_epoch))
     report_every = report_every or max(1, steps // REPORTS)
-    words, answer = SparseEmbedding(expert.model, tokens, expert.padding,
-                                    expert.device), train_forward.forward(expert.model, config.compile)
+    embedding = SparseEmbedding(expert.model, tokens, expert.padding, expert.device)
+    forward = train_forward.forward(expert.model, config.compile)
     frozen = lowest(expert.model, config.frozen_layers).values()
-    weights = words.instead_of_table(list(expert.trained.values()))
+    weights = embedding.instead_of_table(list(expert.trained.values()))
     optimizer = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay,
                                   fused=True)
     factor = linear_schedule(steps, config.warmup)
     bf16 = wants_bf16(config.precision, expert.device)
     loss_sum = torch.zeros((), device=expert.device)
-    seen, read, before, parts = (known.get(name, first)
-                                 for name, first in (("seen", 0), ("read", 0), ("seconds", 0.0),
-                                                     ("parts", 1)))
-    loss_of = loss_of or (lambda logits, rows: cross_entropy(logits,
-                                                             backbones.sent(torch.as_tensor(labels[rows]),
-                                                                            expert.device)))
-    lost = tensors.get("lost")
+    sentences_seen, tokens_seen = progress.get("seen", 0), progress.get("read", 0)
+    seconds_before, parts = progress.get("seconds", 0.0), progress.get("parts", 1)
+    loss_of = loss_of or (lambda logits, rows: cross_entropy(
+        logits, backbones.sent(torch.as_tensor(labels[rows]), expert.device)))
+    sentence_losses = tensors.get("lost")
     began = time.perf_counter()
 
     def losses():
-        nonlocal lost
-        if lost is None:
-            words.put_back()
-            lost = torch.from_numpy(expert.losses(tokens, labels))
-        return lost.numpy()
+        nonlocal sentence_losses
+        if sentence_losses is None:
+            embedding.put_back()
+            sentence_losses = torch.from_numpy(expert.losses(tokens, labels))
+        return sentence_losses.numpy()
 
     def learn(rows, share):
         """The gradient of `share` of the batch's loss, which is returned."""
@@ -87,7 +128,7 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
         mask = mask if config.compile or np.ptp(lengths[rows]) else None
         try:
             with torch.autocast(expert.device.type, torch.bfloat16, enabled=bf16):
-                logits = answer(words(ids), mask)
+                logits = forward(embedding(ids), mask)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise MonjuError("torch.compile does not work on this machine "
                              f"({str(error).strip().splitlines()[0]}): "
@@ -97,12 +138,12 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
         return loss.detach()
 
     batches = samplers.TABLE[order](samplers.SamplerContext(lengths, clusters, losses), config.batch_size,
-                                    random)
-    batches = islice(batches, known["step"], None)  # the order is drawn again up to there
+                                    rng)
+    batches = islice(batches, progress["step"], None)  # the order is drawn again up to there
     if tensors:
         loss_sum.copy_(tensors["loss_sum"])
         restore(optimizer, tensors)
-    for step, rows in zip(range(known["step"] + 1, steps + 1), batches):
+    for step, rows in zip(range(progress["step"] + 1, steps + 1), batches):
         expert.model.train()
         for part in frozen:  # what learns nothing drops nothing: all models see the same below
             part.train(False)
@@ -119,15 +160,15 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
             parts *= 2
             optimizer.zero_grad()
             torch.cuda.empty_cache()
-        now = config.learning_rate * factor(step - 1)
+        learning_rate = config.learning_rate * factor(step - 1)
         for group in optimizer.param_groups:
-            group["lr"] = now
+            group["lr"] = learning_rate
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        words.shrink *= 1 - now * config.weight_decay
+        embedding.shrink *= 1 - learning_rate * config.weight_decay
         loss_sum += loss
-        seen, read = seen + len(rows), read + int(lengths[rows].sum())
+        sentences_seen, tokens_seen = sentences_seen + len(rows), tokens_seen + int(lengths[rows].sum())
         if step % report_every == 0 or step == steps:
             since = report_every if step % report_every == 0 else step % report_every
             mean = loss_sum.item() / since
@@ -135,13 +176,15 @@ def fit(expert, config, tokens, labels, seed, steps=None, report_every=None, ord
                 raise MonjuError(f"the loss became {mean} at step {step}: choose a smaller --learning-rate "
                                  "or --precision fp32")
             loss_sum.zero_()
-            words.put_back()  # whoever looks at the model between two steps finds it whole
-            yield Step(step, steps, seen, read, mean, now, before + time.perf_counter() - began, parts)
+            embedding.put_back()  # whoever looks at the model between two steps finds it whole
+            yield Step(step, steps, sentences_seen, tokens_seen, mean, learning_rate,
+                       seconds_before + time.perf_counter() - began, parts)
         if checkpoints and step % per_epoch == 0 and step < steps:
-            words.put_back()
+            embedding.put_back()
             checkpoints.save(step, {**expert.trained, **state(optimizer), "loss_sum": loss_sum,
-                                    **({} if lost is None else {"lost": lost})},
-                             seen=seen, read=read, seconds=before + time.perf_counter() - began, parts=parts)
+                                    **({} if sentence_losses is None else {"lost": sentence_losses})},
+                             seen=sentences_seen, read=tokens_seen,
+                             seconds=seconds_before + time.perf_counter() - began, parts=parts)
     expert.model.eval()
 
 
@@ -166,17 +209,17 @@ class SparseEmbedding:
             self.still = None if self.table.padding_idx is None else int(self.place[self.table.padding_idx])
 
     def instead_of_table(self, weights):
-        """The weights to optimise, the used rows in the table's place."""
+        """Return the weights to optimise, with the used rows in the table's place."""
         return [self.rows if self.trained and weight is self.table.weight else weight for weight in weights]
 
     def __call__(self, ids):
-        """What the model is given for these token ids."""
+        """Return the model's inputs for these token ids."""
         if not self.trained:
             return {"input_ids": ids}
         return {"inputs_embeds": torch.nn.functional.embedding(self.place[ids], self.rows, self.still)}
 
     def put_back(self):
-        """Make the table what it would be by now."""
+        """Write the trained rows, and the decay of all others, into the table."""
         if self.trained:
             with torch.no_grad():
                 self.table.weight.mul_(self.shrink)
@@ -185,16 +228,19 @@ class SparseEmbedding:
 
 
 def state(optimizer):
-    """What a training goes on from, beside its weights: the optimiser's moments and the random state, by
-    name."""
-    moments = {f"moment.{number}.{name}": tensor for number, kept in optimizer.state_dict()["state"].items()
-               for name, tensor in kept.items()}
-    here = {"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
-    return {**moments, "random": torch.get_rng_state(), **here}
+    """Return what a training goes on from, beside its weights: by name, tensors.
+
+    They are the optimizer's moments and the random state.
+    """
+    moments = {f"moment.{number}.{name}": tensor
+               for number, weight_state in optimizer.state_dict()["state"].items()
+               for name, tensor in weight_state.items()}
+    cuda_state = {"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {**moments, "random": torch.get_rng_state(), **cuda_state}
 
 
 def restore(optimizer, tensors):
-    """Put back what `state` took."""
+    """Restore what `state` returned."""
     moments = {}
     for key, tensor in tensors.items():
         if key.startswith("moment."):
@@ -207,11 +253,14 @@ def restore(optimizer, tensors):
 
 
 def linear_schedule(steps, warmup):
-    """Learning-rate factor by step: up over the first `warmup` share, then down to zero at the last."""
+    """Return a function from the step to the learning-rate factor.
+
+    It rises over the first `warmup` share of the steps, then falls to zero at the last.
+    """
     rising = max(1, round(warmup * steps))
     return lambda step: min((step + 1) / rising, max(0.0, (steps - step) / max(1, steps - rising)))
 
 
 def wants_bf16(precision, device):
-    """Whether to train under bf16 autocast: as asked, and where `auto`, if the machine computes in it."""
+    """Return whether to train under bf16 autocast: as asked, or with "auto" where the machine can."""
     return backbones.computes_in_bf16(device) if precision == "auto" else precision == "bf16"

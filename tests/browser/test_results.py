@@ -203,7 +203,7 @@ def test_a_damaged_and_a_deleted_run_are_told_calmly(open_results, served, secon
 @pytest.fixture(scope="module")
 def compared(tiny_run):
     votes, labels = load_predictions(Run.open(tiny_run))
-    return {row["name"]: row for row in compare(Monju.load(tiny_run, "cpu"), labels, votes=votes)["rows"]}
+    return {row["name"]: row for row in compare(Monju.load(tiny_run, "cpu"), labels, outputs=votes)["rows"]}
 
 
 @pytest.mark.parametrize("locale", ["en-US", "ja-JP"])

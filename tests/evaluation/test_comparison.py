@@ -59,8 +59,8 @@ def test_ensembles_mix_as_the_run_does(monju):
     votes, labels = load_predictions(monju.run)
     decided = votes.decide_as(monju.config)
     table = metrics.table(decided, labels)
-    systems = {system.name: system for system in comparison.answers(monju, votes, labels, None)[0]}
-    rows = {row["name"]: row for row in comparison.compare(monju, labels, votes=votes)["rows"]}
+    systems = {system.name: system for system in comparison.all_systems(monju, votes, labels, None)[0]}
+    rows = {row["name"]: row for row in comparison.compare(monju, labels, outputs=votes)["rows"]}
     assert not np.allclose(decided.baseline, votes.of(votes.members).mean(axis=1))  # the two fusions differ here
     for name, key, logits in (("monju", "monju", decided.monju), ("baseline", "baseline", decided.baseline),
                               ("equal cost", "equal_cost", decided.equal_cost_ensemble)):
@@ -74,7 +74,7 @@ def test_a_named_gate_has_its_own_settings_whatever_the_runs(monju):
     votes, labels = load_predictions(monju.run)
 
     def gates_of(**settings):
-        rows = comparison.compare(monju.under(**settings), labels, votes=votes)["rows"]
+        rows = comparison.compare(monju.under(**settings), labels, outputs=votes)["rows"]
         return {row["name"]: (row["gate"], row["nll"]) for row in rows if row["gate"]}
 
     plain, turned = gates_of(), gates_of(top_k=1, power=3.0, sharpness=4.0)
@@ -142,7 +142,7 @@ def test_fisher_information_is_that_of_the_sentence(found):
 def test_stored_votes_give_the_same_rows_without_reading(found):
     monju, read = found[1], found[0]
     votes, labels = load_predictions(monju.run)
-    stored = comparison.compare(monju, labels, votes=votes)
+    stored = comparison.compare(monju, labels, outputs=votes)
     assert {row["kind"] for row in stored["rows"]} == {row["kind"] for row in read["rows"]} - {"merge"}
     again = {row["name"]: row["accuracy"] for row in read["rows"]}
     assert all(row["accuracy"] == again[row["name"]] for row in stored["rows"])
@@ -153,7 +153,7 @@ def test_stored_votes_give_the_same_rows_without_reading(found):
     (np.full(40, 5), "the labels 0 to 1"), (np.full(40, -1), "the labels 0 to 1")])
 def test_labels_that_cannot_be_are_told_in_a_sentence(monju, labels, why):
     with pytest.raises(MonjuError, match=why):
-        comparison.compare(monju, labels, votes=load_predictions(monju.run)[0])
+        comparison.compare(monju, labels, outputs=load_predictions(monju.run)[0])
 
 
 @pytest.mark.parametrize("most", [1, 40])
@@ -161,7 +161,7 @@ def test_one_sentence_and_one_class_are_compared_too(monju, most):
     votes, labels = load_predictions(monju.run)
     rows = np.flatnonzero(labels == 0)[:most]
     some = replace(votes, **{name: getattr(votes, name)[rows] for name in ("vectors", "distances", "logits")})
-    found = {row["name"]: row for row in comparison.compare(monju, labels[rows], votes=some)["rows"]}
+    found = {row["name"]: row for row in comparison.compare(monju, labels[rows], outputs=some)["rows"]}
     says = some.decide_as(monju.config).monju.argmax(axis=1)
     assert found["monju"]["accuracy"] == (says == 0).mean() and found["AB"]["interval"][0] < found["AB"]["interval"][1]
 
@@ -170,7 +170,7 @@ def test_one_sentence_and_one_class_are_compared_too(monju, most):
                                                   ("ja", "40 文で「等重み」と比べ", "「等重み」との差")])
 def test_without_a_baseline_nothing_is_told_of_one(monju, language, told, head):
     votes, labels = load_predictions(monju.run)
-    found = comparison.compare(monju, labels, votes=replace(votes, members=[], equal_cost=[], logits=votes.logits[:, :3]))
+    found = comparison.compare(monju, labels, outputs=replace(votes, members=[], equal_cost=[], logits=votes.logits[:, :3]))
     assert found["against"] == "uniform"
     shelf = SimpleNamespace(open=lambda name: SimpleNamespace(memo=lambda *_: found))
     page = comparison_table.drawn(shelf, "run", Translator(language))
@@ -197,7 +197,7 @@ def test_a_gate_added_here_appears_in_the_comparison(monju, monkeypatch):
 
     monkeypatch.setitem(gates.TABLE, "nearest", Nearest)
     votes, labels = load_predictions(monju.run)
-    rows = {row["name"]: row for row in comparison.compare(monju, labels, votes=votes)["rows"]}
+    rows = {row["name"]: row for row in comparison.compare(monju, labels, outputs=votes)["rows"]}
     assert rows["nearest"]["kind"] == "gate" and rows["nearest"]["accuracy"] == rows["membership top-1"]["accuracy"]
 
 
