@@ -81,8 +81,10 @@ OPTIONS = {
 
 
 def build(shelf, owner=None):
-    """The whole page on the runs of a RunCache: a gr.Blocks, not yet launched. `server.auth` says who may
-    train (as the environment)."""
+    """Return the whole page on the runs of a RunCache: a gr.Blocks, not yet launched.
+
+    `owner` says who may train (as the environment says, unless given).
+    """
     with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False,
                                delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
@@ -125,11 +127,15 @@ def fetch(folder, repository):
 
 
 def launch(run=None, open_to_all=False, **options):
-    """Serve the page on a run (the one that ships) until interrupted; host, port and root path are Gradio's
-    environment variables. On a public page with `open_to_all` whoever comes may train: see `server.auth` for
-    who may otherwise.
+    """Serve the page on a run (the one that ships) until interrupted.
 
-    Raises MonjuError where the port is taken. `options` are passed on to gradio's launch.
+    Host, port and root path are Gradio's environment variables. On a public page with `open_to_all` whoever
+    comes may train: see `server.auth` for who may otherwise. `options` are passed on to gradio's launch.
+
+    Raises
+    ------
+    MonjuError
+        where the port is taken, or a setting of the environment is wrong.
     """
     shelf = RunCache(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
     if repository := os.environ.get("MONJU_HUB", "").strip():
@@ -142,9 +148,14 @@ def launch(run=None, open_to_all=False, **options):
     owner = Owner(public=public, open_to_all=open_to_all)
     page = build(shelf, owner)
     visitors = Visitors()
-    shares = Shares(page._queue, visitors, waiting(), environment.get("MONJU_HALL", ""))
+    try:
+        shares = Shares(page._queue, visitors, waiting(), environment.get("MONJU_HALL", ""))
+    except ValueError as error:
+        raise MonjuError(f"MONJU_HALL names addresses or networks ({error}): correct it or leave it "
+                         "out") from None
+    shared = bool(options.get("share")) or environment.get("GRADIO_SHARE", "").lower() == "true"
     page.guard = lambda app: RequestGuard(
-        app, page, Hosts(shared=bool(options.get("share"))), visitors, shares,
+        app, page, Hosts(shared=shared), visitors, shares,
         {name: RateLimit(*limit) for name, limit in LIMITS.items()},
         busy=lambda languages: spoken(languages)("busy"), left=owner.left, public=public)
     gradio_patches.install()

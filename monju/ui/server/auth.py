@@ -30,8 +30,7 @@ AGE_S = 12 * 3600  # after which the secret must be given again
 
 
 class Owner:
-    """Who may change things, as the environment says: `everyone`, the holder of `secret`, `author` by
-    sign-in, or nobody."""
+    """Who may change things, as the environment says: everyone, a secret's holder, the author, or nobody."""
 
     def __init__(self, environment=os.environ, public=False, open_to_all=False):
         self.zero = environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
@@ -50,8 +49,10 @@ class Owner:
         self._each, self._all = RateLimit(5, 5 / 60), RateLimit(30, 30 / 60)  # attempts
 
     def is_(self, request, profile=None):
-        """Whether a request is the owner's. `profile` is what Hugging Face says of who has signed in, or
-        None."""
+        """Return whether a request is the owner's.
+
+        `profile` is what Hugging Face says of who has signed in, or None.
+        """
         if self.zero:
             return False
         given = self._sessions.get(request.session_hash, -float("inf"))
@@ -67,8 +68,10 @@ class Owner:
         self._sessions.pop(session, None)
 
     def only(self, act):
-        """The handler act(request, *values), for the owner alone: whoever else calls it, past the page too,
-        is told why not."""
+        """Return the handler act(request, *values) for the owner alone.
+
+        Whoever else calls it, past the page too, is told why not.
+        """
         def check(request, profile):
             if refusal := self.refusal(request, profile):
                 raise gr.Error(translator.asked(request)(refusal), print_exception=False)
@@ -85,8 +88,10 @@ class Owner:
         return wired
 
     def enter(self, given, request):
-        """Take the request's page for the owner's if it gives the secret: a key of the texts that says what
-        came of it."""
+        """Take the request's page for the owner's if it gives the secret.
+
+        Returns a key of the texts that says what came of it.
+        """
         right = bool(self.secret and request.session_hash) and hmac.compare_digest(
             (given or "").encode("utf-8", "replace"), self.secret.encode())
         # the right secret is taken whatever others guess: a long one needs no lock
@@ -97,8 +102,10 @@ class Owner:
         return "o_welcome"
 
     def door(self, blocks):
-        """Lay out what a visitor is told and the way in; returns wire(parts): these are shown to the owner
-        alone."""
+        """Lay out what a visitor is told and the way in.
+
+        Returns wire(parts): these are shown to the owner alone.
+        """
         if self.everyone:
             return lambda parts: None
         with gr.Column(elem_id="door") as door:
@@ -133,8 +140,7 @@ class Owner:
 
 
 def wrote(profile, author):
-    """Whether a profile is the author's, or that of a member who may write in the organisation of that
-    name."""
+    """Return whether a profile is the author's, or a writing member's of the organisation of that name."""
     if not profile:
         return False
     names = [profile.get("preferred_username")]

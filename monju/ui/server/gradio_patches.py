@@ -19,6 +19,7 @@ class Blocks(gr.Blocks):
     guard = staticmethod(lambda app: app)
 
     async def preprocess_data(self, block_fn, inputs, state=None, *given, **options):
+        """Refuse what an input cannot hold; keep nothing of what is sent."""
         if block_fn.fn is None:  # the browser's own: nothing is asked of the server
             raise gr.Error(REFUSALS[404], print_exception=False)
         try:
@@ -52,8 +53,10 @@ def writable(value, is_file=False):
 
 
 def install():
-    """Stand outside of Gradio, which answers other sites' preflights before any middleware it is given, and
-    let no connection wait without end."""
+    """Stand outside of all that is Gradio's, and let no connection wait without end.
+
+    Gradio answers other sites' preflights before any middleware it is given.
+    """
     build = App.build_middleware_stack
     if not hasattr(build, "guarded"):
         def guarded(app):

@@ -80,6 +80,7 @@ class RequestGuard:
         self.limits, self.busy, self.left, self.public = limits, busy, left, public
 
     async def __call__(self, scope: dict, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer why not."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
