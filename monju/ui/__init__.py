@@ -3,6 +3,8 @@
 import os
 import sys
 import threading
+from importlib.util import find_spec
+from pathlib import Path
 
 # before gradio is imported: it asks its makers at once
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -16,6 +18,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 import gradio as gr  # noqa: E402
 from fastapi.exceptions import RequestValidationError  # noqa: E402
 from gradio.route_utils import FnIndexInferError  # noqa: E402
+from starlette.responses import FileResponse  # noqa: E402
+from starlette.routing import Route  # noqa: E402
 
 from monju.errors import MonjuError  # noqa: E402
 from monju.inference.batcher import MAX_BATCH  # noqa: E402
@@ -23,7 +27,7 @@ from monju.inference.run_cache import RunCache  # noqa: E402
 from monju.runs import registry  # noqa: E402
 from monju.runs.registry import SHIPPED
 from monju.ui.i18n.translator import I18N, spoken  # noqa: E402
-from monju.ui.page import Page  # noqa: E402
+from monju.ui.page import PLOTLY, Page  # noqa: E402
 from monju.ui.server import (
     gradio_patches,
     temp_files,  # noqa: E402
@@ -162,7 +166,9 @@ def launch(run=None, open_to_all=False, **options):
     shelf.warm()
     temp_files.keep_swept()
     try:
-        around = {"exception_handlers": {
+        script = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
+        around = {"routes": [Route(f"/{PLOTLY}", lambda request: FileResponse(script))],
+                  "exception_handlers": {
             KeyError: gradio_patches.unknown, FnIndexInferError: gradio_patches.unknown,
             RequestValidationError: gradio_patches.unreadable}}
         return page.launch(**{**OPTIONS, "app_kwargs": around, **options})

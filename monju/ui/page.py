@@ -14,6 +14,8 @@ from monju.ui.i18n import translator
 if TYPE_CHECKING:  # it imports this module
     from monju.ui.server.auth import Owner
 
+# the URL, from the page, of the installed plotly's script: nothing is fetched from outside
+PLOTLY = "plotly.js"
 # characters of a sentence that are looked at: the server does not enforce a text box's own limit
 LONGEST = 100_000
 # those who wait at the same moment share a forward pass

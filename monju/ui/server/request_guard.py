@@ -26,7 +26,7 @@ LEAST = 10 * MIB  # that files count for, however small: one request may bring a
 BODY_S = 10  # seconds for a body, or between two parts of a file
 API = "/gradio_api"
 POSTS = re.compile(rf"{API}/(queue/join|run/predict|call/\w+|upload|cancel|reset)/?")
-GETS = re.compile(rf"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/pwa_icon(/\d+)?"
+GETS = re.compile(rf"/|/config/?|/theme\.css|/plotly\.js|/favicon\.ico|/robots\.txt|/manifest\.json"
                   rf"|/(assets|static|svelte)/[^\x00-\x1f]+|/login/(huggingface|callback)|/logout"
                   rf"|{API}/(info|app_id|startup-events|theme\.css|upload_progress|queue/data"
                   rf"|heartbeat/[\w-]+|call/\w+/\w+|file=(?![a-zA-Z][\w+.-]*:|//)[^\x00-\x1f]+)/?")

@@ -8,7 +8,6 @@ import base64
 import json
 import shlex
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,10 @@ from monju.ui.components import cards
 from monju.ui.components.markup import html, note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Translator
-from monju.ui.page import MODELS, QUIET, Page, typed
+from monju.ui.page import MODELS, PLOTLY, QUIET, Page, typed
 from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
-PLOTLY = Path(find_spec("plotly").origin).parent / "package_data" / "plotly.min.js"
 KEPT = 12  # sentences that stay on the map
 GRID = 72  # points a side at which α's level lines are computed
 COLOURS = ("cluster", "label", "correct", "differ")
@@ -41,7 +39,6 @@ SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_sh
 def build(page: Page, tab: gr.Tab) -> None:
     """Lay out the map and wire it to the run on show."""
     library, chosen = Library(page.shelf), page.chosen
-    gr.set_static_paths([PLOTLY])
     held, kept, copied = gr.State(None), gr.State([]), gr.State("")
 
     with gr.Row(elem_id="map-controls"):
@@ -60,7 +57,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     with gr.Row(elem_id="map-row"):
         with gr.Column(scale=3, min_width=300):
             points = gr.HTML("", elem_id="map", html_template=TEMPLATE, apply_default_css=False,
-                             js_on_load=f"const PLOTLY = {json.dumps(f'gradio_api/file={PLOTLY}')};\n"
+                             js_on_load=f"const PLOTLY = {json.dumps(PLOTLY)};\n"
                                         + (ASSETS / "map.js").read_text(encoding="utf-8"))
         with gr.Column(scale=1, min_width=280):
             side = gr.HTML("", elem_id="map-side", apply_default_css=False)

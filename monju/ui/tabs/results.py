@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import plotly
 from markupsafe import Markup
 from scipy.special import softmax
 
@@ -25,12 +24,10 @@ from monju.ui.components.cards import Opinion
 from monju.ui.components.markup import html, note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Translator
-from monju.ui.page import QUIET, Page
+from monju.ui.page import PLOTLY, QUIET, Page
 from monju.utils.files import ROOT, write
 
 ASSETS = ROOT / "assets"
-# the script that this plotly writes for
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 MOST_TURNED = 200  # sentences of a list: beyond, they are counted
 MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
 FILES = {"csv": "csv", "latex": "latex", "report": "html"}  # what a button brings → its format
@@ -47,7 +44,6 @@ SAVE = """file => { if (file) { const link = document.createElement('a')
 def build(page: Page, tab: gr.Tab) -> None:
     """Lay out the results and wire them to the run on show."""
     shelf, chosen = page.shelf, page.chosen
-    gr.set_static_paths(PLOTLY)  # plotly.js from the installed package: nothing is fetched from outside
     folder = tempfile.TemporaryDirectory(prefix="monju-")  # what is downloaded; deleted with the page
     page.blocks.taken, writing = folder, threading.Lock()
     wanted = gr.State("")  # the run whose sentences are to be read, a moment after its numbers are shown
@@ -59,7 +55,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         file = gr.DownloadButton(visible="hidden", elem_id="taken")
         drawings = gr.HTML("", html_template='<div class="figures"></div>', elem_id="figures",
                            apply_default_css=False,
-                           head=f'<script src="gradio_api/file={PLOTLY}"></script>',
+                           head=f'<script src="{PLOTLY}"></script>',
                            js_on_load=(ASSETS / "figures.js").read_text(encoding="utf-8"))
         ask = gr.Button(I18N("compare_go"), size="sm", elem_id="compare", scale=0)
         compared = gr.HTML(elem_id="comparison", apply_default_css=False)
