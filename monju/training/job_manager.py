@@ -51,7 +51,7 @@ class JobManager:
 
     def start(self, config, name):
         """Train a new run of this name. Raises MonjuError where the name cannot be, or another job trains."""
-        registry.validate_name(name)
+        registry.validate_new_name(name)
 
         def prepare():
             registry.new_run_dir(self.folder, name)
