@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import unicodedata
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,18 +114,23 @@ def list_runs(folder: AnyPath) -> list[dict[str, Any]]:
     Accuracies are fractions; what is unknown is None.
     """
     runs = []
-    for manifest in Path(folder).glob("[!.]*/run.json"):
+    for manifest in manifests(folder):
         try:
             runs.append(summarize(Run.open(manifest.parent), manifest.stat().st_mtime))
-        except (MonjuError, OSError):
+        except Exception:  # whatever stands in it: the others are listed
             unknown = dict.fromkeys(("date", "data", "backbone", "monju", "baseline", "bytes"))
             runs.append({"name": manifest.parent.name, **unknown, "status": "damaged"})
     return sorted(runs, key=lambda run: run["date"] or 0, reverse=True)
 
 
+def manifests(folder: AnyPath) -> Iterator[Path]:
+    """Yield the run.json of every run in the folder whose name can be shown."""
+    return (path for path in Path(folder).glob("[!.]*/run.json") if path.parent.name.isprintable())
+
+
 def summarize(run: Run, date: float) -> dict[str, Any]:
     """Return one run's line in the list. Raises MonjuError for results that are not as they were written."""
-    metrics = run.check("metrics.json").read_json("metrics.json") if run.finished else {}
+    metrics = run.metrics() if run.finished else {}
     status = run.manifest.get("status")
     if status == "training" and not locks.taken(run.path):
         status = "died"

@@ -27,6 +27,7 @@ from pathlib import Path
 from monju.errors import MonjuError
 from monju.runs import registry
 from monju.runs.run import Run
+from monju.runs.schema import is_step
 from monju.utils import locks
 from monju.utils.files import write
 from monju.utils.process import child_environment
@@ -179,7 +180,10 @@ class JobManager:
             return {"name": None, "status": "none"}
         running = self.running() and name == self.last()
         path, events = registry.run_dir(self.folder, name), self.lines(self.file(name, "events"))
-        manifest = read_json(path / "run.json")
+        try:
+            manifest = Run.open(path).manifest
+        except MonjuError:  # none yet, or damaged
+            manifest = {}
         since = max((i for i, event in enumerate(events) if event.get("begun")), default=0)
         end = next((event for event in events[since:] if "end" in event), {})
         asked = any(event.get("stop") for event in events[since:])
@@ -189,7 +193,7 @@ class JobManager:
             status = "finished"
         else:
             status = "stopped" if asked else end.get("end", "died")
-        history = self.lines(path / "history.jsonl")
+        history = self.lines(path / "history.jsonl", is_step)
         return {"name": name, "status": status, "reason": end.get("reason", "") if status == "failed" else "",
                 "reason_note": end.get("note") if status == "failed" else None,
                 "notes": manifest.get("data", {}).get("notes", []),
@@ -214,9 +218,9 @@ class JobManager:
         left = found["left"] - age if found["left"] is not None else 0
         return found | {"left": round(left) if left >= 1 else None}
 
-    def lines(self, path):
-        """The whole lines of a JSONL file that grows: only what is new is read; a file that was replaced is
-        read anew."""
+    def lines(self, path, kept=bool):
+        """The whole lines of a JSONL file that grows, those that are `kept`: only what is new is read; a file
+        that was replaced is read anew."""
         with self._reading:
             try:
                 with open(path, "rb") as file:
@@ -230,7 +234,8 @@ class JobManager:
                 self._read.pop(path, None)
                 return []
             whole = new[: new.rfind(b"\n") + 1]
-            lines = lines + [line for line in map(_parsed, whole.splitlines()) if line]
+            new = map(_parsed, whole.splitlines())
+            lines = lines + [line for line in new if isinstance(line, dict) and kept(line)]
             self._read[path] = now.st_ino, offset + len(whole), lines
             return lines
 
@@ -342,5 +347,5 @@ def read_json(path):
 def _parsed(line):
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

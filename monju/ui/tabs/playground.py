@@ -225,6 +225,6 @@ def describe(shelf, name, t):
     """The line under the page: which run this is and what it is worth; nothing where there is none."""
     try:
         monju = shelf.open(name)
-        return cards.about(monju, monju.run.read_json("metrics.json"), t)
+        return cards.about(monju, monju.run.metrics(), t)
     except (MonjuError, OSError, ValueError):
         return ""

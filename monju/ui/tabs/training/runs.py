@@ -101,7 +101,7 @@ class RunsPanel:
 
     def side_by_side(self, t, one, two):
         """The results of two runs beside each other."""
-        found = [(name, self.shelf.run(name).check().read_json("metrics.json")) for name in (one, two)]
+        found = [(name, self.shelf.run(name).check().metrics()) for name in (one, two)]
         return progress.compared(*found, t)
 
     def rename_run(self, t, old, new):
