@@ -154,7 +154,7 @@ def test_whatever_stands_in_the_results_lists_and_pages_go_on(shelf, odd, n):
 @pytest.mark.parametrize("content", [DEEP, '{"a":' * 100_000, "[" * 900 + "]" * 900, "1" * 5000, "", "\ufeff{}", "null"])
 def test_a_file_of_brackets_or_digits_keeps_no_list_from_coming(shelf, odd, name, content):
     folder, manifest, _ = odd
-    (folder / name).write_text(content)
+    (folder / name).write_text(content + "\n")
     if name != "run.json":
         seal(folder, manifest)
     looked_at(shelf)
