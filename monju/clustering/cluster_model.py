@@ -107,6 +107,8 @@ class Clustering:
             clustering.labels_ = state.pop("labels")
             clustering.clusterer.restore(state)
             clustering.embedder.restore(folder)
+            if np.shape(clustering.clusterer.centres_)[:-1] != (config.k,) or clustering.labels_.ndim != 1:
+                raise ValueError("other clusters than its settings'")
         except (OSError, ValueError, KeyError, SafetensorError):
             raise MonjuError(f"the clusters in {folder} are damaged: "
                              "restore the folder or train the run again") from None

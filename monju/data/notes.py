@@ -244,9 +244,12 @@ class Note:
     @classmethod
     def of(cls, note: Any) -> Note | None:
         """Return the note of `to_json`'s dictionary; None for anything else, such as an older run's text."""
-        if isinstance(note, dict) and note.get("code") in TEXTS and isinstance(note.get("values"), dict):
-            return cls(note["code"], note["values"])
-        return None
+        try:
+            found = cls(note["code"], note["values"])
+            found.text(), found.text("ja")  # a run's own maker may have left values out
+            return found
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return None
 
     def to_json(self) -> dict[str, Any]:
         """Return {"code", "text" (English), "values"}, as JSON holds them."""

@@ -163,9 +163,16 @@ def _serve(line: Any) -> None:
     runs, sending = Cache(KEPT), threading.Lock()
 
     def load(path: str) -> Monju:
-        monju = Monju.load(path, bf16=True)
-        give_memory_back()
-        return monju
+        try:
+            return Monju.load(path, bf16=True)
+        except MonjuError:
+            raise
+        except Exception as error:  # libraries fail each in their own way on files that are not theirs
+            traceback.print_exc()
+            raise MonjuError(f"the models in {path} cannot be loaded ({type(error).__name__}): "
+                             "restore the folder or train the run again") from None
+        finally:
+            give_memory_back()
 
     def serve(number: int, path: str, stamp: int | None, function: str, arguments: tuple) -> None:
         try:

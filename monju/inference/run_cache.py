@@ -20,6 +20,7 @@ from monju.inference import zerogpu
 from monju.inference.batcher import DynamicBatcher
 from monju.inference.process import InferenceProcess
 from monju.inference.reader import SentenceReader
+from monju.runs import registry
 from monju.runs.run import Run
 from monju.runs.run_data import load_run_data
 from monju.utils.cache import Cache
@@ -37,7 +38,14 @@ class LoadedRun(SentenceReader):
 
     def __init__(self, path: Path, stamp: int | None, process: InferenceProcess):
         run = Run.open(path).check()
-        super().__init__(run, Clustering.load(run.path / "clustering", replace(run.config, device="cpu")))
+        try:
+            clustering = Clustering.load(run.path / "clustering", replace(run.config, device="cpu"))
+        except MonjuError:
+            raise
+        except Exception as error:  # each embedder and clusterer fails in its own way on what is not its own
+            raise MonjuError(f"the clusters of {path} cannot be loaded ({type(error).__name__}): "
+                             "restore the folder or train the run again") from None
+        super().__init__(run, clustering)
         self.stamp, self.process, self.ready = stamp, process, False
         self._batcher = DynamicBatcher(self._ask)
         self._outputs, self._texts = Cache(REMEMBERED), Cache(1)
@@ -108,11 +116,11 @@ class RunCache:
     def names(self) -> list[str]:
         """Return the names of the finished runs, the app's own first, then the newest."""
         finished = {}
-        for manifest in self.folder.glob("[!.]*/run.json"):
+        for manifest in registry.manifests(self.folder):
             try:
                 if Run.open(manifest.parent).finished:
                     finished[manifest.parent.name] = manifest.stat().st_mtime
-            except (MonjuError, OSError):
+            except Exception:  # whatever stands in it: the others are listed
                 continue  # being written, deleted or damaged: not to be chosen
         finished.pop(self.start, None)
         return [self.start, *sorted(finished, key=finished.__getitem__, reverse=True)]

@@ -37,7 +37,7 @@ from monju.evaluation.metrics import (
 from monju.reporting import figures
 from monju.reporting.figures import Words
 from monju.runs.prediction_store import load_predictions
-from monju.runs.run import Run, damaged
+from monju.runs.run import Run
 from monju.utils.format import interval, percent
 from monju.utils.templates import render
 
@@ -62,11 +62,7 @@ class Results:
 
         Raises MonjuError for a run that is not finished, or whose results are not as they were written.
         """
-        run.check("metrics.json", "predictions.parquet")
-        try:
-            metrics = run.read_json("metrics.json")
-        except (OSError, ValueError):
-            raise damaged(run.path / "metrics.json") from None
+        metrics = run.check("predictions.parquet").metrics()
         outputs, labels = load_predictions(run)
         metrics.setdefault("majority", majority(labels))  # runs of an earlier version did not store it
         return cls(run, run.config, metrics, outputs.decide_as(run.config), labels)
@@ -341,8 +337,9 @@ def data_facts(results: Results, t: Words) -> dict:
             "labels": ", ".join(map(str, data["label_names"])), "overlap": data["overlap"],
             "fingerprint": data["fingerprint"],
             **{f"cluster {name}": size for name, size in results.run.manifest.get("clusters", {}).items()},
-            "notes": " ".join(note if isinstance(note, str) else Note.of(note).text(t.language)
-                              for note in data.get("notes", [])).replace(source, Path(source).name)}
+            "notes": " ".join(note if isinstance(note, str) else known.text(t.language)
+                              for note in data.get("notes", []) if isinstance(note, str)
+                              or (known := Note.of(note))).replace(source, Path(source).name)}
 
 
 FORMATS = {  # what is taken away: its file's ending, and its content

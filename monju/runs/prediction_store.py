@@ -51,7 +51,12 @@ def load_predictions(run: Run, name: str = "predictions") -> tuple[ModelOutputs,
         posterior = np.stack(rows["posterior"]) if "posterior" in rows else None
         vectors = np.stack(rows["vector"]).astype(np.float32) if "vector" in rows else None
         distances, labels = np.stack(rows["distances"]), rows["label"].to_numpy()
-    except (OSError, ValueError, KeyError) as error:
+        known, at = run.manifest["data"].get("labels") or logits[0, 0], {(len(labels), config.k)}
+        if (logits.shape[2:] != (len(known),) or not np.isfinite(logits).all()
+                or not np.isin(labels, range(len(known))).all() or not np.issubdtype(labels.dtype, np.integer)
+                or {distances.shape, np.shape(distances if posterior is None else posterior)} != at):
+            raise ValueError("it is not this run's")
+    except Exception as error:  # whatever its columns hold
         raise MonjuError(f"{run.path / name}.parquet is damaged ({error}): "
                          "restore the file or train the run again") from None
     return ModelOutputs(subsets.cluster_names(config.k), subsets.expert_subsets(config.k, config.subset_size),

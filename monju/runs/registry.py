@@ -9,7 +9,9 @@ import glob
 import os
 import shutil
 import tempfile
+import unicodedata
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,14 @@ AnyPath = str | os.PathLike[str]
 SHIPPED = ROOT / "trained" / "sst2-minilm"
 LONGEST = 80  # characters of a name
 FORBIDDEN = set('/\\:*?"<>|')
+# what Windows takes for a device, whatever ending follows
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$",
+           *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+ALIKE = {"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"}  # scripts with letters that look Latin
 
 
 def validate_name(name: Any) -> str:
-    """Return a run's name, fit for a folder on every system. Raises MonjuError for any other."""
+    """Return the name of a run that may be there. Raises MonjuError for one that is no plain folder's."""
     name = name.strip() if isinstance(name, str) else ""
     if not name:
         raise MonjuError("a run needs a name: type one, for example my-run")
@@ -36,6 +42,23 @@ def validate_name(name: Any) -> str:
     return name
 
 
+def validate_new_name(name: Any) -> str:
+    """Return a name for a new run, fit for a folder on every system. Raises MonjuError for any other.
+
+    Runs that are there keep names that an earlier version took.
+    """
+    name = validate_name(name)
+    if name.split(".")[0].rstrip().casefold() in DEVICES:
+        raise MonjuError(f"a run cannot be named {name!r}, which is a device on Windows: choose another name")
+    if (plain := unicodedata.normalize("NFKC", name)) != name:
+        raise MonjuError(f"a run cannot be named {name!r}, which has letters that only look like {plain!r}: "
+                         "type those")
+    scripts = {unicodedata.name(letter, "").split(" ")[0] for letter in name if letter.isalpha()}
+    if "LATIN" in scripts and scripts & ALIKE:
+        raise MonjuError(f"a run cannot be named {name!r}, which mixes scripts that look alike: use one")
+    return name
+
+
 def run_dir(folder: AnyPath, name: Any) -> Path:
     """Return the folder of a run's name, whether it exists or not. Raises MonjuError for an invalid name."""
     return Path(folder) / validate_name(name)
@@ -43,7 +66,7 @@ def run_dir(folder: AnyPath, name: Any) -> Path:
 
 def new_run_dir(folder: AnyPath, name: Any) -> Path:
     """Return the folder of a new run of this name. Raises MonjuError where something is there already."""
-    path = run_dir(folder, name)
+    path = Path(folder) / validate_new_name(name)
     if os.path.lexists(path):
         raise MonjuError(f"there is already a run named {path.name}: choose another name")
     return path
@@ -91,18 +114,23 @@ def list_runs(folder: AnyPath) -> list[dict[str, Any]]:
     Accuracies are fractions; what is unknown is None.
     """
     runs = []
-    for manifest in Path(folder).glob("[!.]*/run.json"):
+    for manifest in manifests(folder):
         try:
             runs.append(summarize(Run.open(manifest.parent), manifest.stat().st_mtime))
-        except (MonjuError, OSError):
+        except Exception:  # whatever stands in it: the others are listed
             unknown = dict.fromkeys(("date", "data", "backbone", "monju", "baseline", "bytes"))
             runs.append({"name": manifest.parent.name, **unknown, "status": "damaged"})
     return sorted(runs, key=lambda run: run["date"] or 0, reverse=True)
 
 
+def manifests(folder: AnyPath) -> Iterator[Path]:
+    """Yield the run.json of every run in the folder whose name can be shown."""
+    return (path for path in Path(folder).glob("[!.]*/run.json") if path.parent.name.isprintable())
+
+
 def summarize(run: Run, date: float) -> dict[str, Any]:
     """Return one run's line in the list. Raises MonjuError for results that are not as they were written."""
-    metrics = run.check("metrics.json").read_json("metrics.json") if run.finished else {}
+    metrics = run.metrics() if run.finished else {}
     status = run.manifest.get("status")
     if status == "training" and not locks.taken(run.path):
         status = "died"
@@ -175,8 +203,8 @@ def download(folder: AnyPath, repository: str, token: str | None = None) -> list
         manifests = [file for file in hub.list_repo_files(repository) if file.endswith("/run.json")]
         for name in sorted(file.removesuffix("/run.json") for file in manifests if file.count("/") == 1):
             try:
-                if not os.path.lexists(target := run_dir(folder, name)):
-                    _take(hub, repository, name, target)
+                if not os.path.lexists(run_dir(folder, name)):
+                    _take(hub, repository, name, new_run_dir(folder, name))
                     fetched.append(name)
             except MonjuError as error:
                 refused = refused or error

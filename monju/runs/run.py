@@ -19,6 +19,7 @@ from typing import Any
 
 from monju.config import Config
 from monju.errors import MonjuError
+from monju.runs import schema
 from monju.utils import locks
 from monju.utils.files import digest, write
 
@@ -103,12 +104,12 @@ class Run:
         if not os.path.isdir(path):
             raise MonjuError(f"there is no run folder {path}: train one with `{command(path)}`")
         try:
-            manifest = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            manifest = schema.read_value(path / "run.json")
             if manifest["format"] != FORMAT:
-                raise MonjuError(f"written in format {manifest['format']!r}, and this Monju reads {FORMAT}: "
-                                 "train the run again")
+                raise MonjuError(f"written in format {repr(manifest['format'])[:40]}, and this Monju reads "
+                                 f"{FORMAT}: train the run again")
             Config.from_json(manifest["config"])
-            manifest["data"]["fingerprint"], manifest["models"]["experts"]
+            schema.Manifest.model_validate(manifest)
         except MonjuError as error:
             raise MonjuError(f"{path / 'run.json'}: {error}") from None
         except FileNotFoundError:
@@ -216,6 +217,24 @@ class Run:
     def read_json(self, name: str) -> Any:
         """Return the value of a JSON file. Raises OSError or ValueError for a bad one."""
         return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def metrics(self) -> dict[str, Any]:
+        """Return a finished run's results, metrics.json.
+
+        Raises MonjuError as `check`, and for results that cannot be this run's.
+        """
+        try:
+            found = schema.read_value(self.check("metrics.json").path / "metrics.json")
+            known = schema.Metrics.model_validate(found)
+            fits = (list(known.experts) == self.manifest["models"]["experts"]
+                    and known.labels == len(self.manifest["data"]["labels"])
+                    and bool(known.baseline) == bool(self.manifest["models"]["baseline"])
+                    and bool(known.equal_cost) == bool(self.manifest["models"]["equal-cost"]))
+        except (OSError, ValueError):
+            fits = False
+        if not fits:
+            raise damaged(self.path / "metrics.json")
+        return found
 
     @contextmanager
     def folder(self, name: str) -> Iterator[Path]:

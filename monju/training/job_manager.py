@@ -5,10 +5,11 @@ that is known of a job stands on disk, in the hidden folder .jobs beside the run
 closed, or whose process was killed, finds it again; the models' progress stands in the run's own
 history.jsonl. Knows nothing of the page.
 
-    .jobs/lock           held by the trainer
+    .jobs/lock           held by the trainer; in it, who that is: name, pid, born
+    .jobs/changing       held for the moment in which a run is started, renamed or deleted
     .jobs/last           the name of the run that was trained last
     .jobs/NAME.json      its settings
-    .jobs/NAME.events    what happened, a line each: begun (pid, born), text, stop, end
+    .jobs/NAME.events    what happened, a line each: begun (pid), text, stop, end
     .jobs/NAME.now       how far it is, rewritten every second
     .jobs/NAME.log       what the process printed
 """
@@ -20,16 +21,20 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monju.errors import MonjuError
 from monju.runs import registry
 from monju.runs.run import Run
+from monju.runs.schema import is_step
 from monju.utils import locks
 from monju.utils.files import write
 from monju.utils.process import child_environment
 
 PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to
+DYING = 6.0  # seconds that a killed one has to be gone
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOG_LINES, LOG_BYTES = 12, 20_000  # the end of the log that a snapshot shows
 
 
@@ -53,14 +58,15 @@ class JobManager:
 
     def start(self, config, name):
         """Train a new run of this name. Raises MonjuError where the name cannot be, or another job trains."""
-        path = registry.new_run_dir(self.folder, name)
+        registry.validate_new_name(name)
 
         def prepare():
+            registry.new_run_dir(self.folder, name)
             for file in self.files(name):
                 file.unlink(missing_ok=True)  # of a run that is gone
             write(self.file(name, "json"), json.dumps(config.to_json()))
 
-        self._begin(name, path, prepare)
+        self._begin(name, prepare)
 
     def resume(self, name):
         """Continue an unfinished run where it was stopped.
@@ -68,69 +74,87 @@ class JobManager:
         Raises MonjuError as `start`, and where there is nothing to continue.
         """
         path = registry.run_dir(self.folder, name)
-        if (path / "run.json").exists():
-            if Run.open(path).finished:
-                raise MonjuError(f"{name} is already finished: there is nothing to continue")
-        elif not self.file(name, "json").exists():
-            raise MonjuError(f"there is no run {name} to continue: train a new one")
-        self._begin(name, path, lambda: None)
 
-    def _begin(self, name, path, prepare):
+        def prepare():
+            if (path / "run.json").exists():
+                if Run.open(path).finished:
+                    raise MonjuError(f"{name} is already finished: there is nothing to continue")
+            elif not self.file(name, "json").exists():
+                raise MonjuError(f"there is no run {name} to continue: train a new one")
+
+        self._begin(name, prepare)
+
+    def _begin(self, name, prepare):
         """Start the trainer with the lock already taken: no second one can come between."""
+        path = registry.run_dir(self.folder, name)
+        busy = f"{self.last() or 'another run'} is being trained: wait for it, or stop it first"
+        with self._changing(busy):
+            held = locks.take(self.place / "lock", patience=0.3)
+            if held is None:
+                raise MonjuError(f"{self.holder().get('name') or 'another run'} is being trained: "
+                                 "wait for it, or stop it first")
+            process = None
+            try:
+                if locks.taken(path):
+                    raise MonjuError(f"{name} is being trained outside the page: wait for it, "
+                                     "or stop it first")
+                prepare()
+                self.file(name, "now").unlink(missing_ok=True)  # how far an earlier life was
+                with open(self.file(name, "log"), "ab") as log:
+                    # its stdin stays open as long as we live; its own session keeps our Ctrl-C from it; it
+                    # inherits the lock
+                    process = subprocess.Popen([sys.executable, "-m", "monju.training.job_process",
+                                                str(self.folder), name], env=child_environment(),
+                                               stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+                                               start_new_session=True, pass_fds=[held])
+                # in place: a new file would be another lock
+                (self.place / "lock").write_text(
+                    json.dumps({"name": name, "pid": process.pid, "born": born(process.pid)}))
+                self.tell(name, begun=True, pid=process.pid)
+                write(self.place / "last", name)
+                self._started.append(process)
+            except OSError as error:
+                if process:
+                    process.kill()
+                    process.wait()
+                raise MonjuError(f"the run {name} cannot be started in {self.folder} ({error.strerror}): "
+                                 "make room there, or set MONJU_RUNS to another folder") from None
+            finally:
+                os.close(held)
+
+    @contextmanager
+    def _changing(self, refusal):
+        """Alone among all pages to start, rename or delete a run, for a block. Raises MonjuError."""
         try:
             self.place.mkdir(parents=True, exist_ok=True)
-            (self.place / "lock").touch()
-            held = locks.take(self.place / "lock", patience=0.3)
+            for name in ("lock", "changing"):
+                (self.place / name).touch()
         except OSError as error:
             raise MonjuError(f"the folder of runs {self.folder} cannot be written ({error.strerror}): "
                              "set MONJU_RUNS to one that can") from None
-        if held is None:
-            raise MonjuError(
-                f"{self.last() or 'another run'} is being trained: wait for it, or stop it first")
-        try:
-            if locks.taken(path):
-                raise MonjuError(f"{name} is being trained outside the page: wait for it, or stop it first")
-            prepare()
-            self.file(name, "now").unlink(missing_ok=True)  # how far an earlier life was
-            with open(self.file(name, "log"), "ab") as log:
-                # its stdin stays open as long as we live; its own session keeps our Ctrl-C from it; it
-                # inherits the lock
-                process = subprocess.Popen([sys.executable, "-m", "monju.training.job_process",
-                                            str(self.folder), name], env=child_environment(),
-                                           stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
-                                           start_new_session=True, pass_fds=[held])
-            self.tell(name, begun=True, pid=process.pid, born=born(process.pid))
-            write(self.place / "last", name)
-            self._started.append(process)
-        except OSError as error:
-            raise MonjuError(f"the run {name} cannot be started in {self.folder} ({error.strerror}): make "
-                             "room there, "
-                             "or set MONJU_RUNS to another folder") from None
-        finally:
-            os.close(held)
+        with locks.holding(self.place / "changing", MonjuError(refusal)):
+            yield
 
     def stop(self, patience=PATIENCE):
-        """End the running job, leaving a run that can be continued.
+        """End the running job, whoever started it, leaving a run that can be continued.
 
-        Returns when it has ended, after `patience` seconds by force.
+        Returns when it has ended, after `patience` by force. Raises MonjuError where it still lives then.
         """
-        name = self.last()
-        begun = name and self.begun(name)
-        if not begun or not self.running():
-            return
-        self.tell(name, stop=True)
-        if alive(begun):
-            _signal(begun["pid"], signal.SIGINT)
-        until = time.monotonic() + patience
-        while time.monotonic() < until and (alive(begun) or self.running()):
-            self._reap()
-            time.sleep(0.05)
-        if alive(begun):
-            _signal(begun["pid"], signal.SIGKILL)
-            while alive(begun):
+        for number, seconds in ((signal.SIGINT, patience), (signal.SIGKILL, DYING)):
+            holder, until = {}, time.monotonic() + seconds
+            while (lives := self.running() or alive(holder)) and time.monotonic() < until:
+                # one that starts is written a moment after it took the lock
+                if not alive(holder) and alive(found := self.holder()):
+                    holder = found
+                    _signal(holder["pid"], number)
+                    with suppress(OSError):  # after the signal: a full disk keeps nothing alive
+                        self.tell(holder["name"], stop=True)
                 self._reap()
-                time.sleep(0.02)
-        self._reap()
+                time.sleep(0.05)
+        if lives:
+            raise MonjuError(f"the training of {self.holder().get('name')} has been told to end and still "
+                             "lives: try again in a moment, or end its process "
+                             f"({self.holder().get('pid')}) by hand")
 
     def _reap(self):
         self._started = [process for process in self._started if process.poll() is None]
@@ -140,6 +164,10 @@ class JobManager:
     def running(self):
         """Return whether a job trains now, whoever started it."""
         return locks.taken(self.place / "lock")
+
+    def holder(self):
+        """The last that took the lock: {name, pid, born}; {} where none has."""
+        return read_json(self.place / "lock")
 
     def last(self):
         """Return the name of the run that was trained last, or None."""
@@ -168,7 +196,10 @@ class JobManager:
             return {"name": None, "status": "none"}
         running = self.running() and name == self.last()
         path, events = registry.run_dir(self.folder, name), self.lines(self.file(name, "events"))
-        manifest = read_json(path / "run.json")
+        try:
+            manifest = Run.open(path).manifest
+        except MonjuError:  # none yet, or damaged
+            manifest = {}
         begun_at = max((i for i, event in enumerate(events) if event.get("begun")), default=0)
         end = next((event for event in events[begun_at:] if "end" in event), {})
         stop_requested = any(event.get("stop") for event in events[begun_at:])
@@ -178,7 +209,7 @@ class JobManager:
             status = "finished"
         else:
             status = "stopped" if stop_requested else end.get("end", "died")
-        history = self.lines(path / "history.jsonl")
+        history = self.lines(path / "history.jsonl", is_step)
         return {"name": name, "status": status, "reason": end.get("reason", "") if status == "failed" else "",
                 "reason_note": end.get("note") if status == "failed" else None,
                 "notes": manifest.get("data", {}).get("notes", []),
@@ -205,8 +236,8 @@ class JobManager:
         left = state["left"] - age if state["left"] is not None else 0
         return state | {"left": round(left) if left >= 1 else None}
 
-    def lines(self, path):
-        """Return the whole lines of a JSONL file that grows.
+    def lines(self, path, kept=bool):
+        """Return the whole lines of a JSONL file that grows, those that are `kept`.
 
         Only what is new is read; a file that was replaced is read from its beginning.
         """
@@ -223,7 +254,8 @@ class JobManager:
                 self._read.pop(path, None)
                 return []
             whole = new[: new.rfind(b"\n") + 1]
-            lines = lines + [line for line in map(_parsed, whole.splitlines()) if line]
+            new = map(_parsed, whole.splitlines())
+            lines = lines + [line for line in new if isinstance(line, dict) and kept(line)]
             self._read[path] = now.st_ino, offset + len(whole), lines
             return lines
 
@@ -243,26 +275,39 @@ class JobManager:
             file.write((json.dumps({"at": round(time.time(), 1), **event}) + "\n").encode())
 
     def begun(self, name):
-        """Return the last start event: its pid and when it was born."""
+        """Return the last start event, with its pid."""
         return next((event for event in reversed(self.lines(self.file(name, "events")))
                      if event.get("begun")), None)
 
     def rename(self, old, new):
         """Rename a run, and what is known of its job with it."""
-        registry.rename(self.folder, old, new)
-        for before, after in zip(self.files(old), self.files(new)):
-            if before.exists():
-                os.replace(before, after)
-        if self.last() == old:
-            write(self.place / "last", new)
+        with self._idle(old, new):
+            registry.rename(self.folder, old, new)
+            for before, after in zip(self.files(old), self.files(new)):
+                if before.exists():
+                    os.replace(before, after)
+            if self.last() == old:
+                write(self.place / "last", new)
 
     def delete(self, name):
         """Delete a run, and what is known of its job with it."""
-        registry.delete(self.folder, name)
-        if self.last() == name:
-            (self.place / "last").unlink()
-        for file in self.files(name):
-            file.unlink(missing_ok=True)
+        with self._idle(name):
+            registry.delete(self.folder, name)
+            if self.last() == name:
+                (self.place / "last").unlink()
+            for file in self.files(name):
+                file.unlink(missing_ok=True)
+
+    @contextmanager
+    def _idle(self, *names):
+        """Runs of these names are not being trained and nobody starts one, for a block. Raises MonjuError.
+
+        The lock of the run's own folder does not tell: a trainer takes it only after its imports.
+        """
+        with self._changing("a run is being started, renamed or deleted: try again in a moment"):
+            if self.running() and (name := self.holder().get("name")) in names:
+                raise MonjuError(f"{name} is being trained: stop it first")
+            yield
 
 
 def tail(path):
@@ -276,41 +321,53 @@ def tail(path):
 
 
 def born(pid):
-    """Return when a process started, or None where it is gone.
+    """Return when a process started; with its number, what tells it from a later one of the same number.
 
-    The time and the number together tell it from a later process of the same number.
+    In ticks of the clock since the machine started, and which start that was: the time of day may be set.
+    None where the process is gone.
     """
+    try:
+        # after the name, which may hold anything
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if state in b"ZX" else f"{BOOT_ID.read_text().strip()} {int(fields[18])}"
+    except FileNotFoundError:
+        return None if BOOT_ID.exists() else _born_elsewhere(pid)
+    except ProcessLookupError:  # it ended while it was read
+        return None
+
+
+def _born_elsewhere(pid):
+    """Return `born` where there is no /proc: psutil's own mark of a process, by a clock that nobody sets."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        return None if process.status() == psutil.STATUS_ZOMBIE else hash(process)
     except psutil.Error:
         return None
 
 
-def alive(begun):
-    """Return whether the process of a start event still lives."""
-    return begun["born"] is not None and born(begun["pid"]) == begun["born"]
+def alive(holder):
+    """Return whether the process that took the lock still lives."""
+    return holder.get("born") is not None and born(holder["pid"]) == holder["born"]
 
 
 def _signal(pid, number):
-    try:
+    with suppress(ProcessLookupError):  # it ended by itself
         os.killpg(pid, number)
-    except ProcessLookupError:
-        pass  # it ended by itself
 
 
 def read_json(path):
-    """Return the content of a JSON file, or {} where there is none that can be read."""
+    """Return the JSON object in a file; {} where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _parsed(line):
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -12,9 +12,9 @@ from pathlib import Path
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.runs import registry
-from monju.training.job_manager import PATIENCE, JobManager, read_json
+from monju.training.job_manager import JobManager, read_json
 from monju.utils.files import write
-from monju.utils.process import when_stdin_ends
+from monju.utils.process import killed_when_stdin_ends
 from monju.utils.quiet import quiet
 
 
@@ -24,7 +24,7 @@ def run(folder, name):
     # a page started in the background would hand down that it is ignored
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    when_stdin_ends(_stop)
+    killed_when_stdin_ends()
     _stand_back()
     jobs = JobManager(folder)
     events = None
@@ -138,13 +138,6 @@ def _interrupt(number, frame):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough: what is written on the way out is written
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _stop():
-    """Stop after the process that started this one is gone, by force where it takes too long."""
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(PATIENCE)
-    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Child processes: their environment, and how they end with their parent."""
 
 import ctypes
+import fcntl
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +33,22 @@ def when_stdin_ends(act: Callable[[], object]) -> None:
         act()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def killed_when_stdin_ends() -> None:
+    """Have this process's group killed when standard input, a pipe, ends with the process at its other end.
+
+    By the system itself, where it can (Linux): a thread of ours needs its turn first, and on a busy machine
+    an idle process waits for its own half a minute. Not by PR_SET_PDEATHSIG, which asks for the parent's
+    thread: those of a page's requests end before a training does. A kill costs what a crash does: an epoch of
+    one model at most.
+    """
+    group = os.getpgrp()
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(0, fcntl.F_SETOWN, -group)
+        fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    when_stdin_ends(lambda: os.killpg(group, signal.SIGKILL))  # also what had ended before
 
 
 def give_memory_back() -> None:

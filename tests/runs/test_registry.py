@@ -69,6 +69,29 @@ def test_nothing_outside_is_touched(folder, name):
     assert sorted(folder.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["con", "CON", "nul.txt", "Com1", "lpt9.tar.gz", "aux .x", "t１", "ｔiny", "ﬁne", "ﾄﾗｲ", "か\u3099", "x.", "x. ",
+                                  "tіny", "run-α", "² ", "com¹"])
+def test_a_new_name_is_a_folders_on_every_system(folder, name):
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(MonjuError, match="cannot be named"):
+        registry.rename(folder, "tiny", name)
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["日本 1", "実験々ー・〆", "がんばれ-v2.1", "한국", "опыт", "α-β", "é", "console", "com10", "con-1", "a b", "_x"])
+def test_names_of_any_language_are_taken(folder, name):
+    registry.rename(folder, "tiny", name)
+    Run.open(folder / name).check()
+
+
+def test_a_run_that_has_another_name_already_can_still_be_renamed_and_deleted(folder):
+    (folder / "tiny").rename(folder / "t１")
+    shutil.copytree(folder / "t１", folder / "con")
+    registry.rename(folder, "t１", "t1")
+    registry.delete(folder, "con")
+    assert [path.name for path in folder.iterdir()] == ["t1"]
+
+
 def test_a_link_is_no_run_to_delete(folder, tmp_path):
     (folder / "link").symlink_to(folder / "tiny")
     with pytest.raises(MonjuError, match="no run link"):

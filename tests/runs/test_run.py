@@ -13,7 +13,8 @@ from monju.errors import MonjuError
 from monju.runs.run import Run, refuse_taken
 from monju.utils.files import digest, write
 
-FACTS = {"data": {"fingerprint": "0"}, "models": {"experts": []}}
+FACTS = {"data": {"fingerprint": "0", "labels": [0, 1], "label_names": ["a", "b"]},
+         "models": {"experts": ["AB", "BC", "CA"], "baseline": [], "equal-cost": []}}
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from socket import socket
 
 import httpx
+import psutil
 import pytest
 from test_hub_runs import hub  # noqa: F401  # a fixture
 
@@ -66,3 +68,44 @@ def test_a_training_sends_its_run_at_the_end(hub, tiny_run, tmp_path):  # noqa: 
         told = trainer.stdout.read()  # its standard input stays open: it ends with whoever holds that
     assert trainer.returncode == 0 and "Sent to" in told and "hf_x" not in told
     assert "tiny/run.json" in hub.files and "Sent to" in (tmp_path / "runs" / ".jobs" / "tiny.events").read_text()
+
+
+def free_port():
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [False, True])
+def test_sigterm_ends_the_page_and_leaves_nothing_also_as_the_first_process(tiny_run, tmp_path, first):
+    """While a viewer's page is open and the models are loaded or loading."""
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"] if first else []
+    if first and (not shutil.which("unshare") or subprocess.run([*apart, "true"], stderr=subprocess.DEVNULL).returncode):
+        pytest.skip("no process can be the first of its own here")
+    files, port = tmp_path / "files", free_port()
+    with open(tmp_path / "log", "wb") as log:
+        started = subprocess.Popen([*apart, sys.executable, "app.py", str(tiny_run)], cwd=ROOT, stdout=log, stderr=log, env={
+            **os.environ, "MONJU_RUNS": str(tmp_path / "runs"), "GRADIO_TEMP_DIR": str(files), "GRADIO_SERVER_NAME": "127.0.0.1",
+            "GRADIO_SERVER_PORT": str(port)})
+    try:
+        until, url = time.monotonic() + 300, f"http://127.0.0.1:{port}/"
+        while not load.answers(url):
+            assert started.poll() is None and time.monotonic() < until, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        page = psutil.Process(started.pid)
+        page = page.children()[0] if first else page
+        while len(family := [page, *page.children(recursive=True)]) == 1:  # the models' process comes a moment later
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert list(files.glob("monju-*"))
+        with httpx.stream("GET", url + "gradio_api/heartbeat/someone", timeout=60) as beats:
+            assert next(beats.iter_raw())
+            page.terminate()
+            assert started.wait(60) in (0, 143), (tmp_path / "log").read_text()
+        assert not list(files.glob("monju-*"))
+        assert not psutil.wait_procs(family, timeout=20)[1]
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        started.kill()
+        started.wait()

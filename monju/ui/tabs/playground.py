@@ -241,6 +241,6 @@ def describe(shelf: RunCache, name: str, t: Translator) -> Markup | str:
     """Draw the line under the page: which run this is and its accuracies; "" where there is no run."""
     try:
         monju = shelf.open(name)
-        return cards.about(monju, monju.run.read_json("metrics.json"), t)
+        return cards.about(monju, monju.run.metrics(), t)
     except (MonjuError, OSError, ValueError):
         return ""

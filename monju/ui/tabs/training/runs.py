@@ -104,7 +104,7 @@ class RunsPanel:
 
     def side_by_side(self, t, one, two):
         """Draw the results of two runs beside each other."""
-        pair = [(name, self.shelf.run(name).check().read_json("metrics.json")) for name in (one, two)]
+        pair = [(name, self.shelf.run(name).check().metrics()) for name in (one, two)]
         return progress.compared(*pair, t)
 
     def rename_run(self, t, old, new):
