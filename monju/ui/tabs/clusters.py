@@ -129,7 +129,10 @@ def build(page: Page, tab: gr.Tab) -> None:
             return kept, gr.skip()
 
     def forget(name, place):
-        return remember(name, None, [])[0], message(place, [], *library.open(name)) if place else gr.skip()
+        try:
+            return [], message(place, [], *library.open(name)) if place else gr.skip()
+        except MonjuError:  # a run that was just deleted
+            return [], gr.skip()
 
     def find(word, name, request: gr.Request):
         t, word = translator.asked(request), (word or "").strip()[:100]
