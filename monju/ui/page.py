@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # it imports this module
 
 # the URL, from the page, of the installed plotly's script: nothing is fetched from outside
 PLOTLY = "plotly.js"
-# characters of a sentence that are looked at, some more than a model of 512 tokens reads: what is remembered of
+# characters of a sentence that are looked at, more than a model of 512 tokens reads: what is remembered of
 # sentences stays bounded, since the server does not enforce a text box's own limit
 LONGEST = 25_000
 # those who wait at the same moment share a forward pass
