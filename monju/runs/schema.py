@@ -77,7 +77,7 @@ class Manifest(Entry):
         if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in self.files):
             raise ValueError("a file outside")
         names = [*self.students, *(name for kind in self.models.values() for name in kind)]
-        if any(PurePosixPath(name).name != name for name in names):  # of folders
+        if any(name == ".." or PurePosixPath(name).name != name for name in names):  # of folders
             raise ValueError("a model outside")
         if self.status != "finished":
             self.models["experts"]
