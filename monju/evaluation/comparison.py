@@ -74,7 +74,7 @@ def compare(monju: Monju, labels: np.ndarray, texts: list[str] | None = None,
     systems, left_out = all_systems(monju, outputs, labels, texts, source)
     against = "baseline" if outputs.members else "uniform"
     reference = next(system for system in systems if system.name == against).logits.argmax(axis=1)
-    cost, count_parameters = monju.run.read_json("metrics.json").get("cost", {}), parameters(monju, outputs)
+    cost, count_parameters = monju.run.metrics().get("cost", {}), parameters(monju, outputs)
     cost |= monju.run.manifest.get("students", {})
     rows = []
     for system in systems:

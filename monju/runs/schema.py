@@ -51,6 +51,12 @@ class Data(Entry):
     notes: list[str | dict[str, Any]] = []
 
 
+class Student(Entry):
+    """What is kept of a distilled model."""
+
+    tokens: Annotated[int, Field(gt=0, lt=2**63)]
+
+
 class Manifest(Entry):
     """A run.json. Of a finished run everything is there, and fits its configuration."""
 
@@ -61,7 +67,7 @@ class Manifest(Entry):
     files: dict[str, File] = {}
     clusters: dict[str, Count] = {}
     signatures: dict[str, str] = {}
-    students: dict[str, Cost] = {}
+    students: dict[str, Student] = {}
     versions: dict[str, Any] = {}
     machine: dict[str, Any] = {}
     seal: str = ""
@@ -70,6 +76,9 @@ class Manifest(Entry):
     def _fits(self) -> Manifest:
         if any(".." in PurePosixPath(name).parts or name.startswith("/") for name in self.files):
             raise ValueError("a file outside")
+        names = [*self.students, *(name for kind in self.models.values() for name in kind)]
+        if any(name == ".." or PurePosixPath(name).name != name for name in names):  # of folders
+            raise ValueError("a model outside")
         if self.status != "finished":
             self.models["experts"]
             return self

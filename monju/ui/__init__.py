@@ -15,30 +15,30 @@ os.environ.setdefault("GRADIO_DEFAULT_CONCURRENCY_LIMIT", "4")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
-import gradio as gr  # noqa: E402
-from fastapi.exceptions import RequestValidationError  # noqa: E402
-from gradio.route_utils import FnIndexInferError  # noqa: E402
-from starlette.responses import FileResponse  # noqa: E402
-from starlette.routing import Route  # noqa: E402
+# names the folder in which Gradio puts files, some while it is imported
+from monju.ui.server import temp_files  # isort: skip
 
-from monju.errors import MonjuError  # noqa: E402
-from monju.inference.batcher import MAX_BATCH  # noqa: E402
-from monju.inference.run_cache import RunCache  # noqa: E402
-from monju.runs import registry  # noqa: E402
+import gradio as gr
+from fastapi.exceptions import RequestValidationError
+from gradio.route_utils import FnIndexInferError
+from starlette.responses import FileResponse
+from starlette.routing import Route
+
+from monju.errors import MonjuError
+from monju.inference.batcher import MAX_BATCH
+from monju.inference.run_cache import RunCache
+from monju.runs import registry
 from monju.runs.registry import SHIPPED
-from monju.ui.i18n.translator import I18N, spoken  # noqa: E402
-from monju.ui.page import PLOTLY, Page  # noqa: E402
-from monju.ui.server import (
-    gradio_patches,
-    temp_files,  # noqa: E402
-)
-from monju.ui.server.auth import Owner, is_public  # noqa: E402
-from monju.ui.server.hosts import Hosts  # noqa: E402
-from monju.ui.server.rate_limit import RateLimit  # noqa: E402
-from monju.ui.server.request_guard import MIB, RequestGuard  # noqa: E402
-from monju.ui.server.shares import Shares  # noqa: E402
-from monju.ui.server.visitors import Visitors  # noqa: E402
-from monju.ui.tabs import clusters, playground, results, training  # noqa: E402
+from monju.ui.i18n.translator import I18N, spoken
+from monju.ui.page import PLOTLY, Page
+from monju.ui.server import gradio_patches
+from monju.ui.server.auth import Owner, is_public
+from monju.ui.server.hosts import Hosts
+from monju.ui.server.rate_limit import RateLimit
+from monju.ui.server.request_guard import MIB, RequestGuard
+from monju.ui.server.shares import Shares
+from monju.ui.server.visitors import Visitors
+from monju.ui.tabs import clusters, playground, results, training
 from monju.utils.files import ROOT
 
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")

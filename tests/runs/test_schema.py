@@ -164,6 +164,7 @@ def test_a_file_of_brackets_or_digits_keeps_no_list_from_coming(shelf, odd, name
 
 @pytest.mark.parametrize("at, new", [
     (["status"], "weird"), (["files"], []), (["files"], {"metrics.json": "x"}), (["models"], []), (["models", "experts"], ["AB"]), (["models", "baseline"], "x"),
+    (["models", "baseline"], ["../experts/AB", "seed1", "seed2"]), (["students"], {"..": {"tokens": 1}}), (["students"], {"a": {}}),
     (["config", "k"], 4), (["config", "gate"], "posterior"), (["config", "backbone"], "../x y"), (["config", "clusterer"], "gmm"),
     (["data", "label_names"], ["one"]), (["data", "labels"], [0]), (["data", "train"], "many"), (["clusters"], {"A": "x"}), (["config"], "x"),
     (["machine"], "x"), (["data", "notes"], [{"code": ["x"], "values": {}}]), (["data", "notes"], [{"code": "rows", "values": {}}])])
