@@ -151,15 +151,14 @@ def launch(run=None, open_to_all=False, **options):
     public = is_public(options.get("server_name"), options.get("share"))
     owner = Owner(public=public, open_to_all=open_to_all)
     page = build(shelf, owner)
-    visitors = Visitors()
     try:
-        shares = Shares(page._queue, visitors, waiting(), environment.get("MONJU_HALL", ""))
+        shares = Shares(page._queue, waiting(), environment.get("MONJU_HALL", ""))
     except ValueError as error:
         raise MonjuError(f"MONJU_HALL names addresses or networks ({error}): correct it or leave it "
                          "out") from None
     shared = bool(options.get("share")) or environment.get("GRADIO_SHARE", "").lower() == "true"
     page.guard = lambda app: RequestGuard(
-        app, page, Hosts(shared=shared), visitors, shares,
+        app, page, Hosts(shared=shared), Visitors(), shares,
         {name: RateLimit(*limit) for name, limit in LIMITS.items()},
         busy=lambda languages: spoken(languages)("busy"), left=owner.left, public=public)
     gradio_patches.install()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import time
 import urllib.request
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from conftest import serving
+from conftest import PROCESS, serving
 from test_auth import call, closed  # noqa: F401  # closed is a fixture
 
 from monju import ui
@@ -133,6 +134,17 @@ def test_a_visitor_has_his_share_of_the_queue_and_leaves_the_others_theirs(page)
     other = Person(page.url, "9.1.0.7")
     status, seconds = other.say(page, "a film of its own")
     assert status == 200 and other.join(*page.comes) == 200
+
+
+def test_calls_without_a_session_have_a_share_too(page):
+    PROCESS.start()
+    os.kill(PROCESS._process.pid, signal.SIGSTOP)  # no answer ends before the next is asked
+    try:
+        who = Person(page.url, "9.1.0.14")
+        came = [who.client.post("gradio_api/call/predict", json={"data": [f"sentence {n} of many", ""]}).status_code for n in range(9)]
+    finally:
+        os.kill(PROCESS._process.pid, signal.SIGCONT)
+    assert came == [200] * shares.EACH + [503] * (9 - shares.EACH)
 
 
 def test_what_nobody_listens_to_ends(page, monkeypatch):

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 
 from monju.ui.server.hosts import Hosts
 from monju.ui.server.rate_limit import RateLimit
-from monju.ui.server.shares import Shares
+from monju.ui.server.shares import VISITOR, Shares
 from monju.ui.server.visitors import COOKIE, Visitor, Visitors, network
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -90,7 +90,7 @@ class RequestGuard:
         send = self.with_headers(send)
         try:
             with ExitStack() as stack:
-                visitor = self.admit(scope, headers)
+                visitor = scope[VISITOR] = self.admit(scope, headers)
                 act = self.read if scope["method"] in ("GET", "HEAD") else self.write
                 receive, send = await act(scope, headers, visitor, receive, send, stack)
                 scope["headers"] = self.trusted(scope["headers"])

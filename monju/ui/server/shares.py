@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from monju.ui.server.visitors import Visitor, Visitors
+from monju.ui.server.visitors import Visitor
 
+VISITOR = "monju_visitor"  # where the request guard writes in a request's scope who sends it
 EACH = 4  # a visitor's requests in the queue, one of them a batch, and as many past it
 ADDRESS = 16  # an address's, in the queue
 ADDRESS_PAST = 48  # an address's, past the queue: a lecture hall's sentences
@@ -34,16 +35,14 @@ class Shares:
     ----------
     queue : gradio's queue
         Its events are counted where they stand.
-    visitors : Visitors
-        Whose a session is.
     most : int
         Requests that may wait in the queue, and as many past it.
     hall : str
         Addresses and networks, separated by commas, that are lecture halls: they have no bound of their own.
     """
 
-    def __init__(self, queue: Any, visitors: Visitors, most: int, hall: str = ""):
-        self.queue, self.visitors, self.most = queue, visitors, most
+    def __init__(self, queue: Any, most: int, hall: str = ""):
+        self.queue, self.most = queue, most
         self.hall = [ipaddress.ip_network(one, strict=False) for one in hall.replace(",", " ").split()]
         self.listening: Counter[str] = Counter()  # open streams, by session or event
         self._inside: Counter[Any] = Counter()
@@ -52,7 +51,7 @@ class Shares:
     def may_wait(self, visitor: Visitor, function: Any) -> bool:
         """Return whether a visitor's call of a function may join the queue."""
         wanted = kind(function)
-        events = [(self.visitors.owner(event.session_hash), kind(event.fn)) for event in self.events()]
+        events = [(event.request.scope.get(VISITOR), kind(event.fn)) for event in self.events()]
         first = [owner for owner, what in events if what == "first"]
         others = [owner for owner, what in events if what != "first"]
         if wanted == "first":
