@@ -123,6 +123,17 @@ def test_requests_that_never_end_close_the_page_to_nobody(page, monkeypatch):
         one.close()
 
 
+def test_an_upload_that_breaks_off_leaves_no_line_in_the_log(page, capfd):
+    at = httpx.URL(page.url)
+    for _ in range(5):
+        with socket.create_connection((at.host, at.port)) as one:
+            one.sendall(f"POST /gradio_api/upload HTTP/1.1\r\nhost: {at.host}\r\nx-forwarded-for: 9.1.0.15\r\n"
+                        "content-type: multipart/form-data; boundary=x\r\ncontent-length: 1000\r\n\r\n--x".encode())
+            time.sleep(0.1)
+    time.sleep(0.5)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_a_visitor_has_his_share_of_the_queue_and_leaves_the_others_theirs(page):
     number, given = page.batch[0], page.lines(2000)
     greedy = Person(page.url, "9.1.0.5")

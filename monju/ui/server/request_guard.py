@@ -15,6 +15,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.requests import ClientDisconnect
+
 from monju.ui.server.hosts import Hosts
 from monju.ui.server.rate_limit import RateLimit
 from monju.ui.server.shares import VISITOR, Shares
@@ -97,6 +99,8 @@ class RequestGuard:
                 await self.app(scope, receive, send)
         except Refused as refused:
             await self.refuse(refused.status, headers, send)
+        except ClientDisconnect:  # of a body not sent to its end: no line in the log
+            await self.refuse(408, headers, send)
 
     def admit(self, scope: dict, headers: dict) -> Visitor:
         """Return who sends the request, if its host, method, path and origin are the page's."""
