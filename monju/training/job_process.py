@@ -130,8 +130,9 @@ def _stand_back():
     os.nice(19)
     with suppress(OSError, AttributeError):  # not allowed, or not Linux
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    with suppress(OSError):  # not there, or not ours to say
-        Path("/proc/self/autogroup").write_text("19")
+    if os.getsid(0) == os.getpid():  # of another's session everything would stand back
+        with suppress(OSError):  # not there, or not ours to say
+            Path("/proc/self/autogroup").write_text("19")
 
 
 def _interrupt(number, frame):
