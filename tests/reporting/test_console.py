@@ -36,9 +36,9 @@ def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeyp
     def events():
         yield Stage("Training [AB] on 400 sentences.")
         yield Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, 0.5, 90.0)
-        time.sleep(0.5)
+        time.sleep(1.2)
         yield Phase("Drawing the map.", "map", 0.9, 20.0)
-        time.sleep(0.5)
+        time.sleep(1.2)
         told.append(capsys.readouterr().err)
 
     told = []
@@ -50,7 +50,7 @@ def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeyp
     show(events())
     assert "Training [AB] on 400 sentences.\n" in told[0] and "Drawing the map.\n" in told[0]
     assert re.search(r"50%.* AB 1/100, loss 0.700, 32 sentences/s, about 1:30 left for the run", told[0])
-    assert "no step for 0 s: probably waiting for a free processor" in told[0]
+    assert re.search(r"no step for [01] s: probably waiting for a free processor", told[0])
     assert re.search(r"90%.* map, about 0:20 left for the run", told[0]) and "100%" not in told[0]
     assert "100%" in capsys.readouterr().err
     assert ("\x1b" in told[0]) == terminal  # a file or a pipe gets plain lines

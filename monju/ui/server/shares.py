@@ -17,7 +17,7 @@ EACH = 4  # a visitor's requests in the queue, one of them a batch, and as many 
 ADDRESS = 16  # an address's, in the queue
 ADDRESS_PAST = 48  # an address's, past the queue: a lecture hall's sentences
 ARRIVING, ALL_ARRIVING = 8, 64  # a visitor's and an address's: a page that opens asks for several things
-LISTENED_S = 10  # after which work that nobody listens to ends
+LISTENED_S = 30  # after which work that nobody listens to ends
 
 
 def kind(function: Any) -> str:
