@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import time
 
 import pytest
 
@@ -70,8 +71,9 @@ def quiet():
     """A function (page, what it shows) that waits until nothing is on its way and what the page shows has not changed for
     almost half a second; returns that."""
     def quiet(page, shown=lambda: None):
-        before, since = shown(), 0
+        before, since, end = shown(), 0, time.monotonic() + PATIENCE / 1000
         while since < 4:
+            assert time.monotonic() < end, ("not quiet", sorted(request.url for request in page.pending))
             page.wait_for_timeout(100)
             now = shown()
             still = now == before and all("/heartbeat/" in request.url for request in page.pending)

@@ -4,10 +4,12 @@ import gc
 import shutil
 import sys
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,7 +125,8 @@ def test_sentences_that_cannot_be_had_are_asked_for_again_later(shelf, monkeypat
     assert opened.texts() is None and opened.texts() is None
     tries, there[0] = len(asked), True
     assert opened.texts() is None and len(asked) == tries  # not at every keystroke
-    monkeypatch.setattr(shelf_module.time, "monotonic", lambda now=shelf_module.time.monotonic(): now + shelf_module.RETRY_S + 1)
+    later = time.monotonic() + shelf_module.RETRY_S + 1
+    monkeypatch.setattr(shelf_module, "time", SimpleNamespace(monotonic=lambda: later))
     assert len(opened.texts()) == 100
 
 

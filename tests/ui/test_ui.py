@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from xml.dom.minidom import parseString
 
 import gradio_client
@@ -339,7 +340,7 @@ def test_a_deleted_run_is_told_and_the_others_answer_on(tiny_run, tmp_path):
 
 def test_the_history_keeps_what_was_rested_on_and_not_what_was_typed_through(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(history.time, "time", lambda: clock[0])
+    monkeypatch.setattr(history, "time", SimpleNamespace(time=lambda: clock[0]))
     rows = []
     for wait, text in ((0, "a"), (0.5, "a fi"), (0.5, "a film"), (10, "a film!"), (10, "a film!")):
         clock[0] += wait
