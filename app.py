@@ -1,7 +1,6 @@
 """The page's entry, on a Space and at home: `python app.py [RUN]` builds the page and launches it."""
 
 import os
-import signal
 import sys
 
 if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
@@ -10,7 +9,4 @@ if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
 from monju.cli import main  # noqa: E402
 
 if __name__ == "__main__":
-    # as the end of a program, which removes its files and ends its processes: by itself a signal ends one at
-    # once, and the first process of a container not at all
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(["app", *sys.argv[1:]]))

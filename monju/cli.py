@@ -7,6 +7,7 @@ schema in `config`; the work is done elsewhere. Bad input ends in one line and e
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -460,6 +461,9 @@ def run_app(args: argparse.Namespace) -> None:
     """Serve the page."""
     from monju.ui import launch
 
+    # as the end of a program, which removes its files and ends its processes: by itself a signal ends one at
+    # once, and the first process of a container not at all
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     launch(args.run, args.open_to_all)
 
 

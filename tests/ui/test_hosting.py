@@ -85,7 +85,7 @@ def test_sigterm_ends_the_page_and_leaves_nothing_also_as_the_first_process(tiny
         pytest.skip("no process can be the first of its own here")
     files, port = tmp_path / "files", free_port()
     with open(tmp_path / "log", "wb") as log:
-        started = subprocess.Popen([*apart, sys.executable, "app.py", str(tiny_run)], cwd=ROOT, stdout=log, stderr=log, env={
+        started = subprocess.Popen([*apart, sys.executable, *(["app.py"] if first else ["-m", "monju", "app"]), str(tiny_run)], cwd=ROOT, stdout=log, stderr=log, env={
             **os.environ, "MONJU_RUNS": str(tmp_path / "runs"), "GRADIO_TEMP_DIR": str(files), "GRADIO_SERVER_NAME": "127.0.0.1",
             "GRADIO_SERVER_PORT": str(port)})
     try:
