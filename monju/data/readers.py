@@ -50,17 +50,25 @@ class Table:
     repeated: dict[str, list[int]] = field(default_factory=dict)
 
 
-def read_parquet(path: Path) -> Table:
-    """Read a Parquet file of at most MOST_ROWS rows and MOST_BYTES bytes, unpacked."""
+def arrow_table(path: Path, most_bytes: int) -> Any:
+    """Return a Parquet file of at most MOST_ROWS rows and so many bytes, unpacked, as a pyarrow.Table.
+
+    Raises MonjuError for a larger one, before anything of it is unpacked.
+    """
     import pyarrow.parquet
 
     with open(path, "rb") as file:  # a file, not a path: pyarrow reads columns and addresses out of paths
         parquet = pyarrow.parquet.ParquetFile(file)
         metadata = parquet.metadata
         unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-        if metadata.num_rows > MOST_ROWS or unpacked > MOST_BYTES:
-            raise refusal("too_large", path=str(path), rows=MOST_ROWS, gb=MOST_BYTES >> 30)
-        table = parquet.read()
+        if metadata.num_rows > MOST_ROWS or unpacked > most_bytes:
+            raise refusal("too_large", path=str(path), rows=MOST_ROWS, gb=most_bytes >> 30)
+        return parquet.read()
+
+
+def read_parquet(path: Path) -> Table:
+    """Read a Parquet file."""
+    table = arrow_table(path, MOST_BYTES)
     return Table(path.name, dict(zip(table.column_names, (column.to_pylist() for column in table.columns))),
                  class_names(table.schema), repeated=repeated(table.column_names))
 

@@ -9,6 +9,7 @@ import io
 import numpy as np
 import pandas as pd
 
+from monju.data.readers import arrow_table
 from monju.ensemble import subsets
 from monju.ensemble.outputs import ModelOutputs
 from monju.ensemble.subsets import expert_names, model_key
@@ -16,6 +17,7 @@ from monju.errors import MonjuError
 from monju.runs.run import Run
 
 MOST_NUMBERS = 4_000_000  # in the stored vectors of the held-out sentences: 8 MB
+MOST_BYTES = 1 << 30  # of a file, unpacked: a small one may hold any number
 
 
 def save_predictions(run: Run, outputs: ModelOutputs, labels: np.ndarray, name: str = "predictions") -> None:
@@ -40,12 +42,12 @@ def load_predictions(run: Run, name: str = "predictions") -> tuple[ModelOutputs,
     Raises MonjuError for a damaged file, and where the run has no tuning split.
     """
     if name == "tuning" and not run.manifest["data"].get("tuning"):
-        raise MonjuError("this run kept no sentences aside to choose on: train one with --tuning-size 2000")
+        raise MonjuError("this run has no tuning split to choose on: train one with --tuning-size 2000")
     config, models = run.config, run.manifest["models"]
     experts = expert_names(config)
     control = [model_key("equal-cost", name) for name in models["equal-cost"]]
     try:
-        rows = pd.read_parquet(run.path / f"{name}.parquet")
+        rows = arrow_table(run.path / f"{name}.parquet", MOST_BYTES).to_pandas()
         names = experts + models["baseline"] + control
         logits = np.stack([np.stack(rows[f"logits {name}"]) for name in names], axis=1)
         posterior = np.stack(rows["posterior"]) if "posterior" in rows else None

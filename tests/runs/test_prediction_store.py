@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 from monju.config import Config
@@ -13,6 +14,7 @@ from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
 from monju.evaluation import metrics
+from monju.runs import prediction_store
 from monju.runs.prediction_store import load_predictions, save_predictions
 from monju.runs.run import Run
 
@@ -63,6 +65,14 @@ def test_a_damaged_file_is_refused_by_name(run, tiny_run):
             load_predictions(run)
     shutil.copy(tiny_run / "predictions.parquet", path)  # another run's: its models are not this one's
     with pytest.raises(MonjuError, match="predictions.parquet is damaged"):
+        load_predictions(run)
+
+
+def test_a_small_file_that_unpacks_to_much_is_refused_unread(run, tiny_run, monkeypatch):
+    shutil.copy(tiny_run / "predictions.parquet", run.path)
+    monkeypatch.setattr(prediction_store, "MOST_BYTES", 1000)
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read", lambda *_: pytest.fail("it is unpacked"))
+    with pytest.raises(MonjuError, match="predictions.parquet is damaged .*unpacks to more than"):
         load_predictions(run)
 
 
