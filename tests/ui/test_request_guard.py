@@ -208,6 +208,7 @@ def test_no_preflight_of_another_site_is_answered_and_no_name_of_its_choice_used
     sent = httpx.get(page.url).headers
     assert "frame-ancestors 'self'" in sent["content-security-policy"]
     assert (sent["x-content-type-options"], sent["referrer-policy"]) == ("nosniff", "same-origin")
+    assert "server" not in sent
 
 
 @pytest.mark.parametrize("environment, host, origin, serves, may", [

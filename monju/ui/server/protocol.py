@@ -1,4 +1,7 @@
-"""HTTP connections that send no whole request in time are closed; uvicorn waits for them without end."""
+"""HTTP connections that send no whole request in time are closed; uvicorn waits for them without end.
+
+Nor is uvicorn named to whoever asks.
+"""
 
 import asyncio
 from typing import Any
@@ -12,7 +15,9 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """uvicorn's protocol with a deadline for headers."""
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to count."""
+        """Begin to count; answers do not name the server."""
+        headers = self.server_state.default_headers
+        headers[:] = [header for header in headers if header[0] != b"server"]
         super().connection_made(transport)
         self._idle = False
         self._timer: asyncio.TimerHandle = self.loop.call_later(HEADERS_S, self._look)
