@@ -91,9 +91,9 @@ class ClusterMap:
 
     def predict(self, monju: SentenceReader) -> Predictions:
         """Return the ensembles' predictions on the sample, under the loaded run's gate and fusion."""
-        return self.votes(monju).decide_as(monju.config)
+        return self.outputs(monju).decide_as(monju.config)
 
-    def votes(self, monju: SentenceReader) -> ModelOutputs:
+    def outputs(self, monju: SentenceReader) -> ModelOutputs:
         """Return the model outputs on the sample, with no forward pass."""
         _, distances, posterior = monju.clustering.place_vectors(self.vectors)
         return ModelOutputs(monju.clusters, monju.subsets, monju.experts, monju.members, [],

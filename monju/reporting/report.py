@@ -228,12 +228,12 @@ def posters_data(config: Config) -> bool:
     return Path(config.data).stem.casefold() in ("sst2", "sst-2")
 
 
-def told(results: Results, t: Words) -> Markup:
+def interpretation(results: Results, t: Words) -> Markup:
     """Return the interpretation of the table, in words."""
     metrics, parts = results.metrics, []
     for key in ("baseline", "equal_cost"):
         if pair := metrics.get(f"monju_vs_{key}"):
-            parts.append(told_pair(t(key), pair, t))
+            parts.append(pair_summary(t(key), pair, t))
     if "monju_vs_baseline" not in metrics:
         parts.append(t("told_no_baseline"))
     if gains := results.gains:
@@ -253,7 +253,7 @@ def told(results: Results, t: Words) -> Markup:
     return render(TEMPLATES, "told.html", t=t, n=metrics["n"], parts=parts, unlike_poster=unlike_poster)
 
 
-def told_pair(other: str, pair: dict, t: Words) -> str:
+def pair_summary(other: str, pair: dict, t: Words) -> str:
     """Return Monju against another ensemble in words, and whether chance could explain it."""
     if not pair["changed"]:
         return t("told_same", other=other)
@@ -278,7 +278,7 @@ def quality_table(results: Results, t: Words) -> Markup:
     return render(TEMPLATES, "quality.html", t=t, ensembles=ensembles(results.metrics), measures=QUALITY)
 
 
-def drawn(results: Results, t: Words) -> list[tuple]:
+def all_figures(results: Results, t: Words) -> list[tuple]:
     """Return the figures: (file's name, title, description, plotly Figure)."""
     metrics, predictions = results.metrics, results.predictions
     names, agreement_matrix = agreement(predictions)
@@ -316,7 +316,7 @@ def html(results: Results, t: Words) -> str:
     manifest, config = results.run.manifest, results.config
     # markup: a script, and JSON in a script, where "<" as \u003c lets no name in the data end it
     figures = [(*words, Markup(figure.to_json().replace("<", "\\u003c")))
-               for *words, figure in drawn(results, t)]
+               for *words, figure in all_figures(results, t)]
     settings = {**config.to_json(), "data": Path(config.data).name, "backbone": Path(config.backbone).name}
     facts = [(t("facts_data"), data_facts(results, t)), (t("facts_settings"), settings),
              (t("facts_machine"), {**manifest.get("machine", {}), **manifest.get("versions", {})})]
@@ -325,7 +325,7 @@ def html(results: Results, t: Words) -> str:
                       if value not in (None, "", [])}) for title, values in facts]
     return render(TEMPLATES, "report.html", t=t, title=t("report_title", run=results.name),
                   table_title=table_title(results, t),
-                  table=accuracy_table(results, t), told=told(results, t),
+                  table=accuracy_table(results, t), told=interpretation(results, t),
                   quality=quality_table(results, t),
                   figures=figures, facts=facts, plotly=Markup(get_plotlyjs()))
 

@@ -136,7 +136,7 @@ def test_the_commonest_label_is_named_also_for_a_run_that_stored_no_such_line(re
 def test_where_no_sentence_was_answered_differently_no_luck_is_told(language, words):
     alike = toy(baseline=toy().monju, logits=toy().logits[:, [0, 1, 2, 0, 1, 5]])  # the baseline's members are Monju's
     found, t = results(predictions=alike, metrics=table(alike, LABELS)), Translator(language)
-    said = text_of(report.told(found, t))
+    said = text_of(report.interpretation(found, t))
     assert words in said and "+0.00, +0.00" not in said
     assert said.count(text_of(t("told_luck"))) == 1  # of the equal cost's
     assert "+0.00, +0.00" not in report.latex(found)
@@ -146,28 +146,28 @@ def test_an_interval_without_width_is_not_drawn():
     right = toy(**{name: logits("00001111") for name in ("monju", "baseline", "uniform")},
                 logits=np.stack([logits("00001111")] * 6, axis=1))
     found = results(predictions=right, metrics=table(right, LABELS))
-    for text in (report.accuracy_table(found, SAY), report.told(found, SAY), report.latex(found)):
+    for text in (report.accuracy_table(found, SAY), report.interpretation(found, SAY), report.latex(found)):
         assert "+0.00, +0.00" not in text and "100.0, 100.0" not in text
     assert "[67.6, 100.0]" in report.accuracy_table(found, SAY)  # Wilson's: 8 / (8 + 3.84)
-    assert "every sentence gains as much" in text_of(report.told(found, SAY))
+    assert "every sentence gains as much" in text_of(report.interpretation(found, SAY))
 
 
 def test_the_words_are_honest_about_luck():
-    said = text_of(report.told(results(data="sst2"), SAY))
+    said = text_of(report.interpretation(results(data="sst2"), SAY))
     assert "Measured on 8 held-out sentences: one sentence is 12.50 points." in said
     assert "Monju − Baseline: +12.50 points" in said and "p = 1 (exact McNemar). Luck alone could give this much" in said
     assert "The interval holds zero" in said and "models trained anew" in said and "RoBERTa-base" in said
     metrics = table(toy(), LABELS)
     metrics["monju_vs_baseline"]["p_value"] = 0.01
-    assert "Monju is better, by more than luck" in text_of(report.told(results(metrics), SAY))
+    assert "Monju is better, by more than luck" in text_of(report.interpretation(results(metrics), SAY))
     metrics["monju_vs_baseline"]["difference"] = -0.1
-    assert "Monju is worse, by more than luck" in text_of(report.told(results(metrics), SAY))
+    assert "Monju is worse, by more than luck" in text_of(report.interpretation(results(metrics), SAY))
 
 
 def test_a_run_without_baseline_is_reported_too():
     alone = toy(members=[], equal_cost=[], baseline=None, equal_cost_ensemble=None)
     found = results(table(alone, LABELS), alone)
-    assert "no baseline" in report.told(found, SAY) and [len(ids) for ids in found.turned] == [0, 0]
+    assert "no baseline" in report.interpretation(found, SAY) and [len(ids) for ids in found.turned] == [0, 0]
     page = report.html(found, SAY)
     assert 'data-row="monju"' in page and 'data-row="baseline"' not in page
     assert report.latex(found).count("\\midrule") == 2 and len(report.csv(found).splitlines()) == 6

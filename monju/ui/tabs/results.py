@@ -128,7 +128,7 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
     alone = results.predictions.baseline is None
     tables = html("results.html", t, title=report.table_title(results, t),
                   table=report.accuracy_table(results, t),
-                  told=report.told(results, t), quality=report.quality_table(results, t))
+                  told=report.interpretation(results, t), quality=report.quality_table(results, t))
     waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone,
                    gone=False, lists=None)
     return tables, drawn(results, t), waiting, "" if alone else name, ""
@@ -139,7 +139,7 @@ def drawn(results: report.Results, t: Translator) -> str:
     return json.dumps({"darker": figures.DARKER, "run": results.name, "figures": [
         {"name": name, "title": title, "note": note, "figure": json.loads(figure.to_json()),
          "save": {kind: t("save_as", title=title, format=kind.upper()) for kind in ("png", "svg")}}
-        for name, title, note, figure in report.drawn(results, t)]})
+        for name, title, note, figure in report.all_figures(results, t)]})
 
 
 # the sentences that Monju turned
