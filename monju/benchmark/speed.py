@@ -12,7 +12,6 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,7 @@ from monju.runs.registry import SHIPPED
 from monju.training import local_engine, trainer
 from monju.training.local_engine import in_a_process
 from monju.training.pipeline import machine, versions
-from monju.training.samplers import SamplerContext, buckets
-from monju.training.trainer import FEW_SHAPES, wants_bf16
+from monju.training.trainer import wants_bf16
 
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
 BATCH = 32  # of the peers: what the pipelines were fastest with
@@ -331,28 +329,29 @@ class Bench:
 
     def ours(self):
         """Train three experts, as many at a time as `train` would; return what was measured."""
-        devices = local_engine.places(torch.device(self.device), 3, self.config.workers)
+        on_gpu = self.device == "cuda"
+        devices = local_engine.places(torch.device(self.device), 1 if on_gpu else 3, self.config.workers)
         last_steps, memory, device_seconds = {}, {}, [0.0] * len(devices)
-        for number, (step, peak) in local_engine.run_all(self, range(3), devices):
+        groups = [range(3)] if on_gpu else [[number] for number in range(3)]
+        for _, (number, step, peak) in local_engine.run_all(self, groups, devices):
             last_steps[number], memory[number] = step, peak
         # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
         for number in range(3):
             device_seconds[device_seconds.index(min(device_seconds))] += last_steps[number].seconds
-        multiple = FEW_SHAPES if self.config.compile else 1
-        padded = 3 * sum(len(rows) * -(-max(len(self.tokens[row]) for row in rows) // multiple) * multiple
-                         for rows in islice(self.batches(), self.steps))
+        padded = sum(step.padded for step in last_steps.values())
         return {"sentences": sum(step.sentences for step in last_steps.values()),
                 "tokens": sum(step.tokens for step in last_steps.values()),
                 "padded": padded, "seconds": max(device_seconds),
                 "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
                 "flops": self.flops(padded)}
 
-    def fit(self, job, device):
-        """Train one expert, for `local_engine`; yield (Step, peak memory in bytes)."""
-        expert = Expert.start(self.config, self.names, self.tokenizer.pad_token_id, 0, device)
-        for step in trainer.fit(expert, self.config, self.tokens, self.labels, 0, self.steps,
-                                report_every=max(1, self.steps // 4)):
-            yield step, peak_memory(self.device)
+    def fit(self, jobs, device):
+        """Train experts in lockstep, for `local_engine`; yield (number, Step, peak memory in bytes)."""
+        trainings = [trainer.Training(Expert.start(self.config, self.names, self.tokenizer.pad_token_id,
+                                                   seed, device),
+                                      self.tokens, self.labels, seed, self.steps) for seed in jobs]
+        for number, step in trainer.fit_in_lockstep(trainings, self.config, max(1, self.steps // 4)):
+            yield jobs[number], step, peak_memory(self.device)
 
     def trainer(self, tuned):
         """Train with transformers' Trainer: its ordinary recipe, or `tuned`, all that its arguments offer."""
@@ -393,11 +392,6 @@ class Bench:
                 "padded": padded,
                 "seconds": result.metrics["train_runtime"], "memory": peak_memory(self.device), "bf16": bf16,
                 "flops": self.flops(padded, whole=True)}
-
-    def batches(self):
-        """Return the batches of ours, in their order."""
-        return buckets(SamplerContext(np.array([len(sentence) for sentence in self.tokens])),
-                       self.config.batch_size, np.random.default_rng(0))
 
     @property
     def bf16(self):

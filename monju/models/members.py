@@ -16,7 +16,7 @@ from threading import Barrier, local
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear
+from torch.nn.functional import embedding, layer_norm, linear
 
 from monju.models import backbones
 from monju.models.classifier import Expert
@@ -261,27 +261,24 @@ def in_bf16(tensor: Tensor) -> Tensor:
     return tensor.detach().bfloat16() if tensor.is_floating_point() else tensor
 
 
-def stacked(member_weights: list[dict[str, Tensor]], key: str) -> Tensor:
-    """Return each member's weight of that name as one tensor, members first."""
-    return torch.stack([weights[key].detach() for weights in member_weights])
+def stacked(member_weights: list[dict[str, Tensor]], key: str) -> nn.Parameter:
+    """Return each member's weight of that name as one, members first."""
+    return nn.Parameter(torch.stack([weights[key].detach() for weights in member_weights]),
+                        requires_grad=False)
 
 
 class MemberLinear(nn.Module):
-    """x [members · n, …, in] → x Wₘᵀ + bₘ, each member's rows with its own weights."""
+    """x [members · n, …, in] → x Wₘᵀ + bₘ, each member's rows with its own weights [members, out, in]."""
 
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, layer: nn.Module, member_weights: list[dict[str, Tensor]]):
+    def __init__(self, layer: nn.Linear, member_weights: list[dict[str, Tensor]]):
         super().__init__()
-        self.register_buffer("weight", stacked(member_weights, "weight").transpose(1, 2).contiguous())
-        self.register_buffer("bias", stacked(member_weights, "bias") if "bias" in member_weights[0] else None)
+        self.weight = stacked(member_weights, "weight")
+        self.bias = stacked(member_weights, "bias") if "bias" in member_weights[0] else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [members · n, …, out]."""
-        rows = x.reshape(len(self.weight), -1, x.shape[-1])
-        y = torch.bmm(rows, self.weight) if self.bias is None else torch.baddbmm(self.bias[:, None], rows,
-                                                                                 self.weight)
+        rows, weight = x.reshape(len(self.weight), -1, x.shape[-1]), self.weight.transpose(1, 2)
+        y = torch.bmm(rows, weight) if self.bias is None else torch.baddbmm(self.bias[:, None], rows, weight)
         return y.view(*x.shape[:-1], -1)
 
 
@@ -302,14 +299,11 @@ class MemberAdapters(nn.Module):
 class MemberNorm(nn.Module):
     """A layer norm of x [members · n, …, hidden] with each member's own scale and shift."""
 
-    weight: Tensor
-    bias: Tensor | None
-
     def __init__(self, layer: nn.LayerNorm, member_weights: list[dict[str, Tensor]]):
         super().__init__()
         self.shape, self.eps = layer.normalized_shape, layer.eps
-        self.register_buffer("weight", stacked(member_weights, "weight"))
-        self.register_buffer("bias", stacked(member_weights, "bias") if "bias" in member_weights[0] else None)
+        self.weight = stacked(member_weights, "weight")
+        self.bias = stacked(member_weights, "bias") if "bias" in member_weights[0] else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised x, of its shape."""
@@ -324,20 +318,18 @@ class MemberEmbedding(nn.Module):
     Ids of positions may have one row for all: then all rows of a member get the same.
     """
 
-    weight: Tensor
-
     def __init__(self, layer: nn.Embedding, member_weights: list[dict[str, Tensor]]):
         super().__init__()
-        self.register_buffer("weight", stacked(member_weights, "weight"))
+        self.weight = stacked(member_weights, "weight")
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return [members · n, length, hidden]."""
         members, size = self.weight.shape[:2]
         if ids.shape[0] == 1 < members:
-            ids = ids.expand(members * BATCH.rows, -1)
+            return self.weight[:, ids[0]].repeat_interleave(BATCH.rows, 0)
         # of its table
         first = size * torch.arange(members, device=ids.device).repeat_interleave(len(ids) // members)
-        return self.weight.flatten(0, 1)[ids + first[:, None]]
+        return embedding(ids + first[:, None], self.weight.flatten(0, 1))
 
 
 SWAPS = {nn.Linear: MemberLinear, nn.LayerNorm: MemberNorm, nn.Embedding: MemberEmbedding}

@@ -70,12 +70,13 @@ def loss(student, teacher, labels, temperature, mixing):
 
     Returns
     -------
-    Tensor
-        The mean loss over the sentences.
+    Tensor [n]
+        Each sentence's loss.
     """
     soft = kl_div(log_softmax(student / temperature, -1), log_softmax(teacher / temperature, -1),
-                  log_target=True, reduction="batchmean")
-    return (1 - mixing) * cross_entropy(student, labels) + mixing * temperature**2 * soft
+                  log_target=True, reduction="none").sum(-1)
+    hard = cross_entropy(student, labels, reduction="none")
+    return (1 - mixing) * hard + mixing * temperature**2 * soft
 
 
 def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=None, temperature=None,

@@ -34,29 +34,32 @@ class ThroughputProbe:
     clusters: object
     label_names: list
 
-    def fit(self, job, device):
-        """Yield one dictionary of measurements.
+    def fit(self, jobs, device):
+        """Yield one dictionary of measurements of jobs in lockstep.
 
-        Tokens/s and sentences/s of a step, seconds of a held-out check, and GPU memory in bytes.
+        Tokens/s and sentences/s of the device, seconds of a held-out check, and GPU memory in bytes.
         """
         import torch
 
         from monju.models.classifier import Expert
         from monju.training import trainer
 
-        encoded = self.encoded[job.backbone]
-        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
-                              encoded.tokenizer.pad_token_id, job.seed, device)
-        rows, first, last = [encoded.train[row] for row in job.rows], None, None
-        for last in trainer.fit(expert, self.config, rows, self.labels[job.rows], job.seed, STEPS,
-                                report_every=1, order=job.order,
-                                clusters=self.clusters[job.rows]):
+        encoded, first, last = self.encoded[jobs[0].backbone], None, None
+        trainings = [trainer.Training(Expert.start(replace(self.config, backbone=job.backbone),
+                                                   self.label_names, encoded.tokenizer.pad_token_id,
+                                                   job.seed, device),
+                                      [encoded.train[row] for row in job.rows], self.labels[job.rows],
+                                      job.seed, STEPS, job.order, self.clusters[job.rows]) for job in jobs]
+        for number, step in trainer.fit_in_lockstep(trainings, self.config, report_every=1):
+            if number:  # each one's seconds are its share of the device's: one tells the device's speed
+                continue
+            last = step
             first = first or (last if last.step == WARMING else None)
             if last.step > WARMING and last.seconds > SECONDS:
                 break
         seconds = last.seconds - first.seconds
         began = time.perf_counter()
-        expert.logits(encoded.held_out)
+        trainings[0].expert.logits(encoded.held_out)
         check_seconds = time.perf_counter() - began
         yield {"steps": last.step - first.step, "tokens_per_s": (last.tokens - first.tokens) / seconds,
                "check": check_seconds, "sentences_per_s": (last.sentences - first.sentences) / seconds,
@@ -121,7 +124,8 @@ def measure(config):
                for name, one in encoded.items()}
     probe = ThroughputProbe(config, encoded, data.train.labels, clusters, data.label_names)
     with Peak() as peak:
-        reports = [report for _, report in local_engine.run_all(probe, jobs[: len(places)], places)]
+        groups = plan.in_groups(jobs, places)[: len(places)]
+        reports = [report for _, report in local_engine.run_all(probe, groups, places[: len(groups)])]
     speed = float(np.mean([report["tokens_per_s"] for report in reports]))
     check = float(np.mean([report["check"] for report in reports]))
     ends = [0.0] * len(places)

@@ -31,8 +31,8 @@ from monju.runs.checkpoints import Checkpoints
 from monju.runs.prediction_store import save_predictions
 from monju.runs.run import Run, command, refuse_taken
 from monju.training import btm, local_engine, trainer
-from monju.training.plan import Encoded, cost_summary, plan, refuse_one_sided
-from monju.training.trainer import REPORTS, Step
+from monju.training.plan import Encoded, cost_summary, in_groups, plan, refuse_one_sided
+from monju.training.trainer import REPORTS, Step, Training
 from monju.utils import locks
 
 MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process
@@ -290,31 +290,38 @@ class TrainTask:
     label_names: list[str]
     alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
 
-    def fit(self, job, device):
-        """Fine-tune one job and write its folder: a generator of (Step, held-out accuracy or None)."""
-        encoded = self.encoded[job.backbone]
+    def fit(self, jobs, device):
+        """Fine-tune jobs in lockstep and write their folders.
+
+        A generator of (job's number, Step, held-out accuracy or None).
+        """
+        encoded = self.encoded[jobs[0].backbone]
+        held_out = [encoded.held_out[row] for row in self.held_out]
+        held_out_labels = self.held_out_labels[self.held_out]
+        trainings = [self.training(job, encoded, device) for job in jobs]
+        first_steps = [training.checkpoints.facts["step"] for training in trainings]
+        next_check = [first * HELD_OUT_CHECKS // job.steps + 1 if first else 0
+                      for first, job in zip(first_steps, jobs)]
+        for number, step in trainer.fit_in_lockstep(trainings, self.config):
+            job, expert, accuracy = jobs[number], trainings[number].expert, None
+            if step.step * HELD_OUT_CHECKS >= next_check[number] * step.steps:
+                accuracy = float((expert.logits(held_out).argmax(axis=1) == held_out_labels).mean())
+                next_check[number] = step.step * HELD_OUT_CHECKS // step.steps + 1
+            yield number, step, accuracy
+            if step.step == step.steps:  # after the last report: a whole folder has a whole history
+                with self.run.folder(f"{job.kind}/{job.name}") as folder:
+                    expert.save(folder, encoded.tokenizer)
+
+    def training(self, job, encoded, device):
+        """Return what a job's model is trained on, and the model as it starts."""
         expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
                               encoded.tokenizer.pad_token_id, job.seed, device)
         if job.start:
             folders = [self.run.path / job.start / name for name in expert_names(self.config)]
             btm.init_from_average(expert, folders, self.alpha[job.rows].mean(axis=0))
-        tokens = [encoded.train[row] for row in job.rows]
-        held_out = [encoded.held_out[row] for row in self.held_out]
-        held_out_labels = self.held_out_labels[self.held_out]
-        progress = checkpoints(self.run, job)
-        first_step = progress.facts["step"]
-        next_check = first_step * HELD_OUT_CHECKS // job.steps + 1 if first_step else 0
-        for step in trainer.fit(expert, self.config, tokens, self.labels[job.rows], job.seed, job.steps,
-                                order=job.order,
-                                clusters=self.clusters[job.rows], checkpoints=progress):
-            accuracy = None
-            if step.step * HELD_OUT_CHECKS >= next_check * step.steps:
-                accuracy = float((expert.logits(held_out).argmax(axis=1) == held_out_labels).mean())
-                next_check = step.step * HELD_OUT_CHECKS // step.steps + 1
-            yield step, accuracy
-        # after the last report: a whole folder has a whole history
-        with self.run.folder(f"{job.kind}/{job.name}") as folder:
-            expert.save(folder, encoded.tokenizer)
+        return Training(expert, [encoded.train[row] for row in job.rows], self.labels[job.rows], job.seed,
+                        job.steps, job.order, self.clusters[job.rows],
+                        checkpoints=checkpoints(self.run, job), name=job.key)
 
 
 def curve_rows(labels):
@@ -395,11 +402,11 @@ def in_rounds(task, jobs, complete):
         group = [job for job in jobs if job.start == start]
         places = local_engine.places(backbones.pick_device(task.config.device), len(group),
                                      task.config.workers)
-        waiting = [job for job in group if job.key not in complete]
+        waiting = in_groups([job for job in group if job.key not in complete], places)
         if waiting:
-            for number, report in local_engine.run_all(task, waiting, places[: len(waiting)],
-                                                       local_engine.cores_each(places)):
-                yield waiting[number], report
+            for number, (member, *report) in local_engine.run_all(task, waiting, places[: len(waiting)],
+                                                                  local_engine.cores_each(places)):
+                yield waiting[number][member], report
 
 
 def checkpoints(run, job):

@@ -137,6 +137,25 @@ def plan(config, clusters, lengths):
     return experts + baseline + control
 
 
+def in_groups(jobs, devices):
+    """Return lists of the jobs that are trained in lockstep, each list on one device at a time.
+
+    On a GPU those that share a backbone: there the number of kernels that a step launches costs most, and one
+    step of all models launches as many as one step of one. They are dealt out to the GPUs, the longest first.
+    On the CPU each job is alone.
+    """
+    if devices[0].type == "cpu":
+        return [[job] for job in jobs]
+    alike = {}
+    for job in jobs:
+        alike.setdefault(job.backbone, []).append(job)
+    groups = []
+    for some in alike.values():
+        longest_first = sorted(some, key=lambda job: -job.tokens)
+        groups += [longest_first[first :: len(devices)] for first in range(min(len(devices), len(some)))]
+    return groups
+
+
 def cost_summary(config, jobs):
     """Return one sentence on what is about to be trained, and what it costs beside the baseline."""
     experts = sum(job.tokens for job in jobs if job.kind not in ("baseline", "equal-cost"))

@@ -5,6 +5,7 @@ numbers; it sees lengths, clusters and losses, never a sentence. A new one is on
 in TABLE.
 """
 
+from bisect import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,17 +24,20 @@ class SamplerContext:
         Cluster numbers.
     losses : callable, optional
         () → ndarray [n]: the loss of the model as it is now on each sentence.
+    draws : Generator, optional
+        Random numbers that all models in lockstep draw alike: their batches shall be of one length.
     """
 
     lengths: np.ndarray
     clusters: np.ndarray | None = None
     losses: Callable | None = None
+    draws: np.random.Generator | None = None
 
 
 def buckets(sentences, size, random):
     """Yield batches of sentences of similar length, in random order: little padding."""
     while True:
-        yield from one_pass(sentences.lengths, size, random)
+        yield from one_pass(sentences.lengths, size, random, sentences.draws)
 
 
 def shuffled(sentences, size, random):
@@ -53,7 +57,7 @@ def easy_to_hard(sentences, size, random):
 
     A curriculum (Bengio et al. 2009).
     """
-    yield from one_pass(sentences.lengths, size, random)
+    yield from one_pass(sentences.lengths, size, random, sentences.draws)
     easiest = np.argsort(sentences.losses(), kind="stable")
     while True:
         yield from cut(easiest, size)
@@ -84,11 +88,23 @@ TABLE = {"buckets": buckets, "shuffled": shuffled, "short-to-long": short_to_lon
          "easy-to-hard": easy_to_hard, "by-cluster": by_cluster}
 
 
-def one_pass(lengths, size, random):
-    """Return batches that hold every row once, of similar length, in random order."""
+def one_pass(lengths, size, random, draws=None):
+    """Return batches that hold every row once, of similar length, in random order.
+
+    With `draws`, shared random numbers, the next batch is the one that is left whose place from the shortest
+    (0) to the longest (1) is nearest to the next number: models in lockstep read batches of like length,
+    however many sentences each has.
+    """
     batches = by_length(lengths, size, random)
-    random.shuffle(batches)
-    return batches
+    if draws is None:
+        random.shuffle(batches)
+        return batches
+    left, order = list(range(len(batches))), []
+    for number in draws.random(len(batches)) * len(batches):
+        at = bisect(left, number)
+        nearest = min(range(max(0, at - 1), min(len(left), at + 1)), key=lambda i: abs(left[i] - number))
+        order.append(batches[left.pop(nearest)])
+    return order
 
 
 def by_length(lengths, size, random):

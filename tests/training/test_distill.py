@@ -28,8 +28,8 @@ def test_the_loss_is_the_papers():
     e = np.e
     soft, hard = (e - 1) / (e + 1), np.log(1 + e**2)
     for mixing in (0.0, 0.25, 1.0):
-        assert distill.loss(student, teacher, labels, 2.0, mixing).item() == pytest.approx((1 - mixing) * hard + mixing * 4 * soft, rel=1e-6)
-    assert distill.loss(teacher, teacher, labels, 3.0, 1.0).item() == pytest.approx(0, abs=1e-7)
+        assert distill.loss(student, teacher, labels, 2.0, mixing).mean().item() == pytest.approx((1 - mixing) * hard + mixing * 4 * soft, rel=1e-6)
+    assert distill.loss(teacher, teacher, labels, 3.0, 1.0).mean().item() == pytest.approx(0, abs=1e-7)
 
 
 def test_out_of_fold_targets_ask_only_those_who_have_not_seen_the_sentence():

@@ -292,9 +292,13 @@ def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkey
 def test_only_words_that_are_used_are_optimised(tokenizer):
     """The work of a step, counted."""
     tokens = backbones.encode(tokenizer, TEXTS, 128)
-    words = trainer.SparseEmbedding(fresh(PLAIN, 0).model, tokens, 0, CPU)
-    assert len(words.rows) == len({token for sentence in tokens for token in sentence} | {0}) < 100
-    assert not trainer.SparseEmbedding(fresh(ADAPTER, 0).model, tokens, 0, CPU).trained
+    used = {token for sentence in tokens for token in sentence} | {0}
+    alone = {}
+    for config in (PLAIN, ADAPTER):
+        member = trainer.Member(0, trainer.Training(fresh(config, 0), tokens, np.array([1, 0, 0, 1]), 0), config, None, False)
+        alone[config.finetuning] = [weight for weight in member.weights if weight.shape[0] == len(used)]
+        assert not any(len(weight) == 30522 for weight in member.weights)
+    assert len(alone["full"]) == 1 and not alone["lora"] and len(used) < 100
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():

@@ -1,0 +1,258 @@
+"""Models in lockstep: each learns what it would learn alone, whatever the architecture, and leaves when it is done."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.inference.pipeline import Monju
+from monju.models import joint
+from monju.models.classifier import Expert
+from monju.runs.checkpoints import Checkpoints
+from monju.runs.run import Run
+from monju.training import pipeline, plan, trainer
+from monju.training.samplers import SamplerContext, buckets
+from monju.training.trainer import Training
+
+CPU = torch.device("cpu")
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # draws depend on who else is in the batch
+FAMILIES = {"bert": SMALL | STILL, "roberta": SMALL | STILL, "mpnet": SMALL | STILL, "electra": SMALL | STILL,
+            "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "dropout": 0.0, "attention_dropout": 0.0,
+                           "seq_classif_dropout": 0.0},
+            "modernbert": SMALL | {"embedding_dropout": 0.0, "mlp_dropout": 0.0, "attention_dropout": 0.0, "classifier_dropout": 0.0}}
+RANDOM = np.random.default_rng(0)
+SENTENCES = [[2, *RANDOM.integers(5, 300, RANDOM.integers(3, 20)).tolist(), 3] for _ in range(40)]
+LABELS = RANDOM.integers(0, 2, 40)
+CLOSE = 1e-3  # after ten steps: AdamW makes as much of the last bits of a small gradient as of a large one
+ROWS = {"AB": range(30), "BC": range(10, 40), "seed0": range(40)}  # 8, 8 and 10 steps of four
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A function: the folder of a small encoder of a family, with random weights as large as learned ones."""
+    def make(family, **more):
+        folder = tmp_path_factory.mktemp(family)
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.for_model(family, vocab_size=300, max_position_embeddings=64, pad_token_id=1, initializer_range=0.3,
+                                                   **FAMILIES[family], **more)
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
+        return str(folder)
+
+    return make
+
+
+def settings(folder, finetuning="full", **more):
+    return Config(**{"backbone": folder, "finetuning": finetuning, "precision": "fp32", "device": "cpu", "batch_size": 4, "epochs": 1,
+                     "learning_rate": 1e-3, **more})
+
+
+def trainings(config, **more):
+    return [Training(Expert.start(config, ["no", "yes"], 1, seed, CPU), [SENTENCES[row] for row in rows], LABELS[list(rows)], seed,
+                     name=name, **more) for seed, (name, rows) in enumerate(ROWS.items())]
+
+
+def alone(config, **more):
+    """Each model trained by itself: [(its logits on all sentences, its steps)]."""
+    told = [(each, [step for _, step in trainer.fit_in_lockstep([each], config, 1)]) for each in trainings(config, **more)]
+    return [(each.expert.logits(SENTENCES), steps) for each, steps in told]
+
+
+def together(config, given):
+    """Models trained in lockstep: the same."""
+    told = [[] for _ in given]
+    for number, step in trainer.fit_in_lockstep(given, config, 1):
+        told[number].append(step)
+    return [(each.expert.logits(SENTENCES), steps) for each, steps in zip(given, told)]
+
+
+@pytest.mark.parametrize("finetuning", ["full", "lora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_learns_what_it_would_alone(backbone, family, finetuning):
+    config = settings(backbone(family), finetuning)
+    given = trainings(config, order="short-to-long")
+    before = [each.expert.logits(SENTENCES) for each in given]
+    ours, theirs = together(config, given), alone(config, order="short-to-long")
+    for start, (logits, steps), (own, own_steps) in zip(before, ours, theirs):
+        np.testing.assert_allclose(logits, own, atol=CLOSE)
+        assert np.abs(logits - start).max() > 0.05
+        np.testing.assert_allclose([step.loss for step in steps], [step.loss for step in own_steps], atol=CLOSE)
+        for name in ("step", "steps", "sentences", "tokens", "learning_rate"):
+            assert [getattr(step, name) for step in steps] == [getattr(step, name) for step in own_steps]
+    assert [{step.lockstep for step in steps} for _, steps in ours] == [{3}, {3}, {3, 1}]  # who is done leaves
+
+
+def test_one_forward_and_one_backward_pass_are_for_all(backbone):
+    """The matrix products of a step, counted: as many for three models as for one."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.products = 0
+
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            self.products += function.overloadpacket.__name__ in ("mm", "addmm", "bmm", "baddbmm")
+            return function(*arguments, **options or {})
+
+    config, counts = settings(backbone("bert")), {}
+    for given in (trainings(config)[:1], trainings(config)):
+        running = trainer.fit_in_lockstep(given, config, 1)
+        for _ in given:  # the first step, before which the joint model was compared with each alone
+            next(running)
+        with Count() as count:
+            next(running)
+        counts[len(given)] = count.products
+    assert counts[3] == counts[1] > 40
+
+
+def test_frozen_layers_stay_and_the_words_that_a_model_never_reads_only_decay(backbone):
+    config = settings(backbone("bert"), frozen_layers=1)
+    given = trainings(config)
+    start = [{name: weight.clone() for name, weight in each.expert.model.state_dict().items()} for each in given]
+    together(config, given)
+    for each, before in zip(given, start):
+        after = each.expert.model.state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in before if ".layer.0." in name or "embeddings" in name)
+        assert not torch.equal(after["bert.encoder.layer.1.output.dense.weight"], before["bert.encoder.layer.1.output.dense.weight"])
+
+
+def test_a_model_that_fails_is_named_and_the_others_end_as_they_should(backbone):
+    config = settings(backbone("bert"))
+
+    def broken(logits, rows):
+        return logits.sum(1) * float("nan")
+
+    given = trainings(config, order="short-to-long")
+    given[1] = Training(**{**vars(given[1]), "loss_of": broken})
+    others = [Training(**{**vars(each), "loss_of": lambda logits, rows, labels=torch.from_numpy(each.labels): torch.nn.functional.cross_entropy(
+        logits, labels[rows], reduction="none")}) for each in given]
+    given[0], given[2] = others[0], others[2]
+    told = [[] for _ in given]
+    with pytest.raises(MonjuError, match="^BC: the loss became nan at step 1: choose a smaller"):
+        for number, step in trainer.fit_in_lockstep(given, config, 1):
+            told[number].append(step)
+    theirs = alone(config, order="short-to-long")
+    assert [steps[-1].step if steps else 0 for steps in told] == [8, 0, 10]
+    for number in (0, 2):
+        np.testing.assert_allclose(given[number].expert.logits(SENTENCES), theirs[number][0], atol=CLOSE)
+
+
+def test_resumed_at_different_steps_they_end_as_undisturbed(backbone, tmp_path):
+    """Without dropout: with it a GPU's resumed models draw other numbers."""
+    config = settings(backbone("bert"), epochs=2)
+    undisturbed = [logits for logits, _ in together(config, trainings(config))]
+
+    def kept():
+        return [Training(**{**vars(each), "checkpoints": Checkpoints(tmp_path / each.name)}) for each in trainings(config)]
+
+    running = trainer.fit_in_lockstep(kept(), config, 1)
+    for _, step in running:
+        if step.step == 11:  # each has a checkpoint, after step 8 or 10
+            running.close()
+            break
+    assert [Checkpoints(tmp_path / name).facts["step"] for name in ROWS] == [8, 8, 10]
+    again = kept()
+    first = {}
+    for number, step in trainer.fit_in_lockstep(again, config, 1):
+        first.setdefault(number, step.step)
+    assert first == {0: 9, 1: 9, 2: 11}
+    for each, logits in zip(again, undisturbed):
+        np.testing.assert_allclose(each.expert.logits(SENTENCES), logits, atol=CLOSE)
+
+
+def test_a_gpu_without_room_for_all_trains_them_in_groups(backbone, monkeypatch):
+    """Here the joint model refuses more than eight rows, as a small GPU would."""
+    config, call = settings(backbone("bert")), joint.Joint.__call__
+
+    def refuse(self, ids, mask):
+        if ids.shape[0] * ids.shape[1] > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return call(self, ids, mask)
+
+    monkeypatch.setattr(joint.Joint, "__call__", refuse)
+    ours = together(config, trainings(config, order="short-to-long"))
+    monkeypatch.setattr(joint.Joint, "__call__", call)
+    for (logits, steps), (own, _) in zip(ours, alone(config, order="short-to-long")):
+        np.testing.assert_allclose(logits, own, atol=CLOSE)
+        assert {step.lockstep for step in steps} <= {1, 2} and {step.parts for step in steps} == {1}
+
+
+def test_what_cannot_be_joined_is_trained_one_after_another(backbone, monkeypatch):
+    config = settings(backbone("bert"))
+    monkeypatch.delitem(joint.SWAPS, torch.nn.LayerNorm)
+    ours = together(config, trainings(config, order="short-to-long"))
+    for (logits, steps), (own, _) in zip(ours, alone(config, order="short-to-long")):
+        np.testing.assert_allclose(logits, own, atol=CLOSE)
+        assert {step.lockstep for step in steps} == {1}
+
+
+def test_a_model_whose_rows_are_another_members_is_found_out(backbone, monkeypatch):
+    """A layer that mixes the members up must not be trained on."""
+    config = settings(backbone("bert"))
+    forward = joint.SWAPS[torch.nn.Linear].forward
+    monkeypatch.setattr(joint.SWAPS[torch.nn.Linear], "forward", lambda self, x: forward(self, x).roll(1, 0))
+    assert {step.lockstep for _, step in trainer.fit_in_lockstep(trainings(config), config, 1)} == {1}
+
+
+def test_their_batches_are_of_like_length_however_many_sentences_each_has():
+    lengths = np.random.default_rng(1).gamma(2, 6, 3000).astype(int) + 3
+
+    def order(rows, seed, draws):
+        own = lengths[rows]
+        batches = buckets(SamplerContext(own, draws=np.random.default_rng(7) if draws else None), 32, np.random.default_rng(seed))
+        return [own[next(batches)] for _ in range(150)]
+
+    def padding(draws):
+        longest = np.array([[max(batch) for batch in order(slice(None, n), seed, draws)] for seed, n in enumerate((2000, 2000, 3000))])
+        own = sum(longest.sum(1))
+        return 3 * longest.max(0).sum() / own
+
+    assert padding(True) < 1.12 < 1.3 < padding(False)
+    first_pass = np.sort(np.concatenate(order(slice(None, 3000), 0, True)[:94]))
+    np.testing.assert_array_equal(first_pass, np.sort(lengths))
+
+
+def test_on_a_gpu_the_jobs_of_one_backbone_are_one_group_on_each(monkeypatch):
+    def job(name, tokens, backbone="x"):
+        return plan.FineTuneJob("experts", name, np.arange(3), 0, 1, tokens, backbone, "buckets")
+
+    jobs = [job("AB", 20), job("BC", 21), job("CA", 22), job("seed0", 30), job("seed1", 31), job("other", 5, "y")]
+    gpus = [torch.device("cuda:0"), torch.device("cuda:1")]
+
+    def named(groups):
+        return [[each.name for each in group] for group in groups]
+
+    assert named(plan.in_groups(jobs, gpus[:1])) == [["seed1", "seed0", "CA", "BC", "AB"], ["other"]]
+    assert named(plan.in_groups(jobs, gpus)) == [["seed1", "CA", "AB"], ["seed0", "BC"], ["other"]]
+    assert named(plan.in_groups(jobs, [CPU, CPU])) == [[each.name] for each in jobs]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_run, movies, tiny_bert, tmp_path_factory):
+    """A run of the tiny run's settings whose nine models were trained in lockstep, as on a GPU, and what was told."""
+    config, folder = Run.open(tiny_run).config, tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "in_groups", lambda jobs, devices: plan.in_groups(jobs, [torch.device("cuda")]))
+        return folder, list(pipeline.train(config, folder))
+
+
+def test_a_whole_run_in_lockstep_is_a_run_like_any(whole, tiny_run):
+    folder, told = whole
+    run, other = Run.open(folder).check(), Run.open(tiny_run)
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == {path.relative_to(tiny_run) for path in tiny_run.rglob("*")}
+    assert run.manifest["models"] == other.manifest["models"] and run.manifest["signatures"] == other.manifest["signatures"]
+    cost, others = run.read_json("metrics.json")["cost"], other.read_json("metrics.json")["cost"]
+    for name, one in cost.items():  # a control ends within an epoch, whose batches come in another order
+        for what in ("steps", "sentences", *([] if "equal-cost" in name else ["tokens"])):
+            assert one[what] == others[name][what]
+    reports = [each for each in told if isinstance(each, pipeline.Progress)]
+    assert {report.step.lockstep for report in reports[:9]} == {9}
+    assert len({report.model for report in reports[:9]}) == 9  # every model reports before one does again
+    assert all(report.left >= 0 and 0 < report.done < 1 for report in reports)
+    for name in ("AB", "seed0", "equal-cost/seed0"):
+        curve = [line for line in run.history() if line["model"] == name]
+        assert curve[-1]["step"] == curve[-1]["steps"] and curve[0]["held_out_accuracy"] is not None
+    assert Monju.load(folder, "cpu").read(["a quiet triumph"])[0].monju.label in run.manifest["data"]["labels"]
