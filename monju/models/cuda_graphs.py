@@ -20,14 +20,14 @@ class Replay:
     """
 
     def __init__(self, act: Callable[[Hashable], None]):
-        self.act, self.failure = act, ""
+        self.act, self.note = act, ""  # why nothing is replayed any more
         self.graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream()
 
     def __call__(self, shape: Hashable) -> None:
         """Run the step."""
-        if self.failure:
+        if self.note:
             self.act(shape)
         elif graph := self.graphs.get(shape):
             graph.replay()
@@ -49,7 +49,8 @@ class Replay:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            self.failure = str(error).strip().splitlines()[0]
+            self.note = (f"A step cannot be recorded ({str(error).strip().splitlines()[0]}): "
+                         "its kernels are launched one by one, which is slower.")
             self.graphs.clear()
             torch.cuda.synchronize()
             self.act(shape)

@@ -373,9 +373,13 @@ def fit_all(task, jobs, complete, work):
     tokens_done = {job.key: job.tokens * steps_done[job.key] / job.steps for job in jobs}
     n_parallel = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
                                          task.config.workers))
-    parts, untidied, speeds, speed = dict.fromkeys(tokens_done, 1), [], {}, None
+    parts, untidied, speeds, speed, notes = dict.fromkeys(tokens_done, 1), [], {}, None, []
     for job, (step, accuracy) in in_rounds(task, jobs, complete):
-        task.run.append_history({"model": job.key, **asdict(step), "held_out_accuracy": accuracy})
+        line = {"model": job.key, **asdict(step), "held_out_accuracy": accuracy}
+        if (note := line.pop("note")) and note not in notes:
+            notes.append(note)
+            yield Stage(note)
+        task.run.append_history(line)
         if step.parts > parts[job.key]:
             parts[job.key] = step.parts
             yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} "

@@ -51,8 +51,8 @@ class Step:
         How many models are trained in lockstep with it, itself counted.
     padded : int
         Tokens computed so far, padding counted.
-    eager : str
-        Why the GPU's kernels are launched one by one, where a step could not be recorded.
+    note : str
+        A sentence on what makes the training slower than it could be, if anything does.
     """
 
     step: int
@@ -65,7 +65,7 @@ class Step:
     parts: int = 1
     lockstep: int = 1
     padded: int = 0
-    eager: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,22 +148,26 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config,
     members = [Member(number, training, config, report_every, together)
                for number, training in enumerate(trainings)]
     store = TokenStore(members)
-    groups, failed = [members], []
+    groups, failed, note = [members], [], ""
     while groups:
         group = [member for member in groups.pop(0) if member.step < member.steps]
         while group:
             try:
-                lockstep = Lockstep(group, config, store)
+                lockstep = Lockstep(group, config, store, note)
                 yield from lockstep.run(failed)
                 group = [member for member in group if not member.done]
             except (CannotJoin, torch.OutOfMemoryError) as error:
                 for member in group:
                     member.optimizer.zero_grad()
-                if isinstance(error, torch.OutOfMemoryError):
+                if isinstance(error, CannotJoin):
+                    note, rest = f"These models do not run as one ({error}): they are trained in turn.", 1
+                else:
+                    note = (f"The memory does not do for {len(group)} models in lockstep: "
+                            "they are trained in groups.")
+                    rest = -(-len(group) // 2)
                     torch.cuda.empty_cache()
-                half = 1 if isinstance(error, CannotJoin) else -(-len(group) // 2)
-                groups.insert(0, group[half:])
-                group = group[:half]
+                groups.insert(0, group[rest:])
+                group = group[:rest]
     if failed:
         raise MonjuError("; ".join(failed) + ": choose a smaller --learning-rate or --precision fp32")
 
@@ -279,8 +283,8 @@ class TokenStore:
 class Lockstep:
     """Members that learn together, one optimizer step at a time."""
 
-    def __init__(self, members: Sequence[Member], config: Config, store: TokenStore):
-        self.members, self.config, self.store = list(members), config, store
+    def __init__(self, members: Sequence[Member], config: Config, store: TokenStore, note: str = ""):
+        self.members, self.config, self.store, self.note = list(members), config, store, note
         self.device = members[0].expert.device
         self.bf16, self.parts = wants_bf16(config.precision, self.device), max(m.parts for m in members)
         self.joint = Joint([member.expert for member in members], [member.words for member in members],
@@ -322,7 +326,7 @@ class Lockstep:
             yield member.number, Step(member.step, member.steps, member.sentences, member.read, mean,
                                       member.learning_rate(member.step - 1), member.seconds, self.parts,
                                       len(self.members), member.padded,
-                                      getattr(self.run_step, "failure", ""))
+                                      self.note or getattr(self.run_step, "note", ""))
         if ended:
             member.done = True
             member.expert.model.eval()

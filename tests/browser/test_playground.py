@@ -122,10 +122,9 @@ def test_who_is_refused_in_a_crowd_is_told_and_answered_after_it(open_page, narr
         for n in itertools.count():
             page.locator("#sentence textarea").fill(f"sentence {n} of many")
             page.wait_for_timeout(100)
-            if words in page.inner_text("#busy"):
+            if words in page.evaluate("(told => told.checkVisibility() ? told.innerText : '')(document.getElementById('busy'))"):
                 break
             assert n < 600
-        assert page.is_visible("#busy")
     page.locator("#sentence textarea").fill("a film after all")
     answered(page, "a film after all")
     page.wait_for_selector("#busy", state="hidden")

@@ -178,6 +178,7 @@ def test_a_gpu_without_room_for_all_trains_them_in_groups(backbone, monkeypatch)
     for (logits, steps), (own, _) in zip(ours, alone(config, order="short-to-long")):
         np.testing.assert_allclose(logits, own, atol=CLOSE)
         assert {step.lockstep for step in steps} <= {1, 2} and {step.parts for step in steps} == {1}
+        assert {step.note for step in steps} == {"The memory does not do for 3 models in lockstep: they are trained in groups."}
 
 
 def test_what_cannot_be_joined_is_trained_one_after_another(backbone, monkeypatch):
@@ -186,7 +187,7 @@ def test_what_cannot_be_joined_is_trained_one_after_another(backbone, monkeypatc
     ours = together(config, trainings(config, order="short-to-long"))
     for (logits, steps), (own, _) in zip(ours, alone(config, order="short-to-long")):
         np.testing.assert_allclose(logits, own, atol=CLOSE)
-        assert {step.lockstep for step in steps} == {1}
+        assert {step.lockstep for step in steps} == {1} and "LayerNorm at bert.embeddings.LayerNorm" in steps[0].note
 
 
 def test_a_model_whose_rows_are_another_members_is_found_out(backbone, monkeypatch):

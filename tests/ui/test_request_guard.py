@@ -17,7 +17,7 @@ from test_auth import call, closed  # noqa: F401  # closed is a fixture
 from monju import ui
 from monju.ui.server import protocol, request_guard, shares
 from monju.ui.server.hosts import Hosts
-from monju.ui.server.visitors import COOKIE, LIVE, Visitors, network
+from monju.ui.server.visitors import LIVE, Visitors, network
 
 
 class Person:
@@ -184,9 +184,24 @@ def test_a_session_is_its_visitors_alone(page):
     assert other.client.get(f"gradio_api/heartbeat/{mine.session}").status_code == 404
     assert other.client.get(f"gradio_api/queue/data?session_hash={mine.session}").status_code == 404
     forged = Person(page.url, "9.1.0.11", cookie=False)
-    forged.client.headers["cookie"] = mine.client.cookies[COOKIE].join(("monju_visitor=", "0"))
+    (name, value), = mine.client.cookies.items()
+    forged.client.headers["cookie"] = f"{name}={value}0"
     forged.session = mine.session
     assert forged.say(page, "a cookie of my own making")[0] == 404
+
+
+def test_two_pages_of_one_machine_know_the_same_browser_apart(page, tiny_shelf):
+    """A browser sends a host's cookies to all of its ports."""
+    mine = Person(page.url, "9.1.0.13")
+    assert mine.say(page, "at the first page")[0] == 200
+    with serving(tiny_shelf / "tiny", MONJU_RUNS=tiny_shelf) as (url, blocks):
+        other = Person(url, "9.1.0.13", cookie=False)
+        other.client.cookies = mine.client.cookies
+        other.client.headers["cookie"] = "; ".join(f"{name}={value}" for name, value in mine.client.cookies.items())
+        answer = other.client.get("")
+        assert answer.headers["set-cookie"]
+        mine.client.headers["cookie"] = "; ".join(f"{name}={value}" for name, value in [*mine.client.cookies.items(), *answer.cookies.items()])
+        assert mine.say(page, "at the first page again")[0] == 200
 
 
 @pytest.mark.parametrize("headers, status", [

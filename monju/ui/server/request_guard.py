@@ -123,7 +123,8 @@ class RequestGuard:
         if what in ("", "config") and visitor.counted and not self.limits["page"].allows(visitor.address):
             raise Refused(503)
         if what == "" and visitor.name not in (cookie(headers) or "").partition("."):
-            send = self.with_cookie(send, self.visitors.new(visitor.address), scope["scheme"] == "https")
+            send = self.with_cookie(send, cookie_name(headers), self.visitors.new(visitor.address),
+                                    scope["scheme"] == "https")
         if what == "heartbeat":
             if not SESSION.fullmatch(name) or not self.visitors.bind(name, visitor):
                 raise Refused(404)
@@ -218,13 +219,13 @@ class RequestGuard:
 
         return answer
 
-    def with_cookie(self, send: Send, value: str | None, secure: bool) -> Send:
+    def with_cookie(self, send: Send, name: str, value: str | None, secure: bool) -> Send:
         """Return a `send` that gives the visitor a cookie; on a Space the page is inside another site's."""
         kind = "SameSite=None; Secure; Partitioned" if secure else "SameSite=Lax"
 
         async def answer(message: dict) -> None:
             if message["type"] == "http.response.start" and value:
-                line = f"{COOKIE}={value}; Path=/; HttpOnly; {kind}".encode()
+                line = f"{name}={value}; Path=/; HttpOnly; {kind}".encode()
                 message = {**message, "headers": [*message["headers"], (b"set-cookie", line)]}
             await send(message)
 
@@ -264,10 +265,16 @@ class RequestGuard:
         return answer
 
 
+def cookie_name(headers: dict) -> str:
+    """Return the name of this page's cookie: browsers send a host's cookies to all of its ports."""
+    port = headers.get("host", "").rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isdecimal() else COOKIE
+
+
 def cookie(headers: dict) -> str | None:
     """Return the visitor's cookie."""
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        found = SimpleCookie(headers.get("cookie", "")).get(cookie_name(headers))
     except CookieError:
         return None
     return found.value if found else None

@@ -122,3 +122,5 @@ class Shares:
         for event in self.events():
             if now - event.enqueue_time > LISTENED_S and not self.listening[event.session_hash]:
                 await self.queue.clean_events(session_hash=event.session_hash)
+                # as if it had been answered: whoever listens to the session later is not kept waiting for it
+                self.queue.pending_event_ids_session.get(event.session_hash, set()).discard(event._id)
