@@ -1,7 +1,8 @@
 """Accuracy of our training beside transformers' Trainer: `python docs/parity.py [--data SOURCE] [--sentences N]`.
 
 The same backbone, sentences, epochs, batch size, learning rate and schedule, three seeds each; measured on training
-sentences held out, so that nothing that is reported elsewhere is looked at. Prints JSON.
+sentences held out, so that nothing that is reported elsewhere is looked at. Ours is trained alone and in lockstep, as
+`train` does it on the CPU and on a GPU; `--device cuda` trains in lockstep there, replayed as CUDA graphs. Prints JSON.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from monju.data import sources
 from monju.models import backbones  # noqa: E402
 from monju.models.classifier import Expert  # noqa: E402
 from monju.presets import PRESETS  # noqa: E402
-from monju.training.trainer import fit
+from monju.training.trainer import Training, fit, fit_in_lockstep
 
 
 def prepared(source, sentences, held_out):
@@ -42,6 +43,16 @@ def ours(parts, names, config, seed):
     for _ in fit(expert, config, tokens, labels, seed):
         pass
     return float((expert.logits(held_out).argmax(axis=1) == truth).mean())
+
+
+def in_lockstep(parts, names, config, seeds, device):
+    """Accuracy of as many experts, trained together."""
+    (tokens, labels), (held_out, truth) = parts
+    padding = backbones.tokenizer(config.backbone).pad_token_id
+    trainings = [Training(Expert.start(config, names, padding, seed, torch.device(device)), tokens, labels, seed) for seed in range(seeds)]
+    steps = [step for _, step in fit_in_lockstep(trainings, config)]
+    assert {step.lockstep for step in steps[:seeds]} == {seeds} and not steps[-1].note, steps[-1].note
+    return [float((each.expert.logits(held_out).argmax(axis=1) == truth).mean()) for each in trainings]
 
 
 def trainer(parts, names, config, seed):
@@ -68,16 +79,22 @@ def main():
     arguments.add_argument("--sentences", type=int, default=4000)
     arguments.add_argument("--held-out", type=int, default=3000)
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     asked = arguments.parse_args()
     parts, names = prepared(asked.data, asked.sentences, asked.held_out)
     config = Config(**PRESETS["laptop"] | {"epochs": 1.0})
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = {way.__name__: [pool.submit(way, parts, names, config, seed) for seed in range(asked.seeds)] for way in (ours, trainer)}
         found = {name: [job.result() for job in each] for name, each in jobs.items()}
-    difference = np.mean(found["ours"]) - np.mean(found["trainer"])
-    error = np.sqrt(sum(np.var(each, ddof=1) / len(each) for each in found.values()))
-    print(json.dumps({**found, "difference": float(difference), "standard_error": float(error), "sentences": asked.sentences,
-                      "held_out": asked.held_out, "epochs": config.epochs}, indent=1))
+    found["lockstep"] = in_lockstep(parts, names, config, asked.seeds, asked.device)
+
+    def against(name):
+        difference = np.array(found[name]) - np.array(found["trainer"])
+        return {"difference": float(difference.mean()), "standard_error": float(difference.std(ddof=1) / len(difference) ** 0.5)}
+
+    print(json.dumps({**found, "ours against trainer": against("ours"), "lockstep against trainer": against("lockstep"),
+                      "sentences": asked.sentences, "held_out": asked.held_out, "epochs": config.epochs, "finetuning": config.finetuning},
+                     indent=1))
 
 
 if __name__ == "__main__":

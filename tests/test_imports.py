@@ -109,6 +109,14 @@ def test_importing_monju_is_light():
     assert out.stdout.strip() == "[]"
 
 
+def test_a_process_that_trains_or_reads_waits_for_no_library_that_it_may_not_need():
+    """Seconds, at every start of a page's inference process, a job and each of its workers."""
+    heavy = ["sklearn", "pandas", "scipy.stats", "scipy.optimize", "peft", "plotly", "gradio", "umap", "datasets"]
+    code = f"import sys, monju.training.pipeline; print([name for name in {heavy} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_the_public_names_come_when_they_are_asked_for():
     code = ("import sys, monju; assert 'torch' not in sys.modules; monju.Config, monju.MonjuError; assert 'torch' not in sys.modules\n"
             "found = {name: getattr(monju, name) for name in monju.__all__}; print(*(getattr(found[n], '__name__') for n in sorted(found)))")

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.mixture import GaussianMixture
 
 from monju.ensemble.subsets import cluster_names
 from monju.errors import MonjuError
@@ -78,6 +76,8 @@ class KMeansClusterer:
     def fit(self, vectors: np.ndarray) -> KMeansClusterer:
         """Learn from vectors [n, dim]. Raises MonjuError for fewer distinct sentences than clusters."""
         refuse_too_few(vectors, self.k)
+        from sklearn.cluster import KMeans  # here and below: a page that places sentences needs none of it
+
         kmeans = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
         self.centres_, self.labels_ = in_order(kmeans.cluster_centers_, kmeans.labels_)
         return self
@@ -109,6 +109,8 @@ class BalancedClusterer(KMeansClusterer):
         """
         refuse_too_few(vectors, self.k)
         vectors = np.asarray(vectors, np.float64)
+        from sklearn.cluster import KMeans
+
         kmeans = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
         centres, _ = in_order(kmeans.cluster_centers_, kmeans.labels_)  # the largest takes the one more
         labels, prices = np.full(len(vectors), -1), None
@@ -144,6 +146,8 @@ class GMMClusterer(KMeansClusterer):
         """Learn from vectors [n, dim]: centres are the components' means, labels the likeliest component."""
         refuse_too_few(vectors, self.k)
         vectors = np.asarray(vectors, np.float64)
+        from sklearn.mixture import GaussianMixture
+
         mixture = GaussianMixture(self.k, covariance_type="diag", reg_covar=1e-5, random_state=self.seed)
         labels = mixture.fit(vectors).predict(vectors)
         order = ordering(mixture.means_, labels)
@@ -153,6 +157,8 @@ class GMMClusterer(KMeansClusterer):
 
     def posterior(self, vectors: np.ndarray) -> np.ndarray:
         """Return P(component | vector), vectors [n, dim] → [n, k]."""
+        from sklearn.mixture import GaussianMixture
+
         mixture = GaussianMixture(self.k, covariance_type="diag")
         mixture.weights_, mixture.means_, mixture.covariances_ = self.weights_, self.centres_, self.variances_
         mixture.precisions_cholesky_ = 1 / np.sqrt(self.variances_)

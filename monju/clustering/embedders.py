@@ -8,16 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import sklearn
 from safetensors.numpy import load_file, save_file
-from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
 
 from monju.config import Config
 from monju.data.inputs import sentences
@@ -60,6 +56,8 @@ class TfidfEmbedder:
 
     def fit(self, texts: Sequence[str]) -> TfidfEmbedder:
         """Learn vocabulary, idf and SVD from texts. Raises MonjuError where fewer than two words are left."""
+        from sklearn.decomposition import TruncatedSVD
+
         vectorizer = self._vectorizer()
         try:
             counts = vectorizer.fit_transform(texts)
@@ -74,6 +72,9 @@ class TfidfEmbedder:
 
     def transform(self, texts: Sequence[str]) -> np.ndarray:
         """Return vectors float32 [n, dim] of length one; of a sentence of unknown words the zero vector."""
+        from scipy.sparse import csr_matrix
+        from sklearn.preprocessing import normalize
+
         vectorizer = self._vectorizer(self.words)
         vectorizer.idf_ = self.arrays["idf"]
         counts = csr_matrix(vectorizer.transform(sentences(texts)))
@@ -81,7 +82,7 @@ class TfidfEmbedder:
 
     def identity(self) -> list:
         """Return the settings that decide the vectors, and scikit-learn's version."""
-        return ["tfidf", self.dimensions, self.seed, sklearn.__version__]
+        return ["tfidf", self.dimensions, self.seed, version("scikit-learn")]
 
     def save(self, folder: Path) -> None:
         """Write idf, SVD and vocabulary."""
@@ -95,8 +96,10 @@ class TfidfEmbedder:
         return self
 
     @staticmethod
-    def _vectorizer(vocabulary: list[str] | None = None) -> TfidfVectorizer:
+    def _vectorizer(vocabulary: list[str] | None = None) -> Any:
         """Return c-BTM's vectorizer, unfitted or with a vocabulary."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         return TfidfVectorizer(stop_words="english", preprocessor=one_number, vocabulary=vocabulary,
                                dtype=np.float64)
 

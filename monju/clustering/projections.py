@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
-from sklearn.decomposition import PCA as Components
 
 from monju.errors import MonjuError
 
@@ -103,6 +102,8 @@ class PCA:
         if min(np.shape(vectors)) < 2:
             raise MonjuError("two directions need at least two sentences in two dimensions: "
                              "bring more sentences")
+        from sklearn.decomposition import PCA as Components
+
         pca = Components(2, random_state=self.seed).fit(np.asarray(vectors, np.float64))
         self.mean, self.components = pca.mean_, np.ascontiguousarray(pca.components_)
         return self

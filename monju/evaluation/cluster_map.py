@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.metrics import silhouette_score
 
 from monju.clustering import clusterers, projections
 from monju.data import sources
@@ -144,6 +142,8 @@ def silhouette(vectors: np.ndarray, clusters: np.ndarray, seed: int) -> float | 
     rows = sources.stratified(clusters, n, seed)
     if not 1 < len(np.unique(clusters[rows])) < n:
         return None
+    from sklearn.metrics import silhouette_score
+
     return float(silhouette_score(vectors[rows], clusters[rows]))
 
 
@@ -164,6 +164,8 @@ def characteristic_words(texts: Sequence[str], clusters: np.ndarray, k: int) -> 
 
     Each count is smoothed by the word's share of the whole (Monroe, Colaresi & Quinn 2008, eqs. 16 to 22).
     """
+    from sklearn.feature_extraction.text import CountVectorizer
+
     vectorizer = CountVectorizer(binary=True, stop_words="english", min_df=FEWEST_WITH_WORD,
                                  token_pattern=r"(?u)\b[^\W\d_]{2,}\b")
     try:

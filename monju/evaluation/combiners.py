@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from monju.config import SETTINGS, Config, group
@@ -228,6 +227,8 @@ def stacked(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
 
 def fit_weights(tuning: ModelOutputs, labels: np.ndarray, mix: fusion.Fusion) -> np.ndarray:
     """Return the weights [experts] on the simplex with the least mean −log p of the labels under a fusion."""
+    from scipy.optimize import minimize
+
     logits, rows = tuning.of(tuning.experts), np.arange(len(labels))
 
     def loss(free: np.ndarray) -> float:

@@ -7,7 +7,6 @@ fusions and tables that need no new forward pass read them.
 import io
 
 import numpy as np
-import pandas as pd
 
 from monju.data.readers import arrow_table
 from monju.ensemble import subsets
@@ -25,6 +24,8 @@ def save_predictions(run: Run, outputs: ModelOutputs, labels: np.ndarray, name: 
 
     Learned gates need the vectors; of very many held-out sentences they are left out.
     """
+    import pandas as pd
+
     columns = {"id": np.arange(len(labels)), "label": labels, "distances": list(outputs.distances)}
     if outputs.posterior is not None:
         columns["posterior"] = list(outputs.posterior)
