@@ -381,7 +381,7 @@ def matrix_rate(check):
 
     from monju.benchmark.speed import matmul_rate
 
-    side = 8192 if check.on_gpu else 512
+    side = None if check.on_gpu else 512
     return {f"{name} TFLOP/s": matmul_rate(dtype, check.device.type, side) / 1e12
             for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
 
@@ -390,6 +390,7 @@ def steady(check, config, number, steps, warm):
     """Lockstep after its first steps: sentences/s of all models, kernels and busy share of a step, padding, memory."""
     import torch
 
+    from monju.benchmark.gpu_profile import gpu_profile
     from monju.training import trainer
 
     def wait():
@@ -412,16 +413,10 @@ def steady(check, config, number, steps, warm):
                "padding": 1 - step.tokens / step.padded, "note": step.note, "from step": step0.step}
     if check.on_gpu:
         figures["memory, GiB"] = torch.cuda.max_memory_allocated() / 2**30
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]) as profile:
-            began, counted = time.perf_counter(), False
-            while not counted:
-                counted = next(running)[0] == number - 1
-            wait()
-            wall = time.perf_counter() - began
-        kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-        launches = sum(event.name in ("cudaLaunchKernel", "cudaLaunchKernelExC", "cudaGraphLaunch", "cuLaunchKernel") for event in profile.events())
-        figures |= {"kernels a step": len(kernels) / 10, "launches a step": launches / 10,
-                    "busy": sum(event.time_range.elapsed_us() for event in kernels) / 1e6 / wall}
+        with gpu_profile(10) as profile:
+            while next(running)[0] != number - 1:
+                pass
+        figures |= profile
     running.close()
     return figures
 
@@ -460,7 +455,8 @@ def peer(check, tuned):
     steps = 4 if check.rehearse else 100
     bench = Bench(config, tokens, labels, LABELS, backbones.tokenizer(config.backbone), steps, check.device.type)
     measured = bench.trainer(tuned)
-    return {"sentences/s": measured["sentences"] / measured["seconds"], "ms a step": 1000 * measured["seconds"] / steps}
+    return {"sentences/s": measured["sentences"] / measured["seconds"], "sentences/s without the first quarter": measured["steady"],
+            "ms a step": 1000 * measured["seconds"] / steps, **measured["profile"]}
 
 
 # each stage, its limit in seconds, and whether the check fails with it

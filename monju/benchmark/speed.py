@@ -11,6 +11,7 @@ import resource
 import tempfile
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 
+from monju.benchmark.gpu_profile import gpu_profile
 from monju.data import sources
 from monju.errors import MonjuError
 from monju.inference.pipeline import Monju
@@ -30,6 +32,7 @@ from monju.training.pipeline import machine, versions
 from monju.training.trainer import wants_bf16
 
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
+PEER_LIMIT_S = 240  # for one measurement of a peer in training, its start included
 BATCH = 32  # of the peers: what the pipelines were fastest with
 WORDS = ["film", "story", "the", "a", "of", "and", "is", "it", "with", "heart", "slow", "dull", "bright",
          "cast", "scene", "never", "quite", "funny", "sad", "long", "plot", "director", "music", "charm",
@@ -275,8 +278,9 @@ def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
     Returns
     -------
     dict
-        {"ours", "peers", "ratio", "ratio_tokens", "steps", "batch_size", "backbone", "finetuning", "source",
-        "matmul_flops_per_s", "machine"}.
+        {"ours", "peers", "ratio", "ratio_tokens", "ratio_steady" (without the first quarter of the steps),
+        "steps", "batch_size", "backbone", "finetuning", "source", "matmul_flops_per_s", "machine"}. A peer
+        that did not end in its time is {"left_out": why}, and has no ratio.
     """
     device = backbones.pick_device(config.device)
     try:
@@ -295,21 +299,28 @@ def train(config, steps=None, seconds=None, rounds=1, tell=lambda text: None):
         bench = replace(bench, steps=max(5, round(seconds / trial["seconds"] * bench.steps)))
         tell(f"{bench.steps} steps: about {seconds:g} s with the ordinary Trainer.")
     rounds_of = {"ours": [], "trainer": [], "trainer_tuned": []}
-    contenders = {"ours": bench.ours, "trainer": lambda: in_a_process(bench.trainer, False),
-                  "trainer_tuned": lambda: in_a_process(bench.trainer, True)}
+    contenders = {"ours": bench.ours,
+                  "trainer": lambda: in_a_process(bench.trainer, False, limit=PEER_LIMIT_S),
+                  "trainer_tuned": lambda: in_a_process(bench.trainer, True, limit=PEER_LIMIT_S)}
     for number in range(rounds):
         for name, measure in turn(contenders, number):
-            measured = measure()
+            try:
+                measured = measure()
+            except TimeoutError:
+                tell(f"{name}: not ended after {PEER_LIMIT_S} s")
+                continue
             rounds_of[name].append(measured)
             tell(f"{name}: {measured['sentences'] / measured['seconds']:.0f} sentences/s")
     rates = in_a_process(bench.matmul_rates)
-    peers = {name: summary(measured, rates) for name, measured in rounds_of.items()}
+    peers = {name: summary(measured, rates) if measured else {"left_out": f"not ended after {PEER_LIMIT_S} s"}
+             for name, measured in rounds_of.items()}
     ours = peers.pop("ours")
-    return {"ours": ours, "peers": peers,
-            "ratio": {name: ours["sentences_per_s"] / peer["sentences_per_s"]
-                      for name, peer in peers.items()},
-            "ratio_tokens": {name: ours["tokens_per_s"] / peer["tokens_per_s"]
-                             for name, peer in peers.items()},
+
+    def ratio(what):
+        return {name: ours[what] / peer[what] for name, peer in peers.items() if what in peer}
+
+    return {"ours": ours, "peers": peers, "ratio": ratio("sentences_per_s"),
+            "ratio_tokens": ratio("tokens_per_s"), "ratio_steady": ratio("steady_sentences_per_s"),
             "steps": bench.steps, "batch_size": config.batch_size, "backbone": config.backbone,
             "finetuning": config.finetuning,
             "source": source, "matmul_flops_per_s": rates, "machine": machine(device) | versions()}
@@ -332,26 +343,46 @@ class Bench:
         on_gpu = self.device == "cuda"
         devices = local_engine.places(torch.device(self.device), 1 if on_gpu else 3, self.config.workers)
         last_steps, memory, device_seconds = {}, {}, [0.0] * len(devices)
+        first_steps, profile = {}, {}
         groups = [range(3)] if on_gpu else [[number] for number in range(3)]
-        for _, (number, step, peak) in local_engine.run_all(self, groups, devices):
-            last_steps[number], memory[number] = step, peak
+        for _, (number, step, peak, seen) in local_engine.run_all(self, groups, devices):
+            first_steps.setdefault(number, step)
+            last_steps[number], memory[number], profile = step, peak, seen
         # the clock of training alone, as the Trainer's: no start of a process, no reading of a model
         for number in range(3):
             device_seconds[device_seconds.index(min(device_seconds))] += last_steps[number].seconds
         padded = sum(step.padded for step in last_steps.values())
-        return {"sentences": sum(step.sentences for step in last_steps.values()),
+        steady = [(last.sentences - first.sentences) / max(last.seconds - first.seconds, 1e-9)
+                  for first, last in ((first_steps[number], last_steps[number]) for number in range(3))]
+        return {"steady": float(np.mean(steady)) * len(devices), "profile": profile,
+                "sentences": sum(step.sentences for step in last_steps.values()),
                 "tokens": sum(step.tokens for step in last_steps.values()),
                 "padded": padded, "seconds": max(device_seconds),
                 "memory": sum(sorted(memory.values())[-len(devices):]), "bf16": self.bf16,
                 "flops": self.flops(padded)}
 
     def fit(self, jobs, device):
-        """Train experts in lockstep, for `local_engine`; yield (number, Step, peak memory in bytes)."""
+        """Train experts in lockstep, for `local_engine`.
+
+        Yields (number, Step, peak memory in bytes, profile of the GPU), four times for each; the profile is
+        that of steps after the last.
+        """
+        on_gpu, quarter = device.type == "cuda", max(1, self.steps // 4)
+        steps = (self.steps // quarter + 1) * quarter if on_gpu else self.steps
         trainings = [trainer.Training(Expert.start(self.config, self.names, self.tokenizer.pad_token_id,
                                                    seed, device),
-                                      self.tokens, self.labels, seed, self.steps) for seed in jobs]
-        for number, step in trainer.fit_in_lockstep(trainings, self.config, max(1, self.steps // 4)):
-            yield jobs[number], step, peak_memory(self.device)
+                                      self.tokens, self.labels, seed, steps) for seed in jobs]
+        running, measured, profile = trainer.fit_in_lockstep(trainings, self.config, quarter), [], {}
+        for number, step in running:
+            measured.append((jobs[number], step, peak_memory(self.device)))
+            if on_gpu and step.step == steps - quarter and number == len(jobs) - 1:
+                break
+        if on_gpu:
+            with gpu_profile(quarter) as profile:
+                for _ in running:
+                    pass
+        for each in measured:
+            yield *each, profile
 
     def trainer(self, tuned):
         """Train with transformers' Trainer: its ordinary recipe, or `tuned`, all that its arguments offer."""
@@ -360,7 +391,7 @@ class Bench:
                                           self.config.backbone, num_labels=len(self.names))
         bf16 = tuned and self.bf16
         collate = transformers.DataCollatorWithPadding(self.tokenizer)
-        counts = {"tokens": 0, "padded": 0, "sentences": 0}
+        counts, clock = {"tokens": 0, "padded": 0, "sentences": 0}, Clock(self.steps, self.device)
 
         def counting(rows):
             batch = collate(rows)
@@ -373,7 +404,8 @@ class Bench:
                     "torch_compile": self.device == "cuda"} if tuned else {}
         with tempfile.TemporaryDirectory() as folder:
             arguments = transformers.TrainingArguments(
-                folder, max_steps=self.steps, per_device_train_batch_size=self.config.batch_size,
+                folder, max_steps=self.steps + clock.quarter * (self.device == "cuda"),
+                per_device_train_batch_size=self.config.batch_size,
                 learning_rate=self.config.learning_rate,
                 weight_decay=self.config.weight_decay, warmup_steps=self.config.warmup,
                 lr_scheduler_type="linear", report_to=[],
@@ -384,13 +416,15 @@ class Bench:
             trainer = transformers.Trainer(model, arguments, train_dataset=rows, data_collator=counting,
                                            processing_class=self.tokenizer)
             trainer.remove_callback(transformers.PrinterCallback)  # standard output is the report's
-            result = trainer.train()
+            trainer.add_callback(clock)
+            trainer.train()
         # the loader reads one batch ahead at most: what was counted is scaled to what was trained
         share = self.steps * self.config.batch_size / max(1, counts["sentences"])
         padded = round(counts["padded"] * share)
         return {"sentences": self.steps * self.config.batch_size, "tokens": round(counts["tokens"] * share),
-                "padded": padded,
-                "seconds": result.metrics["train_runtime"], "memory": peak_memory(self.device), "bf16": bf16,
+                "padded": padded, "steady": self.config.batch_size * clock.steady_steps_per_s,
+                "profile": clock.profile, "seconds": clock.seconds, "memory": peak_memory(self.device),
+                "bf16": bf16,
                 "flops": self.flops(padded, whole=True)}
 
     @property
@@ -420,8 +454,47 @@ class Bench:
                 for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))}
 
 
-def matmul_rate(dtype, device, side=1536):
-    """Return the operations a second of the fastest of eight products of square matrices."""
+class Clock(transformers.TrainerCallback):
+    """Times a Trainer's steps as ours are timed; on a GPU it profiles a quarter as many after the last."""
+
+    def __init__(self, steps, device):
+        self.steps, self.device, self.quarter, self.times = steps, device, max(1, steps // 4), {}
+        self.profile, self.profiling = {}, ExitStack()
+
+    def on_train_begin(self, *given, **options):
+        """Begin."""
+        self.times[0] = time.perf_counter()
+
+    def on_step_end(self, arguments, state, *given, **options):
+        """Note the time at a quarter and at the end of the steps."""
+        if state.global_step in (self.quarter, self.steps):
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+            self.times[state.global_step] = time.perf_counter()
+            if self.device == "cuda" and state.global_step == self.steps:
+                self.profile = self.profiling.enter_context(gpu_profile(self.quarter))
+
+    def on_train_end(self, *given, **options):
+        """End."""
+        self.profiling.close()
+
+    @property
+    def seconds(self):
+        """Of all steps."""
+        return self.times[self.steps] - self.times[0]
+
+    @property
+    def steady_steps_per_s(self):
+        """Without the first quarter."""
+        return (self.steps - self.quarter) / max(1e-9, self.times[self.steps] - self.times[self.quarter])
+
+
+def matmul_rate(dtype, device, side=None):
+    """Return the operations a second of the fastest of eight products of square matrices.
+
+    `side` is their size, by default one that fills the device.
+    """
+    side = side or (8192 if device == "cuda" else 1536)
     matrix = torch.randn(side, side, device=device, dtype=dtype)
     seconds = np.inf
     for _ in range(8):
@@ -434,6 +507,7 @@ def summary(rounds, rates):
     by_speed = sorted(rounds, key=lambda measured: measured["sentences"] / measured["seconds"])
     median = by_speed[len(rounds) // 2]
     return {"sentences_per_s": median["sentences"] / median["seconds"],
+            "steady_sentences_per_s": median["steady"], **median["profile"],
             "tokens_per_s": median["tokens"] / median["seconds"],
             "padding_share": 1 - median["tokens"] / median["padded"], "peak_memory_bytes": median["memory"],
             "flops": median["flops"], "precision": "bf16" if median["bf16"] else "fp32",

@@ -84,9 +84,10 @@ def print_data(summary: dict) -> None:
 def print_bench(report: dict) -> None:
     """Print a bench's report: a row a contender, and how many times faster ours is."""
     rows = {"ours": report["ours"]} | report["peers"]
-    columns = [name for name in report["ours"] if name in next(iter(report["peers"].values()))]
-    ratios = [name for name in ("ratio", "ratio_batch", "ratio_bf16", "ratio_batch_bf16", "ratio_tokens")
-              if name in report]
+    measured = [peer for peer in report["peers"].values() if "left_out" not in peer]
+    columns = [name for name in report["ours"] if all(name in peer for peer in measured)]
+    ratios = [name for name in ("ratio", "ratio_batch", "ratio_bf16", "ratio_batch_bf16", "ratio_tokens",
+                                "ratio_steady") if name in report]
     table = Table(title=f"{report['source']}, {report['machine']['device']}", title_justify="left", box=None,
                   padding=(0, 2, 0, 0))
     for column in ("", *columns, *ratios):

@@ -104,12 +104,14 @@ def _work(line, task, device, threads):
         line.send(None)
 
 
-def in_a_process(work, *arguments):
+def in_a_process(work, *arguments, limit=None):
     """Return work(*arguments), computed in a process with its own memory and threads.
 
-    Raises as `run_all`.
+    Raises as `run_all`, and TimeoutError where it takes longer than `limit` seconds.
     """
     with processes(_answer, [(work, arguments)]) as [line]:
+        if not line.poll(limit):
+            raise TimeoutError
         return received(line)
 
 

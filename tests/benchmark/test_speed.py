@@ -81,13 +81,10 @@ def test_flops_are_those_of_the_matrix_products():
         assert 3 * 2 * weights < run.flops(32, whole) < 1.1 * 3 * 2 * weights
 
 
-def test_a_training_step_pads_little_in_buckets(movies):
-    """The work of an epoch, counted: padded over real tokens, and steps."""
-    from monju.data import sources
-
-    tokens = backbones.encode(backbones.tokenizer("all-MiniLM-L6-v2"), sources.load(str(movies)).train.texts, 128)
-    run = Bench(Config(device="cpu", batch_size=8), tokens, np.zeros(len(tokens), int), ["a", "b"], None, 15, "cpu")
-    epoch = [rows for rows, _ in zip(run.batches(), range(15))]
-    assert sorted(row for rows in epoch for row in rows) == list(range(120))
-    assert sum(len(rows) * max(len(tokens[row]) for row in rows) for rows in epoch) <= 1.15 * sum(map(len, tokens))
-    assert speed.BATCH == 32
+@pytest.mark.slow
+def test_a_peer_that_takes_too_long_is_left_out_and_the_others_are_compared(movies, tiny_bert, monkeypatch):
+    monkeypatch.setattr(speed, "PEER_LIMIT_S", 0.1)
+    config = Config(data=str(movies), backbone=str(tiny_bert), batch_size=4, max_tokens=24, device="cpu", workers=1)
+    found = speed.train(config, steps=2)
+    assert found["peers"] == dict.fromkeys(("trainer", "trainer_tuned"), {"left_out": "not ended after 0.1 s"}) and found["ratio"] == {}
+    assert found["ours"]["steady_sentences_per_s"] > 0
