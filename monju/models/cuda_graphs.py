@@ -17,10 +17,13 @@ class Replay:
     ----------
     act : callable
         Takes the shape, returns nothing.
+    forget : callable
+        Undoes what an `act` has done that ended early.
     """
 
-    def __init__(self, act: Callable[[Hashable], None]):
-        self.act, self.note = act, ""  # why nothing is replayed any more
+    def __init__(self, act: Callable[[Hashable], None], forget: Callable[[], None]):
+        self.act, self.forget = act, forget
+        self.note = ""  # why nothing is replayed any more
         self.graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
         self.pool = torch.cuda.graph_pool_handle()
         self.stream = torch.cuda.Stream()
@@ -53,6 +56,7 @@ class Replay:
                          "its kernels are launched one by one, which is slower.")
             self.graphs.clear()
             torch.cuda.synchronize()
+            self.forget()
             self.act(shape)
         else:
             self.graphs[shape] = graph

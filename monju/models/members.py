@@ -330,10 +330,9 @@ class MemberEmbedding(nn.Module):
         """Return [members · n, length, hidden]."""
         members, size = self.weight.shape[:2]
         if ids.shape[0] == 1 < members:
-            return self.weight[:, ids[0]].repeat_interleave(BATCH.rows, 0)
-        # of its table
-        first = size * torch.arange(members, device=ids.device).repeat_interleave(len(ids) // members)
-        return embedding(ids + first[:, None], self.weight.flatten(0, 1))
+            return self.weight[:, None, ids[0]].expand(-1, BATCH.rows, -1, -1).flatten(0, 1)
+        first = size * torch.arange(members, device=ids.device)[:, None, None]  # of its table
+        return embedding((ids.unflatten(0, (members, -1)) + first).flatten(0, 1), self.weight.flatten(0, 1))
 
 
 SWAPS = {nn.Linear: MemberLinear, nn.LayerNorm: MemberNorm, nn.Embedding: MemberEmbedding}

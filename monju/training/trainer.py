@@ -157,8 +157,6 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config,
                 yield from lockstep.run(failed)
                 group = [member for member in group if not member.done]
             except (CannotJoin, torch.OutOfMemoryError) as error:
-                for member in group:
-                    member.optimizer.zero_grad()
                 if isinstance(error, CannotJoin):
                     note, rest = f"These models do not run as one ({error}): they are trained in turn.", 1
                 else:
@@ -189,7 +187,7 @@ class Member:
         used = np.unique(np.concatenate([*training.tokens, [self.expert.padding]]).astype(np.int64))
         self.words = SparseEmbedding(self.expert.model, used, self.expert.device)
         self.weights = self.words.instead_of_table(list(self.expert.trained.values()))
-        on_gpu = self.expert.device.type == "cuda"  # where a recorded step reads the rate from the device
+        on_gpu = is_gpu(self.expert.device)  # where a recorded step reads the rate from the device
         self.rate = torch.zeros((), device=self.expert.device) if on_gpu else 0.0
         self.optimizer = torch.optim.AdamW(self.weights, lr=self.rate, weight_decay=config.weight_decay,
                                            fused=True, capturable=on_gpu)
@@ -292,7 +290,7 @@ class Lockstep:
         self.losses = torch.stack([member.loss_sum for member in members])  # since each one's last report
         for member, loss_sum in zip(members, self.losses):
             member.loss_sum = loss_sum
-        self.on_gpu = self.device.type == "cuda"
+        self.on_gpu = is_gpu(self.device)
         # positions that the backbone has; RoBERTa's kind counts from 2
         self.most = getattr(members[0].expert.model.config, "max_position_embeddings", WIDTHS[-1]) - 2
         self.rows = self.shares = torch.empty(0)
@@ -309,6 +307,7 @@ class Lockstep:
                     member.seconds = earlier + (time.perf_counter() - began) / len(self.members)
                     yield from self._report(member, failed)
         finally:
+            self._forget()
             self.joint.release()
 
     def _report(self, member: Member, failed: list[str]) -> Iterator[tuple[int, Step]]:
@@ -363,7 +362,7 @@ class Lockstep:
                     raise MonjuError("the GPU's memory does not do for one sentence: choose --finetuning "
                                      "lora, a smaller --max-tokens or a smaller --backbone") from None
                 self.parts = self.members[0].parts = self.parts * 2
-                self.members[0].optimizer.zero_grad()
+                self._forget()
                 self.run_step = self._replayed()
                 if self.on_gpu:
                     torch.cuda.empty_cache()
@@ -400,7 +399,18 @@ class Lockstep:
                              reduction="none").view(rows.shape)
 
     def _replayed(self) -> Callable[[tuple[int, bool]], None]:
-        return Replay(self._learn) if self.on_gpu and not self.config.compile else self._learn
+        return Replay(self._learn, self._forget) if self.on_gpu and not self.config.compile else self._learn
+
+    def _forget(self) -> None:
+        """Drop the gradients of a step that did not end."""
+        self.joint.hand_out_gradients()
+        for member in self.members:
+            member.optimizer.zero_grad()
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Return whether steps can be recorded and replayed on the device."""
+    return device.type == "cuda"
 
 
 def filled(old: Tensor, new: np.ndarray, device: torch.device) -> Tensor:

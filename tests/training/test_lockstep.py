@@ -119,6 +119,27 @@ def test_frozen_layers_stay_and_the_words_that_a_model_never_reads_only_decay(ba
         assert not torch.equal(after["bert.encoder.layer.1.output.dense.weight"], before["bert.encoder.layer.1.output.dense.weight"])
 
 
+def test_in_batches_of_one_size_and_few_lengths_as_on_a_gpu_it_is_the_same(backbone, monkeypatch):
+    """All of a GPU's way but the recording: short batches are filled with rows that weigh nothing, rates are read from the device."""
+    config, AdamW, shapes = settings(backbone("bert"), batch_size=7), torch.optim.AdamW, set()
+    theirs = alone(config, order="short-to-long")
+
+    def replay(act, forget):
+        return lambda shape: shapes.add(shape) or act(shape)
+
+    monkeypatch.setattr(trainer, "is_gpu", lambda device: True)
+    monkeypatch.setattr(trainer, "Replay", replay)
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *given, capturable, **options: AdamW(*given, **options))
+    given = trainings(config, order="short-to-long")
+    ours = together(config, given)
+    for (logits, steps), (own, own_steps) in zip(ours, theirs):
+        np.testing.assert_allclose(logits, own, atol=CLOSE)
+        np.testing.assert_allclose([step.loss for step in steps], [step.loss for step in own_steps], atol=CLOSE)
+        assert [step.learning_rate for step in steps] == [step.learning_rate for step in own_steps]
+        assert steps[-1].padded >= 7 * 8 * len(steps)
+    assert shapes <= {(8, True), (16, True), (24, True)} and len(shapes) > 1
+
+
 def test_a_model_that_fails_is_named_and_the_others_end_as_they_should(backbone):
     config = settings(backbone("bert"))
 
