@@ -129,9 +129,6 @@ class Config:
     precision: Literal["auto", "bf16", "fp32"] = setting(
         "auto", "floating-point precision in training; auto is bf16 where the machine has it",
         group="machine")
-    compile: bool = setting(
-        False, "compile the models with torch.compile before training, for few shapes and CUDA graphs: "
-        "pays in a long training on a GPU, not on a CPU", group="machine")
     workers: int | None = setting(
         None, "number of models trained at the same time (about one a core, or one a GPU)",
         group="machine", ge=1)
@@ -213,12 +210,14 @@ class Config:
         """Return the configuration in a run.json or a form. Raises MonjuError for an unknown setting."""
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
             raise MonjuError("settings are a JSON object, names and values: {\"k\": 3, …}")
+        values = {name: value for name, value in values.items() if name not in GONE}
         if unknown := sorted(set(values) - set(SETTINGS)):
             names = ", ".join(sorted(SETTINGS))
             raise MonjuError(f"unknown setting {unknown[0]!r}; the settings are {names}")
         return cls(**values)
 
 
+GONE = {"compile"}  # settings of earlier runs, which changed how fast they were trained and nothing else
 SETTINGS = Config.__pydantic_fields__  # name → pydantic's FieldInfo: default, description, annotation, …
 
 

@@ -153,6 +153,10 @@ def test_the_posterior_gate_is_refused_before_a_training_that_could_not_use_it(c
         Config(gate="posterior", clusterer=clusterer)
 
 
+def test_a_run_with_a_setting_that_is_gone_is_read():
+    assert Config.from_json({"k": 4, "compile": True}) == Config(k=4)
+
+
 def test_an_unknown_setting_is_named():
     with pytest.raises(MonjuError, match="unknown setting 'colour'.*learning_rate"):
         Config.from_json({"k": 3, "colour": "red"})

@@ -34,8 +34,6 @@ class Joint:
         Their word embeddings.
     frozen_layers : int
         Lowest layers that stay as pretrained.
-    compiled : bool
-        Use torch.compile.
 
     Raises
     ------
@@ -43,13 +41,12 @@ class Joint:
         Where several cannot be run as one: found out by comparing with each alone.
     """
 
-    def __init__(self, experts: Sequence[Expert], words: Sequence[SparseEmbedding], frozen_layers: int = 0,
-                 compiled: bool = False):
+    def __init__(self, experts: Sequence[Expert], words: Sequence[SparseEmbedding], frozen_layers: int = 0):
         self.experts, self.words = list(experts), list(words)
         self.stacks: list[tuple[nn.Parameter, list[nn.Parameter]]] = []  # (stack, each member's own)
         self.model = self.experts[0].model if len(self.experts) == 1 else self._stacked()
         self.frozen = lowest(self.model, frozen_layers).values()
-        self._forward = train_forward.forward(self.model, compiled)
+        self._forward = train_forward.forward(self.model)
         if len(self.experts) > 1:
             self._compare()
 

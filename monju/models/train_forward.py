@@ -5,7 +5,6 @@ loss and the same gradients as the whole model's, with a seventh less arithmetic
 Knows nothing of optimisers, batches or experts.
 """
 
-import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -21,16 +20,13 @@ def is_known(model):
             and not getattr(model.config, "is_decoder", False))
 
 
-def forward(model, compiled=False):
+def forward(model):
     """Return a model's forward pass for training.
 
     Parameters
     ----------
     model : PreTrainedModel or PeftModel
         The classifier, which may carry an adapter. Architectures other than BERT's kind run as they are.
-    compiled : bool
-        Use torch.compile, which joins small kernels and, on a GPU, replays them as one CUDA graph for each
-        shape.
 
     Returns
     -------
@@ -38,12 +34,6 @@ def forward(model, compiled=False):
         (inputs: the model's keyword arguments for the token ids, mask [n, length] or None where nothing is
         padded) → logits [n, labels].
     """
-    run = bare_forward(model)
-    return torch.compile(run, mode="reduce-overhead", dynamic=True) if compiled else run
-
-
-def bare_forward(model):
-    """Return the forward pass without compilation."""
     bare = model.get_base_model() if hasattr(model, "peft_config") else model
     if not is_known(bare):
         return lambda inputs, mask: model(**inputs, attention_mask=mask).logits

@@ -15,7 +15,7 @@ from monju.training import btm
 RECIPE = ("finetuning", "lora_rank", "frozen_layers", "batch_size", "learning_rate", "warmup",
           "weight_decay", "max_tokens", "precision",
           # the settings that a model's weights follow from, beside its job
-          "compile", "seed", "tuning_size", "label_names")
+          "seed", "tuning_size", "label_names")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from monju.models.joint import CannotJoin, Joint, SparseEmbedding
 from monju.training import samplers
 
 REPORTS = 200  # of a training at most, beside the last
-# lengths that batches are padded to where every length costs a compilation or a recording
+# lengths that batches are padded to where every length costs a recording
 WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
 
 
@@ -286,7 +286,7 @@ class Lockstep:
         self.device = members[0].expert.device
         self.bf16, self.parts = wants_bf16(config.precision, self.device), max(m.parts for m in members)
         self.joint = Joint([member.expert for member in members], [member.words for member in members],
-                           config.frozen_layers, config.compile)
+                           config.frozen_layers)
         self.losses = torch.stack([member.loss_sum for member in members])  # since each one's last report
         for member, loss_sum in zip(members, self.losses):
             member.loss_sum = loss_sum
@@ -337,11 +337,10 @@ class Lockstep:
         batches = [member.draw() for member in self.members]
         lengths = [member.lengths[rows] for member, rows in zip(self.members, batches)]
         longest = max(int(own.max()) for own in lengths)
-        few = self.on_gpu or self.config.compile
-        width = padded_length(longest) if few else longest
+        width = padded_length(longest) if self.on_gpu else longest
         if width > self.most:
             width = self.store.longest
-        padded = few or any((own < width).any() for own in lengths)
+        padded = self.on_gpu or any((own < width).any() for own in lengths)
         size = self.config.batch_size if self.on_gpu else max(map(len, batches))
         rows, shares = np.zeros((len(batches), size), np.int64), np.zeros((len(batches), size), np.float32)
         for i, (member, own) in enumerate(zip(self.members, batches)):
@@ -366,9 +365,6 @@ class Lockstep:
                 self.run_step = self._replayed()
                 if self.on_gpu:
                     torch.cuda.empty_cache()
-            except torch._dynamo.exc.TorchDynamoException as error:
-                raise MonjuError("torch.compile does not work on this machine "
-                                 f"({str(error).strip().splitlines()[0]}): leave --compile out") from error
 
     def _learn(self, shape: tuple[int, bool]) -> None:
         """One forward pass, one backward, one optimizer step; `shape` is (width, whether any is padded)."""
@@ -399,7 +395,7 @@ class Lockstep:
                              reduction="none").view(rows.shape)
 
     def _replayed(self) -> Callable[[tuple[int, bool]], None]:
-        return Replay(self._learn, self._forget) if self.on_gpu and not self.config.compile else self._learn
+        return Replay(self._learn, self._forget) if self.on_gpu else self._learn
 
     def _forget(self) -> None:
         """Drop the gradients of a step that did not end."""

@@ -57,18 +57,6 @@ def test_logits_and_gradients_are_the_whole_models(family, adapter, padded):
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
-@pytest.mark.long
-def test_compiled_it_is_the_same():
-    model = made("bert")
-    compiled, mask = train_forward.forward(model, compiled=True), (SENTENCES != 1).long()
-    for length in (6, 5):  # another shape is no other program
-        given = {"input_ids": SENTENCES[:, :length]}, mask[:, :length]
-        one, other = (gradients(model, ask(*given)) for ask in (train_forward.forward(model), compiled))
-        assert one.keys() == other.keys()
-        for name in one:
-            torch.testing.assert_close(one[name], other[name], atol=1e-6, rtol=1e-4, msg=name)
-
-
 def test_the_last_layer_is_worked_out_for_the_first_token_alone():
     """The work, counted: of each linear layer's rows, six tokens of three sentences, the last layer's but one a sentence."""
     model, rows = made("bert"), {}

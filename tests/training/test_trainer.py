@@ -318,33 +318,6 @@ def test_an_epoch_holds_every_sentence_once_and_batches_are_of_like_length():
     assert sum(max(lengths[batch]) * len(batch) for batch in batches[:23]) <= 1.2 * lengths.sum()
 
 
-def test_compiled_models_meet_few_shapes(tokenizer, monkeypatch):
-    """The whole fit but the compiler: lengths are multiples of eight, and what is learned stays the same."""
-    tokens, labels, shapes, trained = backbones.encode(tokenizer, TEXTS * 3, 128), np.array([1, 0, 0, 1] * 3), [], []
-    monkeypatch.setattr(torch, "compile", lambda ask, **_: lambda inputs, mask: shapes.append(mask.shape) or ask(inputs, mask))
-    for compiled in (False, True):
-        expert = fresh(PLAIN, 0)
-        for module in expert.model.modules():
-            if hasattr(module, "p"):
-                module.p = 0.0  # draws depend on the shape
-        list(trainer.fit(expert, replace(PLAIN, compile=compiled), tokens, labels, 0, steps=3))
-        trained.append(trainable(expert))
-    assert len(shapes) == 3 and all(length % 8 == 0 for _, length in shapes)
-    for name, weight in trained[0].items():
-        np.testing.assert_allclose(weight, trained[1][name], atol=1e-4, err_msg=name)
-
-
-@pytest.mark.long
-def test_where_nothing_can_be_compiled_it_is_said(tokenizer, monkeypatch):
-    import torch._inductor.config as inductor
-
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/nonexistent/compiler"))
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
-    tokens = backbones.encode(tokenizer, TEXTS, 128)
-    with pytest.raises(MonjuError, match="torch.compile does not work on this machine .*: leave --compile out"):
-        list(trainer.fit(fresh(PLAIN, 0), replace(PLAIN, compile=True), tokens, np.array([1, 0, 0, 1]), 0, steps=1))
-
-
 def test_precision_is_as_asked(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
     assert [wants_bf16(precision, CPU) for precision in ("fp32", "bf16", "auto")] == [False, True, True]

@@ -61,9 +61,10 @@ class Page:
 
 
 @pytest.fixture
-def page(closed):  # noqa: F811
+def page(closed, monkeypatch):  # noqa: F811
     url, blocks, _ = closed
     yield Page(url, blocks)
+    monkeypatch.setattr(shares, "LISTENED_S", 1)
     until = time.monotonic() + 60  # what is left of an attack is waited for
     while page_events(blocks) and time.monotonic() < until:
         time.sleep(0.5)

@@ -26,7 +26,7 @@ OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "domain
          "keep_overlap": True, "sample": 50, "tuning_size": 20, "map_size": 500, "embedder": "tfidf", "clusterer": "gmm", "k": 4, "subset_size": 3, "gate": "posterior",
          "sharpness": 0.5, "temperature": 0.2, "power": 4.0, "top_k": 2, "fusion": "probabilities", "backbone": "-odd",
          "finetuning": "lora", "lora_rank": 8, "frozen_layers": 2, "epochs": 0.5, "batch_size": 4, "learning_rate": 3e-5, "warmup": 0.1,
-         "weight_decay": 0.0, "max_tokens": 32, "baselines": False, "equal_cost": True, "seed": 7, "precision": "fp32", "compile": True,
+         "weight_decay": 0.0, "max_tokens": 32, "baselines": False, "equal_cost": True, "seed": 7, "precision": "fp32",
          "workers": 1, "device": "cpu"}
 SAY = Translator("en")
 

@@ -115,7 +115,7 @@ def test_no_error_names_a_flag_or_a_place(language):
 @pytest.mark.parametrize("text, shown", [
     ("--subset-size 3 must be smaller than --k 3", "“Clusters per expert (m): 3” must be smaller than “Clusters (k): 3”"),
     ("choose a smaller --k or --clusterer balanced", "choose a smaller “Clusters (k)” or “Clusterer: balanced”"),
-    ("use --finetuning full", "use “Fine-tuning: full”"), ("--k is 3", "“Clusters (k)” is 3"), ("leave --compile out", "leave “Compile the models” out"),
+    ("use --finetuning full", "use “Fine-tuning: full”"), ("--k is 3", "“Clusters (k)” is 3"),
     ("give --k --m", "give “Clusters (k)” “m”"), ("choose another --out", "choose another “Name of the new run”"),
     ("continue it with `python -m monju train --out /a/b --resume`", "continue it with “Continue the training”"),
     ("draw one with `python -m monju map /a/b`", "draw one with the command “map”"),

@@ -58,8 +58,6 @@ SETTINGS = {
                  "クラスタの地図に載せる学習文の数（最大 10,000）"),
     "seed": ("Seed", "乱数シード", "サンプル、クラスタ、初期値、データの順序の乱数シード"),
     "precision": ("Precision", "演算精度", "学習中の浮動小数点精度。auto は可能なら bf16"),
-    "compile": ("Compile the models", "モデルをコンパイル",
-                "学習前に torch.compile でコンパイル（GPU での長い学習向け。CPU では効果なし）"),
     "workers": ("Models at a time", "同時学習数",
                 "同時に学習するモデル数（空欄ならコアまたは GPU ごとに 1 つ）"),
     "device": ("Device", "デバイス", "学習するデバイス。auto は GPU があれば GPU"),
