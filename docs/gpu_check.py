@@ -69,7 +69,7 @@ class Check:
 
         from monju.models import backbones
         from monju.models.classifier import Expert
-        from monju.training.trainer import Training
+        from monju.training.member import Training
 
         tokens, labels = self.tokens(config)
         padding, made = backbones.tokenizer(config.backbone).pad_token_id, []
@@ -222,17 +222,17 @@ def lockstep_against_single(check):
 
 def graphs_against_eager(check):
     """The same steps recorded and replayed, and launched one by one; without dropout."""
-    from monju.training import trainer
+    from monju.training import lockstep
 
-    config, real = check.config(backbone=check.small("bert"), precision="fp32", learning_rate=1e-4), trainer.Replay
+    config, real = check.config(backbone=check.small("bert"), precision="fp32", learning_rate=1e-4), lockstep.Replay
     steps = 60 if check.on_gpu else 8
     recorded = check.trainings(config, 3, steps, still=True)
     ours, told = losses(recorded, config)
-    trainer.Replay = lambda act, forget: act
+    lockstep.Replay = lambda act, forget: act
     try:
         theirs, _ = losses(check.trainings(config, 3, steps, still=True), config)
     finally:
-        trainer.Replay = real
+        lockstep.Replay = real
     figures = {"losses": max(abs(a - b) for one, other in zip(ours, theirs) for a, b in zip(one, other)), "note": told[0][-1].note}
     assert figures["losses"] < 1e-2 and not figures["note"], figures
     return figures

@@ -24,7 +24,8 @@ from monju.data import sources
 from monju.models import backbones  # noqa: E402
 from monju.models.classifier import Expert  # noqa: E402
 from monju.presets import PRESETS  # noqa: E402
-from monju.training.trainer import Training, fit, fit_in_lockstep
+from monju.training.member import Training
+from monju.training.trainer import fit, fit_in_lockstep
 
 
 def prepared(source, sentences, held_out):

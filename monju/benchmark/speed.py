@@ -28,8 +28,9 @@ from monju.models.classifier import Expert
 from monju.runs.registry import SHIPPED
 from monju.training import local_engine, trainer
 from monju.training.local_engine import in_a_process
+from monju.training.lockstep import wants_bf16
+from monju.training.member import Training
 from monju.training.pipeline import machine, versions
-from monju.training.trainer import wants_bf16
 
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
 PEER_LIMIT_S = 240  # for one measurement of a peer in training, its start included
@@ -369,7 +370,7 @@ class Bench:
         """
         on_gpu, quarter = device.type == "cuda", max(1, self.steps // 4)
         steps = (self.steps // quarter + 1) * quarter if on_gpu else self.steps
-        trainings = [trainer.Training(Expert.start(self.config, self.names, self.tokenizer.pad_token_id,
+        trainings = [Training(Expert.start(self.config, self.names, self.tokenizer.pad_token_id,
                                                    seed, device),
                                       self.tokens, self.labels, seed, steps) for seed in jobs]
         running, measured, profile = trainer.fit_in_lockstep(trainings, self.config, quarter), [], {}

@@ -43,9 +43,10 @@ class ThroughputProbe:
 
         from monju.models.classifier import Expert
         from monju.training import trainer
+        from monju.training.member import Training
 
         encoded, first, last = self.encoded[jobs[0].backbone], None, None
-        trainings = [trainer.Training(Expert.start(replace(self.config, backbone=job.backbone),
+        trainings = [Training(Expert.start(replace(self.config, backbone=job.backbone),
                                                    self.label_names, encoded.tokenizer.pad_token_id,
                                                    job.seed, device),
                                       [encoded.train[row] for row in job.rows], self.labels[job.rows],

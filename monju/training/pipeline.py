@@ -31,8 +31,9 @@ from monju.runs.checkpoints import Checkpoints
 from monju.runs.prediction_store import save_predictions
 from monju.runs.run import Run, command, refuse_taken
 from monju.training import btm, local_engine, trainer
+from monju.training.lockstep import Step
+from monju.training.member import REPORTS, Training
 from monju.training.plan import Encoded, cost_summary, in_groups, plan, refuse_one_sided
-from monju.training.trainer import REPORTS, Step, Training
 from monju.utils import locks
 
 MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process

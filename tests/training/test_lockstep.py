@@ -12,9 +12,9 @@ from monju.models import joint
 from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
-from monju.training import pipeline, plan, trainer
+from monju.training import lockstep, member, pipeline, plan, trainer
+from monju.training.member import Training
 from monju.training.samplers import SamplerContext, buckets
-from monju.training.trainer import Training
 
 CPU = torch.device("cpu")
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -127,8 +127,8 @@ def test_in_batches_of_one_size_and_few_lengths_as_on_a_gpu_it_is_the_same(backb
     def replay(act, forget):
         return lambda shape: shapes.add(shape) or act(shape)
 
-    monkeypatch.setattr(trainer, "is_gpu", lambda device: True)
-    monkeypatch.setattr(trainer, "Replay", replay)
+    monkeypatch.setattr(member, "is_gpu", lambda device: True)
+    monkeypatch.setattr(lockstep, "Replay", replay)
     monkeypatch.setattr(torch.optim, "AdamW", lambda *given, capturable, **options: AdamW(*given, **options))
     given = trainings(config, order="short-to-long")
     ours = together(config, given)

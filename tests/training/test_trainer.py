@@ -22,9 +22,10 @@ from monju.models.classifier import Expert
 from monju.models.members import Members
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
-from monju.training import pipeline, trainer
+from monju.training import member, pipeline, trainer
+from monju.training.lockstep import wants_bf16
+from monju.training.member import Member, Training, linear_schedule
 from monju.training.samplers import SamplerContext, buckets
-from monju.training.trainer import linear_schedule, wants_bf16
 
 CPU = torch.device("cpu")
 NAMES = ["negative", "positive"]
@@ -262,7 +263,7 @@ def test_an_expert_learns_what_it_is_shown(tokenizer):
     assert expert.logits(tokens).argmax(axis=1).tolist() == labels.tolist()
 
 
-class TrainedWhole(trainer.SparseEmbedding):
+class TrainedWhole(member.SparseEmbedding):
     """The word embeddings as any other weight: what the used rows must come to."""
 
     def __init__(self, *arguments):
@@ -273,8 +274,8 @@ class TrainedWhole(trainer.SparseEmbedding):
 def test_training_the_used_words_alone_learns_the_same_weights(tokenizer, monkeypatch):
     config = Config(precision="fp32", device="cpu", batch_size=4, learning_rate=3e-3, weight_decay=0.5)
     tokens, labels, trained = backbones.encode(tokenizer, TEXTS * 3, 128), np.array([1, 0, 0, 1] * 3), []
-    for words in (trainer.SparseEmbedding, TrainedWhole):
-        monkeypatch.setattr(trainer, "SparseEmbedding", words)
+    for words in (member.SparseEmbedding, TrainedWhole):
+        monkeypatch.setattr(member, "SparseEmbedding", words)
         expert = fresh(PLAIN, 0)
         seen = [expert.model.get_input_embeddings().weight.clone() for _ in trainer.fit(expert, config, tokens, labels, 0, steps=6, report_every=2)]
         assert len(seen) == 3
@@ -295,9 +296,9 @@ def test_only_words_that_are_used_are_optimised(tokenizer):
     used = {token for sentence in tokens for token in sentence} | {0}
     alone = {}
     for config in (PLAIN, ADAPTER):
-        member = trainer.Member(0, trainer.Training(fresh(config, 0), tokens, np.array([1, 0, 0, 1]), 0), config, None, False)
-        alone[config.finetuning] = [weight for weight in member.weights if weight.shape[0] == len(used)]
-        assert not any(len(weight) == 30522 for weight in member.weights)
+        made = Member(0, Training(fresh(config, 0), tokens, np.array([1, 0, 0, 1]), 0), config, None, False)
+        alone[config.finetuning] = [weight for weight in made.weights if weight.shape[0] == len(used)]
+        assert not any(len(weight) == 30522 for weight in made.weights)
     assert len(alone["full"]) == 1 and not alone["lora"] and len(used) < 100
 
 

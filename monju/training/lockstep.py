@@ -1,0 +1,225 @@
+"""Lockstep: members learn together, one forward and one backward pass for the next batch of each."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from monju.config import Config
+from monju.errors import MonjuError
+from monju.models import backbones
+from monju.models.cuda_graphs import Replay
+from monju.models.joint import Joint
+from monju.training.member import Member
+
+# lengths that batches are padded to where every length costs a recording
+WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far one model's training is.
+
+    Parameters
+    ----------
+    step, steps : int
+        Optimizer steps done, and in all.
+    sentences, tokens : int
+        Read so far; no padding is counted.
+    loss : float
+        The mean since the last report.
+    learning_rate : float
+        Of this step.
+    seconds : float
+        Time trained so far; of several models in lockstep, each counts its share.
+    parts : int
+        In how many pieces a batch is read: more than one where the GPU's memory is too small for it whole.
+    lockstep : int
+        How many models are trained in lockstep with it, itself counted.
+    padded : int
+        Tokens computed so far, padding counted.
+    note : str
+        A sentence on what makes the training slower than it could be, if anything does.
+    """
+
+    step: int
+    steps: int
+    sentences: int
+    tokens: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    parts: int = 1
+    lockstep: int = 1
+    padded: int = 0
+    note: str = ""
+
+
+class TokenStore:
+    """The members' sentences as token ids on the device, where batches are put together."""
+
+    def __init__(self, members: Sequence[Member]):
+        expert, lengths = members[0].expert, np.concatenate([member.lengths for member in members])
+        self.padding, self.longest = expert.padding, int(lengths.max())
+        ids = np.fromiter(chain.from_iterable(chain.from_iterable(member.training.tokens
+                                                                  for member in members)), np.int64)
+        self.ids, self.lengths, self.labels, self.start = (
+            torch.as_tensor(numbers, device=expert.device)
+            for numbers in (ids, lengths, np.concatenate([member.training.labels for member in members]),
+                            np.cumsum(lengths) - lengths))
+        firsts = np.cumsum([0, *(len(member.lengths) for member in members)])
+        self.first = {member.number: int(first) for member, first in zip(members, firsts)}
+
+    def batch(self, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Return ids and attention mask [..., width] of the sentences at `rows` [...]."""
+        at = torch.arange(width, device=rows.device)
+        mask = at < self.lengths[rows][..., None]
+        ids = self.ids[torch.where(mask, self.start[rows][..., None] + at, 0)]
+        return torch.where(mask, ids, self.padding), mask.long()
+
+
+class Lockstep:
+    """Members that learn together, one optimizer step at a time."""
+
+    def __init__(self, members: Sequence[Member], config: Config, store: TokenStore, note: str = ""):
+        self.members, self.config, self.store, self.note = list(members), config, store, note
+        self.device = members[0].expert.device
+        self.bf16, self.parts = wants_bf16(config.precision, self.device), max(m.parts for m in members)
+        self.joint = Joint([member.expert for member in members], [member.words for member in members],
+                           config.frozen_layers)
+        self.losses = torch.stack([member.loss_sum for member in members])  # since each one's last report
+        for member, loss_sum in zip(members, self.losses):
+            member.loss_sum = loss_sum
+        self.on_gpu = members[0].on_gpu
+        # positions that the backbone has; RoBERTa's kind counts from 2
+        self.most = getattr(members[0].expert.model.config, "max_position_embeddings", WIDTHS[-1]) - 2
+        self.rows = self.shares = torch.empty(0)
+        self.run_step = self._replayed()
+
+    def run(self, failed: list[str]) -> Iterator[tuple[int, Step]]:
+        """Train until a member is done, yielding (its number, Step); appends to `failed` who fails."""
+        began, before = time.perf_counter(), [member.seconds for member in self.members]
+        try:
+            while not any(member.done for member in self.members):
+                padded = self._step()
+                for member, earlier in zip(self.members, before):
+                    member.learned(padded)
+                    member.seconds = earlier + (time.perf_counter() - began) / len(self.members)
+                    yield from self._report(member, failed)
+        finally:
+            self._forget()
+            self.joint.release()
+
+    def _report(self, member: Member, failed: list[str]) -> Iterator[tuple[int, Step]]:
+        """Yield the member's Step where it is due, and keep its checkpoint after an epoch."""
+        ended = member.step == member.steps
+        if member.step % member.report_every == 0 or ended:
+            mean = member.loss_sum.item() / (member.step % member.report_every or member.report_every)
+            member.loss_sum.zero_()
+            if not np.isfinite(mean):
+                name = f"{member.training.name}: " if member.training.name else ""
+                failed.append(f"{name}the loss became {mean} at step {member.step}")
+                member.done = True
+                return
+            member.words.put_back()  # whoever looks at the model between two steps finds it whole
+            yield member.number, Step(member.step, member.steps, member.sentences, member.read, mean,
+                                      member.learning_rate(member.step - 1), member.seconds, self.parts,
+                                      len(self.members), member.padded,
+                                      self.note or getattr(self.run_step, "note", ""))
+        if ended:
+            member.done = True
+            member.expert.model.eval()
+        elif member.training.checkpoints and member.step % member.per_epoch == 0:
+            member.save(member.seconds)
+
+    def _step(self) -> int:
+        """Let every member learn its next batch; return that batch's tokens, padding counted."""
+        batches = [member.draw() for member in self.members]
+        lengths = [member.lengths[rows] for member, rows in zip(self.members, batches)]
+        longest = max(int(own.max()) for own in lengths)
+        width = padded_length(longest) if self.on_gpu else longest
+        if width > self.most:
+            width = self.store.longest
+        padded = self.on_gpu or any((own < width).any() for own in lengths)
+        size = self.config.batch_size if self.on_gpu else max(map(len, batches))
+        rows, shares = np.zeros((len(batches), size), np.int64), np.zeros((len(batches), size), np.float32)
+        for i, (member, own) in enumerate(zip(self.members, batches)):
+            rows[i] = self.store.first[member.number]  # what is missing to a whole batch weighs nothing
+            rows[i, : len(own)] += own
+            shares[i, : len(own)] = 1 / len(own)
+            member.set_rate()
+        self.rows, self.shares = (filled(old, new, self.device)
+                                  for old, new in ((self.rows, rows), (self.shares, shares)))
+        while True:
+            try:
+                self.run_step((width, padded))
+                return width * size
+            except torch.OutOfMemoryError:
+                if len(self.members) > 1:
+                    raise
+                if self.parts >= size:
+                    raise MonjuError("the GPU's memory does not do for one sentence: choose --finetuning "
+                                     "lora, a smaller --max-tokens or a smaller --backbone") from None
+                self.parts = self.members[0].parts = self.parts * 2
+                self._forget()
+                self.run_step = self._replayed()
+                if self.on_gpu:
+                    torch.cuda.empty_cache()
+
+    def _learn(self, shape: tuple[int, bool]) -> None:
+        """One forward pass, one backward, one optimizer step; `shape` is (width, whether any is padded)."""
+        (width, padded), losses = shape, torch.zeros_like(self.losses)
+        self.joint.train()
+        for rows, shares in zip(*(given.tensor_split(min(self.parts, given.shape[1]), 1)
+                                  for given in (self.rows, self.shares))):
+            ids, mask = self.store.batch(rows, width)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16,
+                                cache_enabled=not self.on_gpu):
+                logits = self.joint(ids, mask if padded else None)
+            part = (self._row_losses(logits.float(), rows) * shares).sum(1)
+            part.sum().backward()
+            losses += part.detach()
+        self.joint.hand_out_gradients()
+        for member in self.members:
+            torch.nn.utils.clip_grad_norm_(member.weights, 1.0)
+            member.optimizer.step()
+            member.optimizer.zero_grad()
+        self.losses += losses
+
+    def _row_losses(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Return the loss [members, n] of each sentence under logits [members, n, labels]."""
+        if any(member.training.loss_of for member in self.members):
+            return torch.stack([member.training.loss_of(own, at - self.store.first[member.number])
+                                for member, own, at in zip(self.members, logits, rows)])
+        return cross_entropy(logits.flatten(0, 1), self.store.labels[rows].flatten(),
+                             reduction="none").view(rows.shape)
+
+    def _replayed(self) -> Callable[[tuple[int, bool]], None]:
+        return Replay(self._learn, self._forget) if self.on_gpu else self._learn
+
+    def _forget(self) -> None:
+        """Drop the gradients of a step that did not end."""
+        self.joint.hand_out_gradients()
+        for member in self.members:
+            member.optimizer.zero_grad()
+
+
+def filled(old: Tensor, new: np.ndarray, device: torch.device) -> Tensor:
+    """Return `new` on the device, in the place of `old` where it has the same shape."""
+    sent = backbones.sent(torch.from_numpy(new), device)
+    return old.copy_(sent, non_blocking=True) if old.shape == sent.shape else sent
+
+
+def padded_length(longest: int) -> int:
+    """Return the length to which a batch is padded so that there are few different ones."""
+    return next((width for width in WIDTHS if width >= longest), -(-longest // 64) * 64)
+
+
+def wants_bf16(precision: str, device: torch.device) -> bool:
+    """Return whether to train under bf16 autocast: as asked, or with "auto" where the machine can."""
+    return backbones.computes_in_bf16(device) if precision == "auto" else precision == "bf16"
