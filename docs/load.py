@@ -157,7 +157,7 @@ class Visitor:
         at = self.client.base_url
         reader, writer = await asyncio.open_connection(at.host, at.port)
         try:
-            writer.write(f"POST {at.path}gradio_api/{door} HTTP/1.1\r\nhost: {at.host}\r\ncontent-type: application/json\r\n"
+            writer.write(f"POST {at.path}gradio_api/{door} HTTP/1.1\r\nhost: {at.netloc.decode()}\r\ncontent-type: application/json\r\n"
                          f"x-forwarded-for: {self.address}\r\ncookie: {self.cookie}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
             status = (await reader.readline()).split()
             await reader.read()  # to its end, as a browser does

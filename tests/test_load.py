@@ -35,18 +35,15 @@ def test_every_user_is_answered_though_the_inference_process_is_killed_again_and
         return [child for child in served[2].children() if child.status() != psutil.STATUS_ZOMBIE
                 and "spawn_main" in " ".join(child.cmdline())]
 
-    async def killed(times=2):
-        struck = []
+    async def both(times=2):
+        struck, crowd = [], asyncio.create_task(load.ordinary(*served, visitors=10, seconds=5))
         for _ in range(times):
             await asyncio.sleep(1.5)
             struck += inference()
             struck[-1].kill()
-            while not any(child.pid != struck[-1].pid for child in inference()):
+            while not crowd.done() and not any(child.pid != struck[-1].pid for child in inference()):  # the next request starts it
                 await asyncio.sleep(0.1)
-        return struck
-
-    async def both():
-        return await asyncio.gather(load.ordinary(*served, visitors=10, seconds=5), killed())
+        return await crowd, struck
 
     found, struck = finish(both())
     assert found["answered"] == found["n"] == 50 and not found["errors"] and len({each.pid for each in struck}) == 2

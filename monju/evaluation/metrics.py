@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import softmax
 
 from monju.errors import MonjuError
+from monju.evaluation.gate_meter import gate_meter
 
 if TYPE_CHECKING:
     from monju.ensemble.outputs import Predictions
@@ -201,8 +202,8 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     -------
     dict
         {"n", "labels", "majority", "experts", "monju", "baseline", "monju_vs_baseline", "equal_cost",
-        "monju_vs_equal_cost", "alpha", "cost"}. Baseline and equal-cost are left out where the run has none,
-        and so is "cost".
+        "monju_vs_equal_cost", "alpha", "gate_meter", "cost"}. Baseline and equal-cost are left out
+        where the run has none, and so is "cost".
 
     Raises
     ------
@@ -236,6 +237,7 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
             result[f"monju_vs_{key}"] = compare_pair(predictions.monju.argmax(axis=1), fused.argmax(axis=1),
                                                      labels)
     result["alpha"] = _gate_at_work(predictions)
+    result["gate_meter"] = gate_meter(predictions, labels)
     return result if cost is None else result | {"cost": cost}
 
 

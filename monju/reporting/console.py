@@ -189,7 +189,7 @@ def tables(metrics: dict) -> Group:
     if "majority" in metrics:
         commonest = [f"Always the commonest label: {percent(metrics['majority']['accuracy'])} %.\n"]
     parts = [accuracy_table(metrics), "", *commonest, *verdicts(metrics), quality_table(metrics), ""]
-    parts += [*cluster_tables(metrics), *costs, gate_line(metrics)]
+    parts += [*cluster_tables(metrics), *costs, gate_line(metrics), *gate_meter_lines(metrics)]
     parts += ["", rounds_table(metrics)] if "rounds" in metrics else []
     # Text: brackets are no markup
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
@@ -275,6 +275,18 @@ def gate_line(metrics: dict) -> str:
         f"(equal weights: {1 / len(alpha['mean']):.2f}); against the equal-weight average it changed "
         f"{alpha['fused_differs_from_uniform']:,} of {metrics['n']:,} labels."
     )
+
+
+def gate_meter_lines(metrics: dict) -> list[str]:
+    """Return one sentence on how much a gate can do here at all; none for an earlier run's table."""
+    meter = metrics.get("gate_meter")
+    if not meter or meter["gap"]["difference"] is None:
+        return []
+    gap = meter["gap"]
+    return [f"Gate meter: experts are right on {percent(gap['seen'])} % of the sentences whose nearest "
+            f"cluster they have seen and on {percent(gap['unseen'])} % of the others (gap "
+            f"{percent(gap['difference'], sign='+')} points); weights as unequal as these could turn at most "
+            f"{percent(meter['could_flip'])} % of the verdicts, and turned {percent(meter['did_flip'])} %."]
 
 
 def grid(title: str, headers: Sequence[str], rows: list[tuple]) -> Table:

@@ -249,6 +249,11 @@ def interpretation(results: Results, t: Words) -> Markup:
     parts.append(t("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
                      sorted=" / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"]),
                      equal=f"{1 / len(alpha['mean']):.2f}"))
+    meter = metrics.get("gate_meter")
+    if meter and meter["gap"]["difference"] is not None:
+        shares = {name: percent(meter["gap"][name], 1) for name in ("seen", "unseen")}
+        parts.append(t("told_gate_meter", **shares, gap=percent(meter["gap"]["difference"], 1, sign="+"),
+                       could=percent(meter["could_flip"], 1), did=percent(meter["did_flip"], 1)))
     unlike_poster = posters_data(results.config) and not poster_setting(results.config)
     return render(TEMPLATES, "told.html", t=t, n=metrics["n"], parts=parts, unlike_poster=unlike_poster)
 

@@ -166,6 +166,24 @@ class Alpha(Entry):
     fused_differs_from_uniform: Count
 
 
+class Gap(Entry):
+    """What an expert loses on a cluster that it has not seen."""
+
+    seen: Share | None
+    unseen: Share | None
+    difference: Annotated[float, Field(ge=-1, le=1)] | None
+
+
+class GateMeter(Entry):
+    """How much a gate can do."""
+
+    gap: Gap
+    could_flip: Share
+    did_flip: Share
+    agreement: Share | None
+    error_correlation: Annotated[float, Field(ge=-1.0001, le=1.0001)] | None
+
+
 class Round(Entry):
     """The ensemble after a round of branch, train, merge."""
 
@@ -189,6 +207,7 @@ class Metrics(Entry):
     monju_vs_baseline: Pair = ABSENT
     monju_vs_equal_cost: Pair = ABSENT
     alpha: Alpha
+    gate_meter: GateMeter = ABSENT
     cost: dict[str, Cost] = {}
     rounds: list[Round] = Field(ABSENT, min_length=1)
 

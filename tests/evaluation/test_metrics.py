@@ -197,7 +197,7 @@ def test_gate_beside_equal_weights():
 
 def test_a_run_without_baseline_cost_or_equal_cost():
     found = table(toy(members=[], equal_cost=[], baseline=None, equal_cost_ensemble=None), LABELS)
-    assert found.keys() == {"n", "labels", "majority", "experts", "monju", "alpha"}
+    assert found.keys() == {"n", "labels", "majority", "experts", "monju", "alpha", "gate_meter"}
 
 
 def test_the_table_is_plain_json():

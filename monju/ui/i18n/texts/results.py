@@ -58,6 +58,12 @@ TEXTS = {
                   "{changed} of {n} labels.",
                   "ゲートの α は並べ替えた平均で {sorted}（等重みは {equal}）。等重みの平均と比べて判定が変わったのは "
                   "{n} 文中 {changed} 文です。"),
+    "told_gate_meter": ("Can a gate matter here? Experts are right on {seen} % of the sentences whose nearest "
+                        "cluster they have seen and on {unseen} % of the others: a gap of {gap} points. "
+                        "Weights as unequal as these could turn at most {could} % of the verdicts; they "
+                        "turned {did} %.",
+                        "ゲートに意味はあるか：最も近いクラスタを学習済みのエキスパートの正解率は {seen} %、未学習では {unseen} %"
+                        "（差 {gap} ポイント）。この偏りの重みで変わりうる判定は最大 {could} %、実際に変わったのは {did} % です。"),
     "told_caution": ("Intervals and p-values speak of these models on other sentences of this kind, not of "
                      "models trained anew "
                      "with other seeds.",
