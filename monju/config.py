@@ -77,7 +77,8 @@ class Config:
     # gate and fusion
     gate: str = setting("distance", "distances → α", group="fusion", table="ensemble.gates")
     sharpness: float = setting(
-        1.0, "p, the power of the distances in the distance gate: 1 is the poster's, 0 gives equal weights",
+        1.0, "p, the power of the distances in the distance and inverse-distance gates: 1 is the poster's, 0 "
+        "gives equal weights",
         group="fusion", ge=0, slider=(32, 0.5))
     temperature: float = setting(
         0.1, "T, the temperature of the membership gate", group="fusion", gt=0, slider=(1, 0.01))

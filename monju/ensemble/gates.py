@@ -74,6 +74,50 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class InverseDistance:
+    """Shepard's weights (1968): the nearer the clusters that an expert learned, the more it weighs.
+
+    α_S = Σ_{c∈S} q_c / C(k−1, m−1) with q_c = d_c^−p / Σ d_c^−p.
+
+    Parameters
+    ----------
+    sharpness : float
+        The power p ≥ 0; 0 weighs all experts alike, and a large p is the gate `nearest`.
+
+    Examples
+    --------
+    >>> InverseDistance(sharpness=1)(np.array([[1.0, 2.0, 2.0]]), [(0, 1), (1, 2), (2, 0)]).tolist()
+    [[0.375, 0.25, 0.375]]
+    """
+
+    sharpness: float
+
+    def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
+        """Weigh the experts: see `Gate`."""
+        nearest = distances.min(axis=1, keepdims=True)
+        # as in `Distance`; on a centre it is that cluster's alone
+        ratios = np.divide(nearest, distances, out=np.ones_like(distances), where=distances > 0)
+        q = ratios**self.sharpness
+        return share(q / q.sum(axis=1, keepdims=True), subsets)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Equal weights for the experts that learned the nearest cluster, none for the others.
+
+    Examples
+    --------
+    >>> Nearest()(np.array([[1.0, 2.0, 5.0]]), [(0, 1), (1, 2), (2, 0)]).tolist()
+    [[0.5, 0.0, 0.5]]
+    """
+
+    def __call__(self, distances: ndarray, subsets: Subsets, posterior: ndarray | None = None) -> ndarray:
+        """Weigh the experts: see `Gate`."""
+        q = (distances == distances.min(axis=1, keepdims=True)).astype(float)
+        return share(q / q.sum(axis=1, keepdims=True), subsets)
+
+
+@dataclass(frozen=True)
 class Membership:
     """c-BTM's gate: the nearer the clusters that an expert learned, the more it weighs.
 
@@ -164,7 +208,8 @@ def share(q: ndarray, subsets: Subsets) -> ndarray:
     return q @ membership(subsets, k).T / comb(k - 1, m - 1)
 
 
-TABLE: dict[str, type] = {"distance": Distance, "membership": Membership, "posterior": Posterior}
+TABLE: dict[str, type] = {"distance": Distance, "inverse-distance": InverseDistance, "nearest": Nearest,
+                          "membership": Membership, "posterior": Posterior}
 
 
 def make(config: Any) -> Gate:

@@ -21,7 +21,7 @@ from monju.clustering.clusterers import (
 from monju.ensemble.subsets import cluster_names
 from monju.errors import MonjuError
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
 GEOMETRIC = {name: clusterers.TABLE[name] for name in ("balanced", "kmeans", "gmm")}  # the others do not look where sentences lie
 EVERY = pytest.mark.parametrize("clusterer", GEOMETRIC.values(), ids=GEOMETRIC)
 

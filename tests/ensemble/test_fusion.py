@@ -7,7 +7,7 @@ from scipy.special import log_softmax, softmax
 from monju.config import Config
 from monju.ensemble.fusion import TABLE, mix_logits, mix_probabilities, mix_product
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 LOGITS = np.array([[[2.0, 0.0], [0.0, 4.0], [1.0, 1.0]]])  # one sentence, three experts, two labels
 EXTREME = np.array([[[1e4, -1e4], [-1e4, 1e4], [1e4, 1e4]], [[-1e4, 1e4], [-1e4, 1e4], [-1e4, 1e4]]])

@@ -10,11 +10,12 @@ import pytest
 
 from monju.config import SETTINGS, Config
 from monju.ensemble import gates
-from monju.ensemble.gates import Distance, Membership, Posterior, keep_top
+from monju.ensemble.gates import Distance, InverseDistance, Membership, Nearest, Posterior, keep_top
 from monju.ensemble.subsets import expert_subsets
 from monju.errors import MonjuError
 
-pytestmark = pytest.mark.filterwarnings("error")  # an overflow or 0/0 inside a gate is a failure
+pytestmark = pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
+# an overflow or 0/0 inside a gate is a failure
 
 
 def alpha(gate, k, m, *distances, posterior=None):
@@ -89,14 +90,16 @@ def test_a_huge_sharpness_leaves_the_expert_without_the_farthest_cluster():
     assert alpha(Distance(1000.0), 3, 2, 0.001, 0.1, 0.1) == pytest.approx([1 / 2, 0, 1 / 2], abs=1e-100)
 
 
-@pytest.mark.parametrize("gate", [Distance(1.0), Distance(0.0), Distance(3.0), cbtm(), cbtm(power=4.0)], ids=str)
+@pytest.mark.parametrize("gate", [Distance(1.0), Distance(0.0), Distance(3.0), InverseDistance(2.0), Nearest(), cbtm(),
+                                  cbtm(power=4.0)], ids=str)
 @pytest.mark.parametrize("k, m", every_km(5))
 def test_every_centre_on_the_sentence_weighs_all_alike(gate, k, m):
     assert alpha(gate, k, m, *[0.0] * k) == pytest.approx([1 / comb(k, m)] * comb(k, m), abs=1e-15)
 
 
 @pytest.mark.parametrize("k, m", every_km())
-@pytest.mark.parametrize("gate", [Distance(1.0), Distance(0.5), Distance(8.0), cbtm(), cbtm(0.01, 4.0),
+@pytest.mark.parametrize("gate", [Distance(1.0), Distance(0.5), Distance(8.0), InverseDistance(0.5), InverseDistance(8.0), Nearest(),
+                                  cbtm(), cbtm(0.01, 4.0),
                                   cbtm(top_k=1), cbtm(top_k=2), Posterior(None), Posterior(top_k=2)], ids=str)
 def test_weights_are_shares_of_one(gate, k, m):
     random = np.random.default_rng(10 * k + m)
@@ -108,7 +111,7 @@ def test_weights_are_shares_of_one(gate, k, m):
 
 def test_distances_are_left_as_they_were():
     distances = np.array([[1.0, 2.0, 5.0]])
-    for gate in (Distance(2.0), cbtm(top_k=1)):
+    for gate in (Distance(2.0), InverseDistance(2.0), Nearest(), cbtm(top_k=1)):
         gate(distances, expert_subsets(3, 2))
     assert distances.tolist() == [[1, 2, 5]]
 
@@ -171,6 +174,24 @@ def test_posterior_is_shared_likewise():
     assert alpha(Posterior(None), 3, 2, 1, 1, 1, posterior=posterior) == pytest.approx([0.45, 0.15, 0.4], abs=1e-15)
     # the top two renormalised: 7/9, 2/9, 0
     assert alpha(Posterior(top_k=2), 3, 1, 1, 1, 1, posterior=posterior) == pytest.approx([7 / 9, 2 / 9, 0], abs=1e-15)
+
+
+def test_inverse_distances_by_hand():
+    # 1/d = 1, 1/2, 1/4 of 7/4: q = 4/7, 2/7, 1/7; a pair shares: AB 6/14, BC 3/14, CA 5/14
+    assert alpha(InverseDistance(1.0), 3, 2, 1, 2, 4) == pytest.approx([6 / 14, 3 / 14, 5 / 14], abs=1e-15)
+    # squared: 16/21, 4/21, 1/21
+    assert alpha(InverseDistance(2.0), 3, 1, 1, 2, 4) == pytest.approx([16 / 21, 4 / 21, 1 / 21], abs=1e-15)
+    assert alpha(InverseDistance(0.0), 3, 2, 1, 2, 4) == pytest.approx([1 / 3] * 3, abs=1e-15)
+    assert alpha(InverseDistance(3.0), 3, 2, 0, 2, 4).tolist() == [0.5, 0, 0.5]  # on A's centre: A's experts alone
+    assert alpha(InverseDistance(3.0), 3, 2, 0, 0, 0) == pytest.approx([1 / 3] * 3, abs=1e-15)
+    assert alpha(InverseDistance(1e6), 3, 2, 1, 2, 4) == pytest.approx(alpha(Nearest(), 3, 2, 1, 2, 4), abs=1e-15)
+
+
+def test_only_those_who_learned_the_nearest_cluster():
+    assert alpha(Nearest(), 3, 2, 1, 2, 5).tolist() == [0.5, 0, 0.5]
+    assert alpha(Nearest(), 4, 1, 3, 1, 2, 9).tolist() == [0, 1, 0, 0]
+    assert alpha(Nearest(), 3, 1, 2, 1, 1).tolist() == [0, 0.5, 0.5]  # of two that are as near, both
+    assert alpha(Nearest(), 3, 2, 0, 0, 0) == pytest.approx([1 / 3] * 3, abs=1e-15)
 
 
 def test_a_run_without_posterior_is_told_so():

@@ -189,16 +189,17 @@ def test_diversity_by_hand():
 
 def test_a_gate_added_here_appears_in_the_comparison(monju, monkeypatch):
     @dataclass(frozen=True)
-    class Nearest:
+    class Closest:
         """The experts that know the nearest cluster alone."""
 
         def __call__(self, distances, experts, posterior=None):
             return gates.share(np.eye(distances.shape[1])[distances.argmin(axis=1)], experts)
 
-    monkeypatch.setitem(gates.TABLE, "nearest", Nearest)
+    monkeypatch.setitem(gates.TABLE, "closest", Closest)
     votes, labels = load_predictions(monju.run)
     rows = {row["name"]: row for row in comparison.compare(monju, labels, outputs=votes)["rows"]}
-    assert rows["nearest"]["kind"] == "gate" and rows["nearest"]["accuracy"] == rows["membership top-1"]["accuracy"]
+    assert rows["closest"]["kind"] == "gate"
+    assert rows["closest"]["accuracy"] == rows["membership top-1"]["accuracy"] == rows["nearest"]["accuracy"]
 
 
 def test_the_command_prints_a_table_and_json(tiny_run, movies, tmp_path, capsys, monkeypatch):

@@ -26,7 +26,7 @@ from monju.evaluation.metrics import (
     turned,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 # ---- measures

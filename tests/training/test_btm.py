@@ -126,7 +126,7 @@ def test_a_run_that_was_stopped_in_its_second_round_repeats_one_model(two_rounds
     shutil.rmtree(tmp_path / "stopped" / "experts" / "B")
     (tmp_path / "stopped" / "metrics.json").unlink()
     trained, fit = [], pipeline.TrainTask.fit
-    monkeypatch.setattr(pipeline.TrainTask, "fit", lambda shop, job, device: trained.append(job.key) or fit(shop, job, device))
+    monkeypatch.setattr(pipeline.TrainTask, "fit", lambda task, jobs, device: trained.extend(job.key for job in jobs) or fit(task, jobs, device))
     again, _ = resumed(tmp_path / "stopped", tmp_path)
     assert trained == ["B"]
     same(again, out)

@@ -201,7 +201,7 @@ def test_history_has_every_step_of_every_model(history):
     for lines in history.values():
         assert [line["step"] for line in lines] == list(range(1, lines[0]["steps"] + 1))
         for line in lines:
-            assert line.keys() == {"model", "step", "steps", "sentences", "tokens", "loss", "learning_rate", "seconds", "parts",
+            assert line.keys() == {"model", "step", "steps", "sentences", "tokens", "loss", "learning_rate", "seconds", "parts", "lockstep", "padded",
                                    "held_out_accuracy"}
             assert 0 < line["loss"] < 4 and line["held_out_accuracy"] * 8 in range(9)
         assert [line["seconds"] for line in lines] == sorted(line["seconds"] for line in lines)

@@ -59,6 +59,8 @@ TEXTS = {
     "singles_waiting": ("Merging the experts’ weights…", "エキスパートの重みを統合しています…"),
     "singles_title": ("One model in place of all: merges and students", "1 つのモデルで答える：統合と蒸留"),
     "gate_distance": ("distance (the poster’s)", "距離（ポスターの式）"),
+    "gate_inverse-distance": ("inverse distance (Shepard’s)", "距離の逆数（Shepard の式）"),
+    "gate_nearest": ("nearest cluster only", "最も近いクラスタだけ"),
     "gate_membership": ("membership (c-BTM’s)", "所属度（c-BTM の式）"),
     "gate_posterior": ("posterior (Gaussian mixture)", "事後確率（混合ガウス）"),
     "gate_c-BTM": ("c-BTM proper", "c-BTM（原論文）"),
