@@ -315,7 +315,8 @@ def whole_run(check):
     from monju.runs.run import Run
     from monju.training.pipeline import Progress, train
 
-    config = check.config(backbone=check.small("bert"), epochs=1, sample=200 if check.rehearse else 4000, map_size=50, learning_rate=1e-3)
+    config = check.config(backbone=check.small("bert"), epochs=1, sample=200 if check.rehearse else 4000,
+                          map_size=8 if check.rehearse else 50, learning_rate=1e-3)
     began, folder = time.perf_counter(), check.work / "run"
     told = list(train(config, folder))
     seconds, metrics = time.perf_counter() - began, Run.open(folder).check().read_json("metrics.json")
@@ -333,7 +334,7 @@ def job(check):
 
     jobs = JobManager(check.work / "jobs")
     size = {"epochs": 3, "sample": 80} if check.rehearse else {"epochs": 20, "sample": 8000}
-    config = check.config(backbone=check.small("bert"), map_size=50, **size)
+    config = check.config(backbone=check.small("bert"), map_size=8 if check.rehearse else 50, **size)
     jobs.folder.mkdir()
     jobs.start(config, "watched")
 
