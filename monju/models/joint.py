@@ -80,9 +80,10 @@ class Joint:
         first, joined = self.experts[0].model, light_copy(self.experts[0].model)
         named = [dict(expert.model.named_parameters()) for expert in self.experts]
         for name, weight in named[0].items():
-            if not weight.requires_grad:  # one for all: the backbone's
+            if not weight.requires_grad:  # one for all; what differs and is used, `_compare` finds
                 for other in named[1:]:
-                    other[name].data = weight.data
+                    if torch.equal(other[name], weight):
+                        other[name].data = weight.data
         for name, layer in first.named_modules():
             keys = [key for key, weight in layer.named_parameters(recurse=False) if weight.requires_grad]
             if not keys or self.words[0].trained and layer is first.get_input_embeddings():
@@ -114,11 +115,12 @@ class Joint:
         try:
             with torch.no_grad():
                 BATCH.rows, members = len(ids), len(self.experts)
-                vectors = [expert.model.get_input_embeddings()(ids) for expert in self.experts]
-                logits = self._forward({"inputs_embeds": torch.cat(vectors)}, mask.repeat(members, 1))
-                logits = logits.unflatten(0, (members, -1))
-                alone = torch.stack([expert.model.eval()(inputs_embeds=own, attention_mask=mask).logits
-                                     for expert, own in zip(self.experts, vectors)])
+                inputs = [{"inputs_embeds": expert.model.get_input_embeddings()(ids)} if words.trained
+                          else {"input_ids": ids} for expert, words in zip(self.experts, self.words)]
+                joined = {name: torch.cat([own[name] for own in inputs]) for name in inputs[0]}
+                logits = self._forward(joined, mask.repeat(members, 1)).unflatten(0, (members, -1))
+                alone = torch.stack([expert.model.eval()(**own, attention_mask=mask).logits
+                                     for expert, own in zip(self.experts, inputs)])
         except RuntimeError as error:  # rows that a layer cannot tell apart
             raise CannotJoin(str(error)) from None
         if (logits - alone).abs().max() > CLOSE:

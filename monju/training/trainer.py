@@ -63,6 +63,8 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config,
     while groups:
         group = [member for member in groups.pop(0) if member.step < member.steps]
         while group:
+            lockstep = None  # of the group before: its memory is needed
+            torch.cuda.empty_cache()
             try:
                 lockstep = Lockstep(group, config, store, note)
                 yield from lockstep.run(failed)
@@ -74,7 +76,6 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config,
                     note = (f"The memory does not do for {len(group)} models in lockstep: "
                             "they are trained in groups.")
                     rest = -(-len(group) // 2)
-                    torch.cuda.empty_cache()
                 groups.insert(0, group[rest:])
                 group = group[:rest]
     if failed:

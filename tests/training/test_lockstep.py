@@ -211,6 +211,17 @@ def test_what_cannot_be_joined_is_trained_one_after_another(backbone, monkeypatc
         assert {step.lockstep for step in steps} == {1} and "LayerNorm at bert.embeddings.LayerNorm" in steps[0].note
 
 
+def test_frozen_weights_that_differ_are_not_shared(backbone):
+    config = settings(backbone("bert"), "lora")
+    given = trainings(config, order="short-to-long")
+    with torch.no_grad():
+        next(weight for weight in given[2].expert.model.parameters() if not weight.requires_grad).mul_(2)
+    before = given[2].expert.logits(SENTENCES)
+    told = list(trainer.fit_in_lockstep(given, config, 1))
+    assert {step.lockstep for _, step in told} == {1} and "a member's logits are not its own" in told[0][1].note
+    assert 0.05 < np.abs(given[2].expert.logits(SENTENCES) - before).max()
+
+
 def test_a_model_whose_rows_are_another_members_is_found_out(backbone, monkeypatch):
     """A layer that mixes the members up must not be trained on."""
     config = settings(backbone("bert"))
