@@ -1,5 +1,6 @@
 """The request guard, attacked over HTTP on a real page: what one visitor cannot do to the others, nor to the machine."""
 
+import http.client
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import time
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import pytest
@@ -281,3 +283,16 @@ def test_addresses_are_believed_of_a_named_proxy_alone(tiny_run, tmp_path, monke
         for n in range(LIVE + 20):  # from this machine, whatever they say: it is not counted, and each gets a cookie
             asked = urllib.request.Request(url + "gradio_api/app_id", headers={"x-forwarded-for": "8.8.8.8"})
             assert json.load(urllib.request.urlopen(asked))
+
+
+def test_a_connection_in_use_is_not_closed_between_two_requests(page, monkeypatch):
+    """Looked at now and then, it is idle nearly every time."""
+    monkeypatch.setattr(protocol, "HEADERS_S", 0.2)
+    at = httpx.URL(page.url)
+    with closing(http.client.HTTPConnection(at.host, at.port, timeout=20)) as one:
+        for _ in range(12):
+            one.request("GET", "/robots.txt")
+            answer = one.getresponse()
+            assert answer.status == 200 and answer.read()
+            time.sleep(0.12)
+        assert one.sock.recv(1) == b""  # and when it is left, it is closed

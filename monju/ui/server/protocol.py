@@ -19,7 +19,7 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         headers = self.server_state.default_headers
         headers[:] = [header for header in headers if header[0] != b"server"]
         super().connection_made(transport)
-        self._idle = False
+        self._ended: Any = None  # the request that had been answered at the last look; none was there yet
         self._timer: asyncio.TimerHandle = self.loop.call_later(HEADERS_S, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -29,8 +29,9 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def _look(self) -> None:
         idle = self.cycle is None or self.cycle.response_complete
-        if idle and (self._idle or self.cycle is None):
+        if idle and self.cycle is self._ended:  # no request has come whole since the last look
             self.transport.close()
             return
-        self._idle = idle
+        if idle:
+            self._ended = self.cycle
         self._timer = self.loop.call_later(HEADERS_S, self._look)
