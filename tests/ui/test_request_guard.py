@@ -296,3 +296,16 @@ def test_a_connection_in_use_is_not_closed_between_two_requests(page, monkeypatc
             assert answer.status == 200 and answer.read()
             time.sleep(0.12)
         assert one.sock.recv(1) == b""  # and when it is left, it is closed
+
+
+def test_a_session_that_ends_under_a_second_stream_leaves_no_traceback(page, capfd):
+    who = Person(page.url, "9.1.0.16")
+    assert who.join(page.batch[0], page.lines(2000)) == 200
+    with who.client.stream("GET", f"gradio_api/queue/data?session_hash={who.session}") as second:
+        told = second.iter_lines()
+        next(told)
+        with who.client.stream("GET", f"gradio_api/queue/data?session_hash={who.session}"):
+            time.sleep(0.2)  # and is left: Gradio forgets the session
+        list(told)
+    time.sleep(0.5)
+    assert "Traceback" not in "".join(capfd.readouterr())

@@ -99,6 +99,10 @@ class RequestGuard:
                 await self.app(scope, receive, send)
         except Refused as refused:
             await self.refuse(refused.status, headers, send)
+        except RuntimeError as error:  # Gradio refuses a session that ends while its stream is open
+            if "response already started" not in str(error):
+                raise
+            await send({"type": "http.response.body", "body": b""})
         except ClientDisconnect:  # of a body not sent to its end: no line in the log
             await self.refuse(408, headers, send)
 
