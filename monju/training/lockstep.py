@@ -135,7 +135,7 @@ class Lockstep:
             member.done = True
             member.expert.model.eval()
         elif member.training.checkpoints and member.step % member.per_epoch == 0:
-            member.save(member.seconds)
+            member.save()
 
     def _step(self) -> int:
         """Let every member learn its next batch; return that batch's tokens, padding counted."""

@@ -63,8 +63,8 @@ class Member:
     def __init__(self, number: int, training: Training, config: Config, report_every: int | None,
                  together: bool):
         self.number, self.training, self.expert = number, training, training.expert
-        self.tensors, facts = training.checkpoints.load() if training.checkpoints else ({}, {"step": 0})
-        self.expert.model.load_state_dict({name: tensor for name, tensor in self.tensors.items()
+        tensors, facts = training.checkpoints.load() if training.checkpoints else ({}, {"step": 0})
+        self.expert.model.load_state_dict({name: tensor for name, tensor in tensors.items()
                                            if name in self.expert.trained}, strict=False)
         torch.manual_seed(training.seed)
         self.lengths = np.array([len(sentence) for sentence in training.tokens])
@@ -86,10 +86,10 @@ class Member:
         self.sentences, self.read = facts.get("seen", 0), facts.get("read", 0)
         self.padded, self.seconds = facts.get("padded", 0), facts.get("seconds", 0.0)
         self.done = False
-        self.sentence_losses = self.tensors.get("lost")
-        if self.tensors:
-            self.loss_sum.copy_(self.tensors["loss_sum"])
-            restore(self.optimizer, self.tensors)
+        self.sentence_losses = tensors.get("lost")
+        if tensors:
+            self.loss_sum.copy_(tensors["loss_sum"])
+            restore(self.optimizer, tensors)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
         draws = np.random.default_rng(config.seed) if together else None
@@ -134,13 +134,14 @@ class Member:
         self.step += 1
         self.sentences, self.read = self.sentences + len(rows), self.read + int(self.lengths[rows].sum())
 
-    def save(self, seconds: float) -> None:
+    def save(self) -> None:
         """Keep a checkpoint, from which a training resumes with the same bits."""
         self.words.put_back()
         lost = {} if self.sentence_losses is None else {"lost": self.sentence_losses}
         self.training.checkpoints.save(
             self.step, {**self.expert.trained, **state(self.optimizer), "loss_sum": self.loss_sum, **lost},
-            seen=self.sentences, read=self.read, padded=self.padded, seconds=seconds, parts=self.parts)
+            seen=self.sentences, read=self.read, padded=self.padded, seconds=self.seconds,
+            parts=self.parts)
 
 
 def is_gpu(device: torch.device) -> bool:
