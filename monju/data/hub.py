@@ -21,7 +21,9 @@ def answers(timeout: float = 5.0) -> bool:
 
 
 def cached(model: str) -> bool:
-    """Return whether the cache on this machine holds the model."""
+    """Return whether the cache on this machine holds the model: a download cut short does not count."""
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(model, "config.json"), str)
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return all(any(isinstance(try_to_load_from_cache(model, name), str) for name in names)
+               for names in (("config.json",), weights))
