@@ -1,7 +1,7 @@
 """The command line: `python -m monju COMMAND`, with the commands of `parser`.
 
-data, train, evaluate, compare, report, predict, distill, map, sweep, bench, app. Flags are drawn from the
-schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
+data, train, evaluate, compare, report, predict, distill, map, sweep, bench, prefetch, app. Flags are drawn
+from the schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 from monju import config as schema
 from monju import presets
 from monju.errors import MonjuError
+from monju.utils.files import ROOT
 from monju.utils.quiet import quiet
 
 INTERRUPTED = 130
@@ -185,6 +186,12 @@ def parser() -> Parser:
                              help="how often each is timed, in turn; the median counts [1]")
     bench_train.add_argument("--json", action="store_true", help="print JSON")
     add_settings(bench_train, without=("rounds",))  # a bench's rounds are its own
+
+    fetch = commands.add_parser("prefetch", help="keep a run's sentences and backbone for a start without a "
+                                "network")
+    fetch.set_defaults(command=run_prefetch)
+    fetch.add_argument("run", metavar="RUN", nargs="?",
+                       help="a finished run's folder, or its name there (all runs in trained/)")
 
     app = commands.add_parser("app", help="the page in the browser")
     app.set_defaults(command=run_app)
@@ -455,6 +462,23 @@ def run_map(args: argparse.Namespace) -> None:
         print(f"Drawing the map of {args.run}.", file=sys.stderr)
         cluster_map.build(run, Monju.of(run, args.device), train, args.size)
         run.finish()
+
+
+def run_prefetch(args: argparse.Namespace) -> int:
+    """Fetch what runs read from elsewhere; return 1 where something is missing."""
+    from monju.runs import registry
+    from monju.runs.prefetch import prefetch
+
+    trained = Path(os.environ.get("MONJU_RUNS") or ROOT / "trained")
+    if args.run is None:
+        paths = sorted(manifest.parent for manifest in registry.manifests(trained))
+    else:
+        paths = [Path(args.run) if os.path.isdir(args.run) else trained / args.run]
+    missing = 0
+    for text, kept in prefetch(paths):
+        print(text, file=sys.stdout if kept else sys.stderr, flush=True)
+        missing += not kept
+    return int(missing > 0)
 
 
 def run_app(args: argparse.Namespace) -> None:
