@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monju.data import sources
+from monju.data import named, sources
 from monju.data.notes import Note, refusal
 from monju.data.rows import Split, read_alike, twins
 from monju.errors import MonjuError
@@ -30,7 +30,7 @@ def read_again(run: Run, fingerprint: str, given: sources.Source | None = None) 
     """Read a run's data from its source or a given one; where its path is gone, from the source so named."""
     config, errors = run.config, []
     for source in [given] if given else dict.fromkeys((config.data, Path(config.data).name)):
-        if source not in (given, config.data, *sources.SOURCES):
+        if source not in (given, config.data, *named.SOURCES):
             continue
         try:
             data = sources.load_for(replace(config, data=str(source)))
