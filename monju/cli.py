@@ -1,7 +1,7 @@
 """The command line: `python -m monju COMMAND`, with the commands of `parser`.
 
-data, train, evaluate, compare, report, predict, distill, map, sweep, bench, prefetch, app. Flags are drawn
-from the schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
+data, train, evaluate, compare, report, predict, distill, refresh, map, sweep, bench, prefetch, app. Flags are
+drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
 """
 
 import argparse
@@ -21,6 +21,8 @@ from monju.utils.files import ROOT
 from monju.utils.quiet import quiet
 
 INTERRUPTED = 130
+# what a finished run can take on without training
+REFRESHABLE = ("gate", "sharpness", "temperature", "power", "top_k", "fusion", "map_size", "device")
 DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
 
 
@@ -126,6 +128,16 @@ def parser() -> Parser:
                           help="weight of the teacher against the labels (chosen likewise)")
     students.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                           help="where to compute")
+
+    refresh = commands.add_parser("refresh",
+                                  help="measure a finished run again: predictions, table and map, also under "
+                                  "another gate", argument_default=argparse.SUPPRESS)
+    refresh.set_defaults(command=run_refresh)
+    refresh.add_argument("run", metavar="RUN", help="a finished run's folder; it is rewritten in place")
+    refresh.add_argument("--data", metavar="SOURCE",
+                         help="where the run's own sentences are now, kept as its source (where they were)")
+    add_settings(refresh, only=REFRESHABLE)
+    refresh.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
 
     map_command = commands.add_parser("map",
                                       help="draw, or draw again, the map of a finished run's sentences")
@@ -339,13 +351,15 @@ def evaluated(args: argparse.Namespace) -> tuple:
 
 def run_evaluate(args: argparse.Namespace) -> None:
     """Print a run's table on labelled sentences."""
+    from monju.data import sources
     from monju.ensemble import gates
-    from monju.evaluation import metrics
+    from monju.evaluation import metrics, out_of_scope
 
     monju, labelled, notes = evaluated(args)
-    cost = monju.run.read_json("metrics.json").get("cost")
-    table = metrics.table(monju.predict(labelled.texts), labelled.labels, cost,
-                          repr(gates.make(monju.config)))
+    cost, predictions = monju.run.read_json("metrics.json").get("cost"), monju.predict(labelled.texts)
+    table = metrics.table(predictions, labelled.labels, cost, repr(gates.make(monju.config)))
+    if outside := sources.load_out_of_scope(args.data, args.text_column):
+        table["out_of_scope"] = out_of_scope.table(predictions, monju.predict(outside))
     return report(table | {"notes": notes}, args.json)
 
 
@@ -479,6 +493,17 @@ def run_prefetch(args: argparse.Namespace) -> int:
         print(text, file=sys.stdout if kept else sys.stderr, flush=True)
         missing += not kept
     return int(missing > 0)
+
+
+def run_refresh(args: argparse.Namespace) -> None:
+    """Measure a finished run again, and rewrite what follows from its models."""
+    from monju.evaluation.results import refresh
+    from monju.runs.run import Run
+
+    with Run.changing(args.run) as run:
+        print(f"Reading the sentences of {args.run} with every model, then drawing its map.", file=sys.stderr)
+        table = refresh(run, settings_of(args))
+    return report(table, vars(args).get("json"))
 
 
 def run_app(args: argparse.Namespace) -> None:

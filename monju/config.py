@@ -49,8 +49,8 @@ class Config:
 
     # data
     data: str = setting(
-        "rotten-tomatoes", "where the labelled sentences come from: a name (sst2, rotten-tomatoes, imdb), "
-        "a hub dataset, a file or a folder; several are joined by +", group="data")
+        "rotten-tomatoes", "where the labelled sentences come from: a name (sst2, clinc150, rotten-tomatoes, "
+        "imdb), a hub dataset, a file or a folder; several are joined by +", group="data")
     text_column: str | None = setting(
         None, "column that holds the sentences (found by its usual names)", group="data")
     label_column: str | None = setting(

@@ -7,14 +7,14 @@ import numpy as np
 
 from monju.clustering import clusterers
 from monju.config import Config
-from monju.data import sources
+from monju.data import named, sources
 from monju.ensemble import gates, subsets
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "docs" / "adding-a-part.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_a_gate_a_clusterer_and_a_source_in_one_place_each():
-    before = [dict(table) for table in (gates.TABLE, clusterers.TABLE, sources.SOURCES)]
+    before = [dict(table) for table in (gates.TABLE, clusterers.TABLE, named.SOURCES)]
     try:
         for block in BLOCKS:
             exec(block, {"__name__": "part"})
@@ -26,6 +26,6 @@ def test_a_gate_a_clusterer_and_a_source_in_one_place_each():
         assert sorted(np.bincount(found.labels_)) == [2, 2, 2]
         assert sources.load_for(config).classes == {"foul": 10, "fair": 10}
     finally:
-        for table, old in zip((gates.TABLE, clusterers.TABLE, sources.SOURCES), before):
+        for table, old in zip((gates.TABLE, clusterers.TABLE, named.SOURCES), before):
             table.clear()
             table.update(old)

@@ -16,6 +16,10 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
     "rows": ("{table}: {n:,} rows, sentences from column '{text}', labels from '{label}'.",
              "{table}: {n:,} 行。文は列「{text}」、ラベルは列「{label}」から読みます。"),
     "classes": ("Classes (training and held out): {counts}.", "クラス（学習用と評価用の合計）: {counts}。"),
+    "many_classes": ("{n:,} classes (training and held out): {counts}, and others.",
+                     "{n:,} クラス（学習用と評価用の合計）: {counts}、ほか。"),
+    "out_of_scope": ("{n:,} texts belong to no class: they are neither trained on nor counted as sentences.",
+                     "{n:,} 文はどのクラスにも属しません。学習にも評価の文数にも使いません。"),
     "held_out": (
         "{source} has no validation part: {n:,} of its sentences are held out, the same ones every time.",
         "{source} には評価用の部分がないため、{n:,} 文を評価用に取り分けます。取り分ける文は毎回同じです。"),

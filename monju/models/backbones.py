@@ -63,7 +63,8 @@ def from_pretrained(auto_class: Any, name: str, **options: Any) -> Any:
     """Return auto_class.from_pretrained of the located backbone. Raises MonjuError where it cannot be loaded.
 
     No code from the hub is ever run, and weights are read from safetensors alone. An adapter's folder gives
-    its backbone with the adapter merged. A head for another number of labels is left as initialised.
+    its backbone with the adapter merged, and its backbone's tokenizer. A head for another number of labels is
+    left as initialised.
     """
     path = locate(name)
     is_model = not issubclass(auto_class, transformers.AutoTokenizer)
@@ -71,8 +72,10 @@ def from_pretrained(auto_class: Any, name: str, **options: Any) -> Any:
         options = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True,
                    **options}
     try:
-        if is_model and (Path(path) / "adapter_config.json").exists():
-            return merged(auto_class, Path(path), **options)
+        if (Path(path) / "adapter_config.json").exists():
+            if is_model:
+                return merged(auto_class, Path(path), **options)
+            path = locate(adapter_base(Path(path)))
         with LOADING:
             return auto_class.from_pretrained(path, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:

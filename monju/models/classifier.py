@@ -90,7 +90,7 @@ class Expert:
     def save(self, folder: Path, tokenizer: Any) -> None:
         """Write a folder that plain transformers (a full model) or peft (an adapter) loads.
 
-        Adapters are stored in fp16, half the size; the model itself keeps its precision.
+        Adapters are stored in fp16, half the size, and without a tokenizer: it is their backbone's.
         """
         if hasattr(self.model, "peft_config"):
             halves = {name: tensor.half() if tensor.is_floating_point() else tensor
@@ -99,8 +99,8 @@ class Expert:
             self.model.save_pretrained(folder, state_dict=halves, save_embedding_layers=False)
         else:
             self.model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         self.model.config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
     @classmethod

@@ -16,6 +16,8 @@ from monju.evaluation.metrics import COSTS, TITLES, ensembles, table_rows, train
 from monju.training.pipeline import Phase, Progress, Stage
 from monju.utils.format import clock, interval, percent
 
+MOST_CLASSES = 20  # listed of a source
+
 
 def show(events: Iterator[Stage | Progress]) -> None:
     """Draw a training's events on standard error: a bar, or in a file or pipe, a line a percent."""
@@ -76,9 +78,11 @@ def print_data(summary: dict) -> None:
     tuning = f", {summary['tuning']:,} in the tuning split" if summary["tuning"] else ""
     print(f"{summary['train']:,} training sentences, {summary['validation']:,} held out{tuning}.")
     total, width = sum(summary["classes"].values()), max(map(len, summary["classes"]))
-    for name, n in summary["classes"].items():
+    for name, n in list(summary["classes"].items())[:MOST_CLASSES]:
         print(f"  {name:{width}} {n:>9,} {n / total:>7.1%}")
-    print(*(note["text"] for note in summary["notes"] if note["code"] != "classes"), sep="\n")
+    if (more := len(summary["classes"]) - MOST_CLASSES) > 0:
+        print(f"  and {more:,} other classes (--json lists all)")
+    print(*(note["text"] for note in summary["notes"] if not note["code"].endswith("classes")), sep="\n")
 
 
 def print_bench(report: dict) -> None:
@@ -189,7 +193,8 @@ def tables(metrics: dict) -> Group:
     if "majority" in metrics:
         commonest = [f"Always the commonest label: {percent(metrics['majority']['accuracy'])} %.\n"]
     parts = [accuracy_table(metrics), "", *commonest, *verdicts(metrics), quality_table(metrics), ""]
-    parts += [*cluster_tables(metrics), *costs, gate_line(metrics), *gate_meter_lines(metrics)]
+    parts += [*cluster_tables(metrics), *costs, gate_line(metrics), *gate_meter_lines(metrics),
+              *out_of_scope_lines(metrics)]
     parts += ["", rounds_table(metrics)] if "rounds" in metrics else []
     # Text: brackets are no markup
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))
@@ -287,6 +292,16 @@ def gate_meter_lines(metrics: dict) -> list[str]:
             f"cluster they have seen and on {percent(gap['unseen'])} % of the others (gap "
             f"{percent(gap['difference'], sign='+')} points); weights as unequal as these could turn at most "
             f"{percent(meter['could_flip'])} % of the verdicts, and turned {percent(meter['did_flip'])} %."]
+
+
+def out_of_scope_lines(metrics: dict) -> list[str]:
+    """Return one sentence on texts of no class, where the source has such."""
+    if not (found := metrics.get("out_of_scope")):
+        return []
+    areas = ", ".join(f"{name} {area:.3f}" for name, area in found["auroc"].items())
+    return [f"Out of scope: {found['n']:,} texts that belong to no class; area under the ROC curve by "
+            f"{areas} (0.5 is chance). {percent(found['below'])} % of them have a verdict less sure than "
+            "95 % of the held-out sentences'."]
 
 
 def grid(title: str, headers: Sequence[str], rows: list[tuple]) -> Table:

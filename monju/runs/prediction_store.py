@@ -5,6 +5,7 @@ fusions and tables that need no new forward pass read them.
 """
 
 import io
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,26 +16,43 @@ from monju.ensemble.subsets import expert_names, model_key
 from monju.errors import MonjuError
 from monju.runs.run import Run
 
-MOST_NUMBERS = 4_000_000  # in the stored vectors of the held-out sentences: 8 MB
+MOST_NUMBERS = 1_000_000  # in the stored vectors of the held-out sentences: 2 MB
+MANY_LABELS = 20  # beyond, logits are stored in half precision
+STEP = 1 / 64  # and in steps, which halves their size again; half precision has this one from 16 on
 MOST_BYTES = 1 << 30  # of a file, unpacked: a small one may hold any number
 
 
-def save_predictions(run: Run, outputs: ModelOutputs, labels: np.ndarray, name: str = "predictions") -> None:
+def save_predictions(run: Run, outputs: ModelOutputs, labels: np.ndarray,
+                     name: str = "predictions") -> ModelOutputs:
     """Write outputs and labels [n]: distances, posterior, every model's logits, vectors in half precision.
 
-    Learned gates need the vectors; of very many held-out sentences they are left out.
+    Learned gates need the vectors; of very many held-out sentences they are left out. Of the tuning split the
+    controls are: nothing is chosen by them. Returns the outputs as they are stored, so that what is measured
+    of them is what the file gives again.
     """
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet
 
-    columns = {"id": np.arange(len(labels)), "label": labels, "distances": list(outputs.distances)}
+    if outputs.logits.shape[2] > MANY_LABELS:
+        stored = (np.round(outputs.logits / STEP) * STEP).astype(np.float16)
+        outputs = replace(outputs, logits=stored.astype(np.float32))
+    else:
+        stored = outputs.logits
+    columns = {"id": np.arange(len(labels)), "label": labels, "distances": outputs.distances}
     if outputs.posterior is not None:
-        columns["posterior"] = list(outputs.posterior)
+        columns["posterior"] = outputs.posterior
     if outputs.vectors is not None and (name == "tuning" or outputs.vectors.size <= MOST_NUMBERS):
-        columns["vector"] = list(outputs.vectors.astype(np.float16))
-    columns |= {f"logits {model}": list(logits) for model, logits in outputs.by_model().items()}
+        columns["vector"] = outputs.vectors.astype(np.float16)
+    columns |= {f"logits {model}": stored[:, i] for i, model in enumerate(outputs.by_model())
+                if name != "tuning" or model not in outputs.equal_cost}
+    table = {column: pa.array(values) if values.ndim == 1 else
+             pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+             for column, values in columns.items()}
     buffer = io.BytesIO()
-    pd.DataFrame(columns).to_parquet(buffer, index=False)
+    pyarrow.parquet.write_table(pa.table(table), buffer, compression="zstd", use_dictionary=False,
+                                use_byte_stream_split=True)
     run.write_bytes(f"{name}.parquet", buffer.getvalue())
+    return outputs
 
 
 def load_predictions(run: Run, name: str = "predictions") -> tuple[ModelOutputs, np.ndarray]:
@@ -46,11 +64,11 @@ def load_predictions(run: Run, name: str = "predictions") -> tuple[ModelOutputs,
         raise MonjuError("this run has no tuning split to choose on: train one with --tuning-size 2000")
     config, models = run.config, run.manifest["models"]
     experts = expert_names(config)
-    control = [model_key("equal-cost", name) for name in models["equal-cost"]]
+    control = [model_key("equal-cost", model) for model in models["equal-cost"]] if name != "tuning" else []
     try:
         rows = arrow_table(run.path / f"{name}.parquet", MOST_BYTES).to_pandas()
         names = experts + models["baseline"] + control
-        logits = np.stack([np.stack(rows[f"logits {name}"]) for name in names], axis=1)
+        logits = np.stack([np.stack(rows[f"logits {model}"]) for model in names], axis=1).astype(np.float32)
         posterior = np.stack(rows["posterior"]) if "posterior" in rows else None
         vectors = np.stack(rows["vector"]).astype(np.float32) if "vector" in rows else None
         distances, labels = np.stack(rows["distances"]), rows["label"].to_numpy()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monju.data import sources
+from monju.data import named, sources
 from monju.data.notes import Note, refusal
 from monju.data.rows import Split, read_alike, twins
 from monju.errors import MonjuError
@@ -30,7 +30,7 @@ def read_again(run: Run, fingerprint: str, given: sources.Source | None = None) 
     """Read a run's data from its source or a given one; where its path is gone, from the source so named."""
     config, errors = run.config, []
     for source in [given] if given else dict.fromkeys((config.data, Path(config.data).name)):
-        if source not in (given, config.data, *sources.SOURCES):
+        if source not in (given, config.data, *named.SOURCES):
             continue
         try:
             data = sources.load_for(replace(config, data=str(source)))
@@ -42,6 +42,13 @@ def read_again(run: Run, fingerprint: str, given: sources.Source | None = None) 
         errors.append(MonjuError(f"{source} no longer holds the sentences that the run was trained on: "
                                  "bring the same data back"))
     raise errors[0]
+
+
+def is_named(run: Run) -> bool:
+    """Return whether a run's source is known by a name, here or on the hub: not a file that must be brought."""
+    source = run.config.data
+    return all(name in named.SOURCES or Path(name).name in named.SOURCES or named.is_hub_id(name)
+               for name in sources.joined(source) or [source])
 
 
 def evaluation_data(run: Run, source: sources.Source, *, text_column: str | None = None,

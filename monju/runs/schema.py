@@ -184,6 +184,14 @@ class GateMeter(Entry):
     error_correlation: Annotated[float, Field(ge=-1.0001, le=1.0001)] | None
 
 
+class OutOfScope(Entry):
+    """How well texts of no class are told from held-out sentences."""
+
+    n: Annotated[int, Field(gt=0, lt=2**63)]
+    auroc: dict[str, Share] = Field(min_length=1)
+    below: Share
+
+
 class Round(Entry):
     """The ensemble after a round of branch, train, merge."""
 
@@ -208,6 +216,8 @@ class Metrics(Entry):
     monju_vs_equal_cost: Pair = ABSENT
     alpha: Alpha
     gate_meter: GateMeter = ABSENT
+    unsure_below: Share = ABSENT
+    out_of_scope: OutOfScope = ABSENT
     cost: dict[str, Cost] = {}
     rounds: list[Round] = Field(ABSENT, min_length=1)
 

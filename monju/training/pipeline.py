@@ -19,16 +19,15 @@ import torch
 
 from monju.clustering.cluster_model import Clustering
 from monju.config import Config
-from monju.data import sources
-from monju.ensemble import gates, subsets
+from monju.data import sources, splits
+from monju.ensemble import subsets
 from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
-from monju.evaluation import cluster_map, metrics
+from monju.evaluation import cluster_map, results
 from monju.inference.pipeline import Monju
 from monju.models import backbones
 from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
-from monju.runs.prediction_store import save_predictions
 from monju.runs.run import Run, command, refuse_taken
 from monju.training import btm, local_engine, trainer
 from monju.training.lockstep import Step
@@ -214,13 +213,7 @@ def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
         yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.",
                     "evaluation", *work.standing(work.models, speed))
         monju = Monju.of(run, config.device, controls=True)
-        outputs = monju.outputs(data.validation.texts)
-        save_predictions(run, outputs, data.validation.labels)
-        if data.tuning:
-            yield Stage(f"Reading the {len(data.tuning.texts):,} tuning sentences.")
-            save_predictions(run, monju.outputs(data.tuning.texts), data.tuning.labels, "tuning")
-        table = metrics.table(outputs.decide_as(config), data.validation.labels, cost(run, jobs),
-                              repr(gates.make(config)))
+        outputs, table = results.measure(run, monju, data, cost(run, jobs))
         if config.rounds > 1:
             yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
             table["rounds"] = rounds_curve or btm.curve(run, config, outputs, data.validation.labels,
@@ -330,7 +323,7 @@ def curve_rows(labels):
 
     Every class in its proportion, whatever their order. The same for every run on the same sentences.
     """
-    return sources.stratified(labels, HELD_OUT_SENTENCES, sources.SPLIT_SEED)
+    return sources.stratified(labels, HELD_OUT_SENTENCES, splits.SPLIT_SEED)
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_a_truncated_parquet_and_an_empty_folder_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "nowhere", "some/missing.csv", "/not/here", "bad\x00name", "x" * 5000])
 def test_an_unknown_source_lists_the_known_ones(name):
-    refused("no source", "sst2, rotten-tomatoes, imdb", source=name)
+    refused("no source", "sst2, clinc150, rotten-tomatoes, imdb", source=name)
 
 
 # Evaluation
@@ -380,7 +380,7 @@ def test_a_hub_that_is_down_for_two_at_once_is_asked_again(monkeypatch):
 
     from monju.data import hub
 
-    def down(name):
+    def down(name, configuration):
         time.sleep(0.2)
         raise OSError("no route")
 

@@ -79,7 +79,7 @@ def test_a_small_file_that_unpacks_to_much_is_refused_unread(run, tiny_run, monk
 def test_the_sentences_kept_aside_have_their_own_predictions(tiny_run):
     run = Run.open(tiny_run)
     votes, labels = load_predictions(run, "tuning")
-    assert votes.logits.shape == (20, 9, 2) and votes.vectors.shape[0] == len(labels) == 20
+    assert votes.logits.shape == (20, 6, 2) and votes.vectors.shape[0] == len(labels) == 20
     assert load_predictions(run)[0].vectors.shape == (40, votes.vectors.shape[1])
     np.testing.assert_allclose(np.linalg.norm(votes.vectors, axis=1), 1, atol=1e-3)  # in half precision
     run.manifest["data"]["tuning"] = 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from monju.data import sources
+from monju.data import named, sources
 from monju.errors import MonjuError
 from monju.runs import run_data as memory
 from monju.runs.run import Run
@@ -57,7 +57,7 @@ def test_a_changed_source_is_refused(tiny_run, movies, tmp_path):
 
 
 def test_a_missing_folder_with_the_name_of_a_source_falls_back_to_it(monkeypatch, tiny_run, movies, tmp_path):
-    monkeypatch.setitem(sources.SOURCES, "films", lambda: sources.folder(movies))
+    monkeypatch.setitem(named.SOURCES, "films", lambda: named.folder(movies))
     run = moved(Run.open(tiny_run), data=str(tmp_path / "films"))
     assert load_run_data(run).fingerprint == run.manifest["data"]["fingerprint"]
 

@@ -10,7 +10,7 @@ from monju import config as schema
 from monju import presets
 from monju.cli import parser
 from monju.config import SETTINGS, Config
-from monju.data import sources
+from monju.data import named
 from monju.data.notes import Note, refusal
 from monju.errors import MonjuError
 from monju.training.job_manager import JobManager
@@ -81,7 +81,7 @@ def test_an_upload_is_kept_beside_the_runs_under_its_own_name(tmp_path):
     assert re.fullmatch(r"\.uploads/[0-9a-f]{12}/レビュー 2024; é\+1\.csv", place)
     assert source.kept(upload, tmp_path / "runs") == place and (tmp_path / "runs" / place).read_text() == upload.read_text()
     config = source.placed(Config(data=place), tmp_path / "runs")
-    assert config.data == str(tmp_path / "runs" / place) and sources.open_source(config.data).train.columns["text"] == ["good", "bad"]
+    assert config.data == str(tmp_path / "runs" / place) and named.open_source(config.data).train.columns["text"] == ["good", "bad"]
     for other in ("sst2", "../x.csv", ".uploads/../../x.csv", "/etc/passwd"):
         assert source.placed(Config(data=other), tmp_path / "runs").data == other
     (tmp_path / "x.pkl").write_text("")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from monju.data.notes import Note, error_of
-from monju.data.sources import stratified
+from monju.data.rows import MOST_LISTED
+from monju.data.splits import stratified
 from monju.ensemble.subsets import model_key
 from monju.errors import MonjuError
 from monju.ui.components.markup import html, note
@@ -173,7 +174,8 @@ def planning(t: Translator) -> Markup:
 def preview(data: Data, columns: list[str], t: Translator) -> Markup:
     """Draw what stands in a source: its first sentences, its labels, what was found and dropped."""
     counts = [int((data.train.labels == number).sum()) for number in range(len(data.labels))]
-    labels = ", ".join(f"{name} {count:,}" for name, count in zip(data.label_names, counts))
+    named = [f"{name} {count:,}" for name, count in zip(data.label_names, counts)]
+    labels = ", ".join(named[:MOST_LISTED] + ["…"] * (len(named) > MOST_LISTED))
     rows = [(data.train.texts[row][:CUT], data.label_names[data.train.labels[row]])
             for row in stratified(data.train.labels, SHOWN, seed=0)]
     return html("source.html", t,

@@ -5,7 +5,7 @@ from monju import config as schema
 # a setting's readable name in both languages, and its help in Japanese
 SETTINGS = {
     "data": ("Source", "データ",
-             "ラベル付きの文：名前（sst2、rotten-tomatoes、imdb）、ハブのデータセット、"
+             "ラベル付きの文：名前（sst2、clinc150、rotten-tomatoes、imdb）、ハブのデータセット、"
              "ファイルまたはフォルダ"),
     "text_column": ("Sentence column", "文の列", "文が入っている列（空欄なら一般的な名前から探します）"),
     "label_column": ("Label column", "ラベルの列",

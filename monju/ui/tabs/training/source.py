@@ -21,7 +21,7 @@ from monju.ui.i18n.translator import I18N, Said, Translator
 from monju.ui.page import QUIET, Page
 from monju.utils.files import digest
 
-NAMED = ("rotten-tomatoes", "imdb", "sst2")
+NAMED = ("rotten-tomatoes", "imdb", "sst2", "clinc150")
 UPLOADS = ".uploads/"  # in the folder of runs: what was uploaded, each file in a folder named by its content
 KINDS = [".csv", ".tsv", ".jsonl", ".json", ".parquet"]
 
@@ -67,9 +67,9 @@ def placed(config: Config, folder: str | Path) -> Config:
 
 def columns_of(config: Config) -> dict[str, Any]:
     """Return the columns of a source, {name: values}. Raises MonjuError."""
-    from monju.data import sources  # numpy and all: not before someone looks
+    from monju.data import named  # numpy and all: not before someone looks
 
-    parts = sources.open_source(config.data)
+    parts = named.open_source(config.data)
     return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
 
 

@@ -1,0 +1,89 @@
+"""Results: what follows from a run's models: stored predictions, the table, the map.
+
+Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from monju.data.sources import Data
+from monju.ensemble import gates
+from monju.ensemble.outputs import ModelOutputs
+from monju.evaluation import cluster_map, metrics, out_of_scope
+from monju.inference.pipeline import Monju
+from monju.runs.prediction_store import save_predictions
+from monju.runs.run import Run
+from monju.runs.run_data import read_again
+
+
+def measure(run: Run, monju: Monju, data: Data,
+            cost: dict | None = None) -> tuple[ModelOutputs, dict[str, Any]]:
+    """Read a run's held-out and tuning sentences with all its models, and store what they say.
+
+    Parameters
+    ----------
+    run : Run
+        The run; predictions.parquet and tuning.parquet are written into it.
+    monju : Monju
+        Its loaded models, with the controls.
+    data : Data
+        Its sentences.
+    cost : dict, optional
+        Training cost by model, passed on.
+
+    Returns
+    -------
+    outputs : ModelOutputs
+        On the held-out sentences, as they are stored.
+    table : dict
+        As `metrics.table`; not written.
+    """
+    outputs = save_predictions(run, monju.outputs(data.validation.texts), data.validation.labels)
+    if data.tuning:
+        save_predictions(run, monju.outputs(data.tuning.texts), data.tuning.labels, "tuning")
+    predictions = outputs.decide_as(run.config)
+    table = metrics.table(predictions, data.validation.labels, cost, repr(gates.make(run.config)))
+    if data.out_of_scope:
+        table["out_of_scope"] = out_of_scope.table(predictions, monju.predict(data.out_of_scope))
+    return outputs, table
+
+
+def refresh(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
+    """Write a finished run's predictions, table and map again, in today's format.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run, locked by the caller. Its models and clusters stay as they are; of earlier runs the
+        embedder is stored again, and its backbone's tokenizer no longer beside every adapter.
+    changes : dict
+        Settings that need no training: a gate's, the fusion, the map's size, the device; "data" where its
+        sentences are now.
+
+    Returns
+    -------
+    dict
+        The table, as metrics.json holds it.
+
+    Raises
+    ------
+    MonjuError
+        Where its sentences or a backbone cannot be had, before anything is written.
+    """
+    config = replace(run.config, **changes)
+    data = read_again(run, run.manifest["data"]["fingerprint"], config.data if "data" in changes else None)
+    run.manifest["config"] = {**config.to_json(), "device": run.config.device}
+    monju = Monju.of(run, config.device, controls=True)
+    cost = run.read_json("metrics.json").get("cost")
+    _, table = measure(run, monju, data, cost)
+    run.write_json("metrics.json", table)
+    with run.folder("clustering") as folder:
+        monju.clustering.save(folder)
+    for adapter in run.path.glob("*/*/adapter_config.json"):
+        for file in adapter.parent.glob("tokenizer*"):
+            file.unlink()
+    cluster_map.build(run, monju, data.train, config.map_size)
+    run.finish()
+    return table
