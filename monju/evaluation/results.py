@@ -84,6 +84,8 @@ def refresh(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
     for adapter in run.path.glob("*/*/adapter_config.json"):
         for file in adapter.parent.glob("tokenizer*"):
             file.unlink()
-    cluster_map.build(run, monju, data.train, config.map_size)
+    # in bf16 where the processor has it: on two cores the map is most of the work, and its logits are stored
+    # in half precision
+    cluster_map.build(run, Monju.of(run, config.device, bf16=True), data.train, config.map_size)
     run.finish()
     return table

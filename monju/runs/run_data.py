@@ -45,7 +45,7 @@ def read_again(run: Run, fingerprint: str, given: sources.Source | None = None) 
 
 
 def is_named(run: Run) -> bool:
-    """Return whether a run's source is known by a name, here or on the hub: not a file that must be brought."""
+    """Return whether a run's source is known by a name, not a file that must be brought."""
     source = run.config.data
     return all(name in named.SOURCES or Path(name).name in named.SOURCES or named.is_hub_id(name)
                for name in sources.joined(source) or [source])

@@ -42,7 +42,7 @@ PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\]"
                   rf"(?:[^\s{APART}]| (?=[^{APART}/\\]*[^\s{APART}/\\][/\\]))*")
 FILE = re.compile(r".*\.(csv|tsv|jsonl?|parquet|npz|txt|safetensors)")
 # what `load_run_data` says of a run without sentences
-GONE = re.compile(r"there is no source|the hub could not be reached|.* no longer holds the sentences", re.DOTALL)
+GONE = re.compile(r"there is no source|the hub could not|.* no longer holds the sentences", re.DOTALL)
 
 
 class Said(MonjuError):
