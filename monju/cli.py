@@ -135,7 +135,7 @@ def parser() -> Parser:
     refresh.set_defaults(command=run_refresh)
     refresh.add_argument("run", metavar="RUN", help="a finished run's folder; it is rewritten in place")
     refresh.add_argument("--data", metavar="SOURCE",
-                         help="where the run's own sentences are now, kept as its source (where they were)")
+                         help="where the run's own sentences are now (where they were)")
     add_settings(refresh, only=REFRESHABLE)
     refresh.add_argument("--eight-bits", action="store_true",
                          help="store the adapters' factors in 8 bits: smaller files, almost the same logits")
@@ -504,7 +504,8 @@ def run_refresh(args: argparse.Namespace) -> None:
 
     with Run.changing(args.run) as run:
         print(f"Reading the sentences of {args.run} with every model, then drawing its map.", file=sys.stderr)
-        table = refresh(run, settings_of(args), "eight_bits" in vars(args))
+        table = refresh(run, settings_of(args, without=("data",)), vars(args).get("data"),
+                        "eight_bits" in vars(args))
     return report(table, vars(args).get("json"))
 
 

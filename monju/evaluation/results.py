@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from monju.data.named import Source
 from monju.data.sources import Data
 from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs
@@ -51,7 +52,8 @@ def measure(run: Run, monju: Monju, data: Data,
     return outputs, table
 
 
-def refresh(run: Run, changes: dict[str, Any], eight_bits: bool = False) -> dict[str, Any]:
+def refresh(run: Run, changes: dict[str, Any], source: Source | None = None,
+            eight_bits: bool = False) -> dict[str, Any]:
     """Write a finished run's predictions, table and map again, in today's format.
 
     Parameters
@@ -60,8 +62,9 @@ def refresh(run: Run, changes: dict[str, Any], eight_bits: bool = False) -> dict
         A finished run, locked by the caller. Its models and clusters stay as they are; of earlier runs the
         embedder is stored again, and its backbone's tokenizer no longer beside every adapter.
     changes : dict
-        Settings that need no training: a gate's, the fusion, the map's size, the device; "data" where its
-        sentences are now.
+        Settings that need no training: a gate's, the fusion, the map's size, the device.
+    source : str or path, optional
+        Where its sentences are now.
     eight_bits : bool
         Store the adapters' factors in 8 bits first: about 0.6 times their size.
 
@@ -76,7 +79,7 @@ def refresh(run: Run, changes: dict[str, Any], eight_bits: bool = False) -> dict
         Where its sentences or a backbone cannot be had, before anything is written.
     """
     config = replace(run.config, **changes)
-    data = read_again(run, run.manifest["data"]["fingerprint"], config.data if "data" in changes else None)
+    data = read_again(run, run.manifest["data"]["fingerprint"], source)
     run.manifest["config"] = {**config.to_json(), "device": run.config.device}
     adapters = [file.parent for file in run.path.glob("*/*/adapter_config.json")]
     for folder in adapters if eight_bits else ():

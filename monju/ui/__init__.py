@@ -28,7 +28,7 @@ from monju.errors import MonjuError
 from monju.inference.batcher import MAX_BATCH
 from monju.inference.run_cache import RunCache
 from monju.runs import registry
-from monju.runs.registry import SHIPPED
+from monju.runs.registry import FIRST
 from monju.ui.i18n.translator import I18N, spoken
 from monju.ui.page import PLOTLY, Page
 from monju.ui.server import gradio_patches
@@ -141,7 +141,7 @@ def launch(run=None, open_to_all=False, **options):
     MonjuError
         where the port is taken, or a setting of the environment is wrong.
     """
-    shelf = RunCache(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
+    shelf = RunCache(run or FIRST, os.environ.get("MONJU_RUNS") or ROOT / "trained")
     if repository := os.environ.get("MONJU_HUB", "").strip():
         threading.Thread(target=fetch, args=(shelf.folder, repository), daemon=True).start()
     environment = os.environ

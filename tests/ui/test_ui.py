@@ -135,7 +135,7 @@ def test_a_label_that_nobody_puts_first_is_a_compromise():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("k, m, labels", [(3, 2, 2), (3, 1, 6), (5, 3, 3), (2, 1, 9)])
+@pytest.mark.parametrize("k, m, labels", [(3, 2, 2), (3, 1, 6), (5, 3, 3), (2, 1, 9), (3, 2, 150)])
 def test_any_run_can_be_drawn(k, m, labels, language):
     names = tuple(f"label {i}" for i in range(labels))
     monju = opened(k, m, names, members=())
@@ -145,10 +145,25 @@ def test_any_run_can_be_drawn(k, m, labels, language):
     html = cards.reading(found, monju, Translator(language)) + cards.details(found, monju, Translator(language), others)
     assert ("ternary" in html) == (len(monju.experts) == 3)
     assert set(re.findall(r'data-who="(\w+)"', html)) == {"monju", *monju.experts}
-    shown = min(labels, 6)
-    assert html.count('<th scope="row">label') == shown * (1 + len(monju.experts))
-    assert (Translator(language)("more_labels", n=labels - shown) in html) == (labels > shown) and "{" not in html
+    shown, more = (labels, 0) if labels <= 6 else (3, min(12, labels - 3))  # the verdict's card alone can be unfolded
+    assert html.count('<th scope="row">label') == shown * (1 + len(monju.experts)) + more
+    assert (Translator(language)("more_labels", n=labels - shown - more) in html) == (labels > shown + more) and "{" not in html
     _well_formed(f"<div>{html}</div>")
+
+
+def test_of_many_labels_the_likeliest_three_come_first():
+    monju = opened(labels=tuple(f"label {i}" for i in range(150)))
+    logits = np.full((3, 150), -9.0)
+    logits[:, [140, 7, 80]] = 3.0, 5.0, 4.0
+    html = cards.reading(read(monju, logits), monju, SAY)
+    assert re.findall(r'<th scope="row">(label \d+)', html.split('data-who="AB"')[1])[:3] == ["label 7", "label 80", "label 140"]
+    assert html.count("<details") == 1 and "and 135 less likely labels" in html
+
+
+@pytest.mark.parametrize("below, told", [(None, False), (0.5, False), (0.99, True)])
+def test_a_verdict_less_sure_than_nearly_all_held_out_ones_is_told(below, told):
+    found = read(opened(), [[0, 1.0]] * 3)  # 73 %
+    assert ("perhaps no label fits" in cards.reading(found, opened(), SAY, below)) == told
 
 
 def test_the_experts_cards_name_their_clusters_and_mark_equal_weight():

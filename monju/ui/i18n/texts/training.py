@@ -66,7 +66,10 @@ SETTINGS = {
 TEXTS = {
     "t_preset": ("Preset", "プリセット"),
     "t_laptop": ("laptop: no GPU, no network", "laptop：GPU もネットワークも不要"),
-    "t_poster": ("poster: a GPU and the hub", "poster：GPU とハブが必要"),
+    "t_assistants": ("assistants: the gate matters, each expert lacks a third of the topics",
+                     "assistants：ゲートが効く設定（どのエキスパートも話題の 3 分の 1 を知らない）"),
+    "t_poster": ("poster: a GPU and the hub; the gate cannot matter, sentiment is one topic",
+                 "poster：GPU とハブが必要。感情は 1 つの話題なので、ゲートは効かない"),
     "t_custom": ("custom", "カスタム"),
     "t_name": ("Name of the new run", "新しいランの名前"),
     "t_more": ("More settings", "詳細設定"),
@@ -152,6 +155,20 @@ TEXTS = {
     "t_col_baseline": ("baseline %", "ベースライン %"),
     "t_col_size": ("size", "サイズ"),
     "t_col_status": ("status", "状態"),
+    "t_col_shows": ("what it shows", "分かること"),
+    "run_clinc150-minilm": ("Three assistants, each of whom has never met a third of the topics.",
+                            "話題の 3 分の 1 をそれぞれ知らない、3 人のアシスタント。"),
+    "run_sst2-minilm": ("Film reviews: the poster's layout on a small model.", "映画評：ポスターの構成を小さなモデルで。"),
+    "run_sst2-mpnet": ("Film reviews: the poster's experiment at its own size.",
+                       "映画評：ポスターの実験を同じ規模のモデルで。"),
+    "meter_matters": ("The gate matters: on a cluster that it never saw, an expert is {gap} points worse. "
+                      "It changed {did} % of the verdicts.",
+                      "ゲートが効きます：未学習のクラスタでは、エキスパートの正解率が {gap} ポイント下がります。"
+                      "変わった判定は {did} % です。"),
+    "meter_idle": ("The gate can hardly matter: on a cluster that it never saw, an expert is {gap} points worse. "
+                   "It changed {did} % of the verdicts.",
+                   "ゲートはほとんど効きません：未学習のクラスタでの、エキスパートの正解率の低下は {gap} ポイントです。"
+                   "変わった判定は {did} % です。"),
     "t_is_finished": ("finished", "完了"),
     "t_is_training": ("training", "学習中"),
     "t_is_interrupted": ("stopped", "停止"),
