@@ -79,7 +79,7 @@ OPTIONS = {
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
-    "css_paths": [ROOT / "assets" / f"{name}.css" for name in ("style", *TABS) if name != "playground"],
+    "css_paths": [ROOT / "assets" / f"{name}.css" for name in ("style", "flow", *list(TABS)[1:])],
     "js": ARRIVE,
 }
 
@@ -92,13 +92,12 @@ def build(shelf, owner=None):
     with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False,
                                delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
-            gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
-            gr.Markdown(I18N("proverb"), elem_id="proverb")
+            gr.HTML('<h1>Monju <span lang="ja">三人寄れば文殊の知恵</span></h1>', apply_default_css=False)
+            gr.Markdown(I18N("idea"), elem_id="idea")
             # any value: the list of a page that stayed open may be older than the runs
             chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"),
                                  allow_custom_value=True,
                                  elem_id="run", scale=0, min_width=220)
-            gr.Markdown(I18N("idea"), elem_id="idea")
             gr.HTML('<p id="busy" role="status"></p>', apply_default_css=False, elem_id="busy-place")
         where = gr.State(next(iter(TABS)))
         with gr.Tabs(elem_id="tabs") as tabs:
