@@ -25,11 +25,12 @@ DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 
 
 @pytest.fixture
 def open_results(open_page):
-    """Opens the Results tab and waits for its table."""
-    def go(*where, wait="#results-table .results", **how):
+    """Opens the Results tab, waits for its headline and unfolds the table."""
+    def go(*where, wait="#results-table .headline", **how):
         page = open_page(*where, **how)
         page.get_by_role("tab", name=re.compile("Results|結果")).click()
         page.wait_for_selector(wait)
+        page.evaluate("document.querySelectorAll('#results-table details.all').forEach(part => { part.open = true })")
         return page
 
     return go
