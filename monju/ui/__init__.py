@@ -40,6 +40,7 @@ from monju.ui.server.shares import Shares
 from monju.ui.server.visitors import Visitors
 from monju.ui.tabs import clusters, playground, results, training
 from monju.utils.files import ROOT
+from monju.utils.process import return_large_blocks
 
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")
 MONO = ("ui-monospace", "monospace")
@@ -74,7 +75,7 @@ OPTIONS = {
     "enable_monitoring": False,
     "run_history": False,
     "max_threads": 2 * MAX_BATCH,  # those who wait for a shared forward pass leave threads to the others
-    # pages whose state is kept, those that were closed too: Gradio would keep 10,000, half a MB each
+    # pages whose state is kept, those that were closed too: Gradio would keep 10,000
     "state_session_capacity": 256,
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
@@ -161,6 +162,7 @@ def launch(run=None, open_to_all=False, **options):
         {name: RateLimit(*limit) for name, limit in LIMITS.items()},
         busy=lambda languages: spoken(languages)("busy"), left=owner.left, public=public)
     gradio_patches.install()
+    return_large_blocks()
     shelf.warm()
     temp_files.keep_swept()
     try:
