@@ -50,6 +50,7 @@ class LoadedRun(SentenceReader):
         self.stamp, self.process, self.ready = stamp, process, False
         self._batcher = DynamicBatcher(self._ask)
         self._outputs, self._data = Cache(REMEMBERED), Cache(1)
+        self._sentences: Data | None = None
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
         """Return `Monju.outputs`; callers at the same moment share a forward pass."""
@@ -71,11 +72,20 @@ class LoadedRun(SentenceReader):
         self.ready = True
         return outputs
 
-    def data(self) -> Data | None:
-        """Return the run's sentences, or None where they cannot be read."""
+    def data(self, wait: bool = True) -> Data | None:
+        """Return the run's sentences, or None where they cannot be read.
+
+        To ask a hub that does not answer takes seconds: without `wait`, None until they are read beside.
+        """
+        if not wait:
+            if self._sentences is None:
+                threading.Thread(target=self.data, daemon=True).start()
+            return self._sentences
+
         def read() -> tuple[Data | None, float | None]:
             try:
-                return load_run_data(self.run), None
+                self._sentences = load_run_data(self.run)
+                return self._sentences, None
             except MonjuError:
                 return None, time.monotonic() + RETRY_S
 

@@ -72,7 +72,7 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     grow(page, points(page))
 
     page.reload()  # the job goes on, and is seen from its first step
-    page.wait_for_selector("#panel .verdicts, #panel code")
+    page.wait_for_selector("#panel .outcome, #panel code")
     page.get_by_role("tab", name="Training").click()
     page.wait_for_selector("#job [data-model]")
     grow(page, points(page))

@@ -74,28 +74,7 @@ def weights(reading: Reading, monju: SentenceReader, names: list[str]) -> list[W
             for name, subset in zip(monju.experts, monju.subsets)]
 
 
-# the answer
-
-
-def reading(result: Reading, monju: SentenceReader, t: Translator,
-            unsure_below: float | None = None) -> Markup:
-    """Draw a Reading's answer: both verdicts, what to make of them, the experts.
-
-    `unsure_below` is the probability under which a verdict is told to be unsure.
-    """
-    names, equal = t.labels(monju.label_names), 1 / len(monju.experts)
-    verdicts = [("monju", t("monju_by"), Opinion.of(result.monju.logits, names))]
-    if result.baseline is not None:
-        by = t("baseline_by", n=len(monju.members))
-        verdicts.append(("baseline", by, Opinion.of(result.baseline.logits, names)))
-    unsure = unsure_below is not None and float(result.monju.probabilities.max()) < unsure_below
-    return html("reading.html", t, text=result.text, verdicts=verdicts, notes=result.notes, unsure=unsure,
-                differ=result.baseline is not None and result.baseline.label != result.monju.label,
-                agreement=agreement(result, t), minority=minority(result, monju, t),
-                title=t("experts", n=len(monju.experts), m=monju.config.subset_size, k=monju.config.k),
-                clusters=monju.clusters, experts=weights(result, monju, names), equal=equal,
-                # the bar's right end: the equal-weight mark is well inside
-                full=max(2 * equal, *result.alpha.values()))
+# in the answer's place, and what the experts said
 
 
 def waiting(t: Translator) -> Markup:
@@ -106,16 +85,6 @@ def waiting(t: Translator) -> Markup:
 def hint(t: Translator) -> Markup:
     """Draw what stands in the answer's place where nothing is typed."""
     return note(t("hint"), t)
-
-
-def agreement(reading: Reading, t: Translator) -> Markup:
-    """Say whether the ensembles agree."""
-    label = t.label(reading.monju.name)
-    if reading.baseline is None:
-        return t("no_baseline", label=label)
-    if reading.baseline.label != reading.monju.label:
-        return t("disagree", monju=label, baseline=t.label(reading.baseline.name))
-    return t("agree", label=label)
 
 
 def minority(reading: Reading, monju: SentenceReader, t: Translator) -> Markup:

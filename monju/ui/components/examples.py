@@ -7,8 +7,11 @@ what Monju says, and the case (`evaluation.cases`; "outside" where no label fits
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from monju.errors import MonjuError
 from monju.evaluation.cases import cases
@@ -41,6 +44,21 @@ def examples(opened: LoadedRun) -> list[tuple[str, str]]:
         return []
     found = cases(opened.decide(outputs), labels).tolist()
     return varied([(case, text) for case, text in zip(found, data.validation.texts) if len(text) <= LONGEST])
+
+
+def surprising(opened: LoadedRun, before: str) -> str:
+    """Return a held-out sentence on which Monju and the baseline differ, never the one before.
+
+    Where none can be read, one of the run's own on which not all agree.
+    """
+    own = EXAMPLES[opened.run.path.name] if written(opened.run.path) else []
+    texts = [example["text"] for example in own if example["case"] != "agree"]
+    if data := opened.data(wait=not own):
+        predictions = opened.decide(opened.held_out()[0])
+        if predictions.baseline is not None:
+            differ = predictions.monju.argmax(axis=1) != predictions.baseline.argmax(axis=1)
+            texts = [data.validation.texts[i] for i in np.flatnonzero(differ)] or texts
+    return random.choice([text for text in texts if text != before] or [before])
 
 
 def written(run: Path) -> list[tuple[str, str]]:

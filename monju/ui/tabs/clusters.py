@@ -29,6 +29,7 @@ from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
 KEPT = 12  # sentences that stay on the map
+REGION_WORDS = 3  # that name a region on the map
 GRID = 72  # points a side at which α's level lines are computed
 COLOURS = ("cluster", "label", "correct", "differ")
 SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_shade", "about_plane",
@@ -264,7 +265,9 @@ def describe(name: str, monju: SentenceReader, cluster_map: ClusterMap, readable
         groups["differ"] = (predictions.monju.argmax(1) != predictions.baseline.argmax(1),
                             [t("do_agree"), t("do_differ")])
     return json.dumps({
-        "run": name, "readable": readable, "names": monju.clusters, "rows": packed(cluster_map.rows, "<i4"),
+        "run": name, "readable": readable, "names": monju.clusters,
+        "words": [cluster["words"][:REGION_WORDS] for cluster in cluster_map.facts["clusters"]],
+        "rows": packed(cluster_map.rows, "<i4"),
         "maps": maps,
         "movable": "plane" in maps and what_if.is_movable(monju),
         "groups": {by: {"of": packed(groups[by][0], "u1"), "names": groups[by][1]}

@@ -16,12 +16,14 @@ from monju.errors import MonjuError
 from monju.evaluation import combiners
 from monju.inference import zerogpu
 from monju.inference.run_cache import LoadedRun, RunCache
-from monju.ui.components import batch, cards, csv_export, examples, history, merged_models
+from monju.ui.components import batch, cards, csv_export, examples, flow, history, merged_models
 from monju.ui.components.markup import note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Translator
 from monju.ui.page import MODELS, QUIET, SETTINGS, Page, named, typed
+from monju.utils.files import ROOT
 
+FLOW = (ROOT / "assets" / "flow.js").read_text(encoding="utf-8")
 TYPED_FIRST = "A quiet film that stays with you."  # where the run that the page starts on has no example
 # the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be
 # had
@@ -45,7 +47,8 @@ def build(page: Page, tab: gr.Tab) -> None:
         with gr.Row(elem_id="examples"):
             chips = [gr.Button(text, size="sm", elem_classes="chip", min_width=0, visible=bool(text))
                      for text in examples.labelled(first, Translator())]
-        panel = gr.HTML(elem_id="panel", apply_default_css=False)
+            surprise = gr.Button(I18N("surprise"), size="sm", elem_id="surprise", min_width=0, scale=0)
+        panel = drawn_in_place("panel")
         with gr.Row(elem_id="turn"):
             gate = gr.Dropdown(["distance"], value="distance", label=I18N("gate"), elem_id="gate",
                                min_width=180)
@@ -56,7 +59,7 @@ def build(page: Page, tab: gr.Tab) -> None:
             mix = gr.Radio(["logits"], value="logits", label=I18N("fusion"), elem_id="fusion", min_width=200)
             reset = gr.Button(I18N("reset"), size="sm", elem_id="reset", scale=0, min_width=110)
         effect = gr.HTML(elem_id="effect", apply_default_css=False)
-        details = gr.HTML(elem_id="details", apply_default_css=False)
+        details = drawn_in_place("details")
         with gr.Row(elem_id="after"):
             link = gr.Button(I18N("link"), size="sm", elem_id="link", scale=0, min_width=200)
         merged_models.build(shelf, chosen, sentence)
@@ -137,11 +140,24 @@ def build(page: Page, tab: gr.Tab) -> None:
     gr.on([sentence.change, sentence.submit, *[part.input for part in settings], again.change], answer,
           [sentence, chosen, rows, shown, *settings], answered, trigger_mode="always_last", queue=zerogpu.ON,
           **plain, **QUIET, **MODELS)
+    def surprised(name, before):
+        try:
+            return examples.surprising(shelf.open(name), typed(before))
+        except MonjuError:
+            return gr.skip()
+
+    surprise.click(surprised, [chosen, sentence], sentence, **QUIET)
     reset.click(as_trained, [chosen, again], [*settings, again], **QUIET, **MODELS)
     link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
     for chip in chips:
         chip.click(None, chip, sentence, js=r"text => text.replace(/^.*?: /, '')", api_visibility="private")
     gr.api(predict, api_name="predict", **MODELS)
+
+
+def drawn_in_place(name: str) -> gr.HTML:
+    """Return HTML that is taken over part by part: what changes moves, what is unfolded stays so."""
+    return gr.HTML("", elem_id=name, html_template='<div class="flow-root"></div>', js_on_load=FLOW,
+                   apply_default_css=False)
 
 
 def show(shelf: RunCache, name: str, text: str, t: Translator,
@@ -224,7 +240,7 @@ def respond(shelf: RunCache, name: str, text: str, t: Translator,
         view = combiners.view(opened, **settings)
         reading = opened.read_one(typed(text), view)
         alpha = combiners.held_out_alpha(opened, **settings)
-        return (cards.reading(reading, view, t, combiners.unsure_below(opened, **settings)),
+        return (flow.flow(reading, view, t, combiners.unsure_below(opened, **settings)),
                 cards.details(reading, view, t, alpha)), csv_export.row(reading, view)
     except MonjuError as error:
         return (trouble(error, t), ""), None

@@ -22,6 +22,12 @@ TEXTS = {
     "row_monju": ("{n} experts, weighted by α", "{n} 人のエキスパートを α で重み付け"),
     "row_majority": ("Always the commonest label, {label}", "常に最も多いラベル（{label}）"),
     "results_waiting": ("Reading the results…", "結果を読み込んでいます…"),
+    # the headline
+    "claim": ("Monju {monju} %, baseline {baseline} %: {points} points.",
+              "文殊 {monju} %、ベースライン {baseline} %（差 {points} ポイント）。"),
+    "claim_alone": ("Monju {monju} %.", "文殊 {monju} %。"),
+    "claim_cost": ("With {share} % of the baseline’s training tokens; p = {p} (exact McNemar).",
+                   "学習トークンはベースラインの {share} %。p = {p}（正確 McNemar 検定）。"),
     # what it says
     "told_point": ("Measured on {n} held-out sentences: one sentence is {point} points.",
                    "未学習の {n} 文で測定。1 文は {point} ポイントに相当します。"),
@@ -33,8 +39,7 @@ TEXTS = {
     "told_same": ("Monju and {other} answered no sentence differently.", "文殊と{other}で判定が異なる文はありません。"),
     "told_both_wrong": ("Monju and {other} answered {changed} sentences differently, both wrongly.",
                         "文殊と{other}で判定が異なるのは {changed} 文で、どちらも誤りです。"),
-    "told_luck": ("Luck alone could give this much: the run shows neither that Monju is better nor that the "
-                  "two are equal.",
+    "told_luck": ("This difference could be chance: no winner can be declared.",
                   "偶然でも生じうる差です。どちらが優れているとも、両者が等しいとも言えません。"),
     "told_better": ("Monju is better, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが優れています。"),
     "told_worse": ("Monju is worse, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが劣っています。"),
