@@ -26,7 +26,7 @@ TEXTS = {
     "no_backbone": ("The models of this run cannot be loaded here. Its results, clusters and map are shown all "
                     "the same.",
                     "このランのモデルをここでは読み込めません。結果、クラスタ、地図は表示できます。"),
-    "backbone_way_out": ("{error}.", "{error}。"),
+    "backbone_way_out": ("What is missing: {error}.", "不足しているもの：{error}。"),
     "fetch_texts": ("With a network, <code>{command}</code> gets them.",
                     "ネットワークがあれば <code>{command}</code> で取得できます。"),
     "bring_texts": ("Bring “{source}” back to see them.", "「{source}」を元の場所に戻すと表示されます。"),
