@@ -36,7 +36,7 @@ def absent(tiny_run, tmp_path_factory):
      "python -m monju prefetch far で取得できます")])
 def test_what_is_stored_shows_and_the_rest_is_told(open_page, visit, absent, locale, stored, how, fetch):
     page = visit(absent, locale)
-    page.wait_for_selector("#panel .note b")
+    page.wait_for_selector("#panel .note b", timeout=300_000)  # the first answer waits for a process to start
     told = page.inner_text("#panel")
     assert stored in told and "sentence-transformers/all-mpnet-base-v2" in told
     assert page.locator("#sharpness input").first.is_enabled()  # the settings' effect is read from stored predictions
@@ -48,6 +48,6 @@ def test_what_is_stored_shows_and_the_rest_is_told(open_page, visit, absent, loc
     assert how in page.inner_text("#map-side") and page.locator("#map-figures .card, #map-figures article").count() >= 3
 
     page.locator("#results-button").last.click()
-    page.wait_for_selector("#results-table table")
+    page.wait_for_selector("#results-table table", state="attached")  # it is folded
     page.wait_for_function("fetch => document.querySelector('#turned').innerText.includes(fetch)", arg=fetch)
     assert page.errors == []
