@@ -13,7 +13,6 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
-import monju  # noqa: E402
 from monju.ui import FIRST, TABS, launch  # noqa: E402
 from monju.ui.components.examples import EXAMPLES  # noqa: E402
 
