@@ -160,7 +160,7 @@ def teach(run, data, sizes, targets, sample, epochs, fixed, device):
             student = student_trainer.start(size)
             for step in student_trainer.fit(student, target, temperature, mixing):
                 spent = time.perf_counter() - began
-                yield Progress(name, step, None, step.sentences / step.seconds, step.step / step.steps,
+                yield Progress(name, step, step.sentences / step.seconds, step.step / step.steps,
                                spent / step.step * (step.steps - step.step))
             with run.folder(f"students/{name}") as folder:
                 student.save(folder, monju.tokenizer)

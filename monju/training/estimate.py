@@ -94,6 +94,7 @@ def measure(config):
     from monju.data import sources
     from monju.models import backbones
     from monju.training import local_engine, pipeline, plan
+    from monju.training.reports import CHECKS
 
     data = sources.load_for(config)
     device = backbones.pick_device(config.device)
@@ -131,7 +132,7 @@ def measure(config):
     check = float(np.mean([report["check"] for report in reports]))
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
-        ends[ends.index(min(ends))] += job.tokens / speed + (pipeline.HELD_OUT_CHECKS + 1) * check
+        ends[ends.index(min(ends))] += job.tokens / speed + (CHECKS + 1) * check
     sentences = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning
                                               else 0) + min(config.map_size, n)
     reading = check / len(check_rows) * sentences * len(jobs) / len(places) + pipeline.MAP_SECONDS

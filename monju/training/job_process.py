@@ -53,8 +53,9 @@ def run(folder, name):
                 _say(event.text)
                 continue
             step = event.step
-            if event.held_out is not None or step.step == step.steps:
-                held_out = "" if event.held_out is None else f", held out {event.held_out:.1%}"
+            accuracy = step.held_out_accuracy
+            if accuracy is not None or step.step == step.steps:
+                held_out = "" if accuracy is None else f", held out {accuracy:.1%}"
                 _say(f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
                      f"{event.sentences_per_s:.0f} sentences/s")
             if time.monotonic() - wrote > 1:

@@ -30,13 +30,12 @@ from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run, command, refuse_taken
 from monju.training import btm, local_engine, trainer
-from monju.training.lockstep import Step
-from monju.training.member import REPORTS, Training
+from monju.training.member import Training
 from monju.training.plan import Encoded, cost_summary, in_groups, plan, refuse_one_sided
+from monju.training.reports import REPORTS, Step
 from monju.utils import locks
 
 MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process
-HELD_OUT_CHECKS = 10  # points on a model's held-out curve
 HELD_OUT_SENTENCES = 256  # at most, drawn for that curve; the table comes from all of them
 
 
@@ -76,8 +75,6 @@ class Progress:
         The model's name.
     step : Step
         Its last report.
-    held_out : float, optional
-        Its accuracy on held-out sentences, where it was measured.
     sentences_per_s : float
         Sentences per second of this model.
     done : float
@@ -88,7 +85,6 @@ class Progress:
 
     model: str
     step: Step
-    held_out: float | None
     sentences_per_s: float
     done: float
     left: float
@@ -287,24 +283,16 @@ class TrainTask:
     def fit(self, jobs, device):
         """Fine-tune jobs in lockstep and write their folders.
 
-        A generator of (job's number, Step, held-out accuracy or None).
+        A generator of (job's number, Step).
         """
         encoded = self.encoded[jobs[0].backbone]
-        held_out = [encoded.held_out[row] for row in self.held_out]
-        held_out_labels = self.held_out_labels[self.held_out]
+        held_out = [encoded.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
         trainings = [self.training(job, encoded, device) for job in jobs]
-        first_steps = [training.checkpoints.facts["step"] for training in trainings]
-        next_check = [first * HELD_OUT_CHECKS // job.steps + 1 if first else 0
-                      for first, job in zip(first_steps, jobs)]
-        for number, step in trainer.fit_in_lockstep(trainings, self.config):
-            job, expert, accuracy = jobs[number], trainings[number].expert, None
-            if step.step * HELD_OUT_CHECKS >= next_check[number] * step.steps:
-                accuracy = float((expert.logits(held_out).argmax(axis=1) == held_out_labels).mean())
-                next_check[number] = step.step * HELD_OUT_CHECKS // step.steps + 1
-            yield number, step, accuracy
+        for number, step in trainer.fit_in_lockstep(trainings, self.config, held_out=held_out):
+            yield number, step
             if step.step == step.steps:  # after the last report: a whole folder has a whole history
-                with self.run.folder(f"{job.kind}/{job.name}") as folder:
-                    expert.save(folder, encoded.tokenizer)
+                with self.run.folder(f"{jobs[number].kind}/{jobs[number].name}") as folder:
+                    trainings[number].expert.save(folder, encoded.tokenizer)
 
     def training(self, job, encoded, device):
         """Return what a job's model is trained on, and the model as it starts."""
@@ -368,8 +356,8 @@ def fit_all(task, jobs, complete, work):
     n_parallel = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
                                          task.config.workers))
     parts, untidied, speeds, speed, notes = dict.fromkeys(tokens_done, 1), [], {}, None, []
-    for job, (step, accuracy) in in_rounds(task, jobs, complete):
-        line = {"model": job.key, **asdict(step), "held_out_accuracy": accuracy}
+    for job, step in in_rounds(task, jobs, complete):
+        line = {"model": job.key, **asdict(step)}
         if (note := line.pop("note")) and note not in notes:
             notes.append(note)
             yield Stage(note)
@@ -383,7 +371,7 @@ def fit_all(task, jobs, complete, work):
         speeds[job.key] = step.tokens / step.seconds
         open_jobs = sum(tokens_done[other.key] < other.tokens for other in jobs)
         speed = float(np.mean(list(speeds.values()))) * max(1, min(n_parallel, open_jobs))
-        yield Progress(job.key, step, accuracy, step.sentences / step.seconds,
+        yield Progress(job.key, step, step.sentences / step.seconds,
                        *work.standing(sum(tokens_done.values()), speed))
         # not before the model's folder is there with its whole history: until then a kill needs it
         untidied += [job] * (step.step == job.steps)
@@ -392,7 +380,7 @@ def fit_all(task, jobs, complete, work):
 
 
 def in_rounds(task, jobs, complete):
-    """Yield (job, report) of `local_engine.run_all` on the jobs that are not complete.
+    """Yield (job, Step) of `local_engine.run_all` on the jobs that are not complete.
 
     Jobs that others start from come first.
     """
@@ -402,9 +390,9 @@ def in_rounds(task, jobs, complete):
                                      task.config.workers)
         waiting = in_groups([job for job in group if job.key not in complete], places)
         if waiting:
-            for number, (member, *report) in local_engine.run_all(task, waiting, places[: len(waiting)],
-                                                                  local_engine.cores_each(places)):
-                yield waiting[number][member], report
+            for number, (member, step) in local_engine.run_all(task, waiting, places[: len(waiting)],
+                                                               local_engine.cores_each(places)):
+                yield waiting[number][member], step
 
 
 def checkpoints(run, job):

@@ -285,7 +285,7 @@ def test_a_run_tells_how_far_it_is(short_run):
     # 20 sentences a cluster, twice: 80 are trained on, then 40 read and 8 for the map, by two models, a third as long each
     assert phases[0].done == pytest.approx(told[-1].done) == pytest.approx(80 / (80 + 80 / 3 + 16 / 3), rel=0.02)
     assert phases[1].done == pytest.approx((80 + 80 / 3) / (80 + 80 / 3 + 16 / 3), rel=0.02)
-    assert 10 <= sum(event.held_out is not None for event in told if event.model == "A") <= 11
+    assert 10 <= sum(event.step.held_out_accuracy is not None for event in told if event.model == "A") <= 11
     first = [event for event in told if event.model == "A"]
     for event in told:
         spent = event.step.seconds + (first[-1].step.seconds if event.model == "B" else 0)
