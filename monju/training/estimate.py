@@ -6,7 +6,6 @@ of run folders.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from monju.data.notes import error_of
 from monju.ensemble import subsets
 from monju.errors import MonjuError
-from monju.utils.process import child_environment, when_stdin_ends
+from monju.utils.process import child_environment, end_with_parent
 from monju.utils.quiet import quiet
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
@@ -206,7 +205,7 @@ def main():
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
     try:
         request = sys.stdin.readline()
-        when_stdin_ends(lambda: os._exit(1))  # whatever works for us ends with us
+        end_with_parent()
         for message in measure(Config.from_json(json.loads(request))):
             print(json.dumps(message), file=out, flush=True)
     except MonjuError as error:

@@ -14,7 +14,7 @@ from monju.errors import MonjuError
 from monju.runs import registry
 from monju.training.job_manager import JobManager, read_json
 from monju.utils.files import write
-from monju.utils.process import killed_when_stdin_ends
+from monju.utils.process import end_with_parent
 from monju.utils.quiet import quiet
 
 
@@ -24,7 +24,7 @@ def run(folder, name):
     # a page started in the background would hand down that it is ignored
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    killed_when_stdin_ends()
+    end_with_parent()
     _stand_back()
     jobs = JobManager(folder)
     events = None

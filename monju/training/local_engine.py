@@ -7,7 +7,6 @@ Knows nothing of what is trained: it runs generators elsewhere and passes on wha
 
 import multiprocessing
 import signal
-import threading
 from contextlib import contextmanager, suppress
 from itertools import repeat
 from multiprocessing import connection, resource_tracker
@@ -176,7 +175,7 @@ def _life(line):
     """Run the work that the parent sends, and end with the parent."""
     quiet()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     with suppress(EOFError, BrokenPipeError):  # the parent is gone
         work, arguments = line.recv()
         try:
