@@ -171,7 +171,7 @@ def parser() -> Parser:
     kinds = bench.add_subparsers(required=True, metavar="predict|train", parser_class=Parser)
     bench_predict = kinds.add_parser("predict",
                                      help="a run's models against transformers pipelines "
-                                     "and ONNX Runtime sessions")
+                                     "and ONNX Runtime sessions, on a GPU compiled pipelines")
     bench_predict.set_defaults(command=run_bench_predict)
     bench_predict.add_argument("run", metavar="RUN", nargs="?",
                                help="a finished run's folder (the one that ships)")
