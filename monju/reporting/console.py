@@ -13,7 +13,7 @@ from rich.text import Text
 
 from monju.ensemble.outputs import Reading
 from monju.evaluation.metrics import COSTS, TITLES, ensembles, table_rows, trained_on
-from monju.training.pipeline import Phase, Progress, Stage
+from monju.training.progress import Phase, Progress, Stage
 from monju.utils.format import clock, interval, percent
 
 MOST_CLASSES = 20  # listed of a source

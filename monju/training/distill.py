@@ -24,7 +24,7 @@ from monju.models.classifier import Expert
 from monju.runs.run import Run
 from monju.runs.run_data import load_run_data, read_again
 from monju.training import trainer
-from monju.training.pipeline import Progress, Stage
+from monju.training.progress import Progress, Stage
 
 TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # the best pair is chosen on the tuning split
 TRIED_ON = 1000  # training sentences at most, drawn, read once for each try

@@ -92,7 +92,8 @@ def measure(config):
     from monju.clustering.cluster_model import Clustering
     from monju.data import sources
     from monju.models import backbones
-    from monju.training import local_engine, pipeline, plan
+    from monju.training import fit_jobs, local_engine, plan
+    from monju.training.progress import MAP_SECONDS
     from monju.training.reports import CHECKS
 
     data = sources.load_for(config)
@@ -120,7 +121,7 @@ def measure(config):
            "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
 
     places = local_engine.places(device, len(jobs), config.workers)
-    check_rows = pipeline.curve_rows(data.validation.labels)
+    check_rows = fit_jobs.curve_rows(data.validation.labels)
     encoded = {name: replace(one, held_out=[one.held_out[row] for row in check_rows])
                for name, one in encoded.items()}
     probe = ThroughputProbe(config, encoded, data.train.labels, clusters, data.label_names)
@@ -134,7 +135,7 @@ def measure(config):
         ends[ends.index(min(ends))] += job.tokens / speed + (CHECKS + 1) * check
     sentences = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning
                                               else 0) + min(config.map_size, n)
-    reading = check / len(check_rows) * sentences * len(jobs) / len(places) + pipeline.MAP_SECONDS
+    reading = check / len(check_rows) * sentences * len(jobs) / len(places) + MAP_SECONDS
     gpu = max(report["gpu"] for report in reports)
     yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu
            else "processes",

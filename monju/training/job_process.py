@@ -29,7 +29,8 @@ def run(folder, name):
     jobs = JobManager(folder)
     events = None
     try:
-        from monju.training.pipeline import Phase, Stage, train
+        from monju.training.pipeline import train
+        from monju.training.progress import Phase, Stage
 
         out = jobs.folder / name
         resume = (out / "run.json").exists()

@@ -12,7 +12,7 @@ from monju.ensemble.gates import Membership
 from monju.ensemble.outputs import Reading, Verdict
 from monju.evaluation.metrics import table
 from monju.reporting.console import print_comparison, print_sweep, show, tables, tell
-from monju.training.pipeline import Phase, Progress, Stage
+from monju.training.progress import Phase, Progress, Stage
 from monju.training.reports import Step
 
 

@@ -11,7 +11,7 @@ import pytest
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.training.estimate import estimate, measure
-from monju.training.pipeline import MAP_SECONDS
+from monju.training.progress import MAP_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from monju.models import joint
 from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
-from monju.training import lockstep, member, pipeline, plan, trainer
+from monju.training import fit_jobs, lockstep, member, pipeline, plan, trainer
 from monju.training.member import Training
 from monju.training.samplers import SamplerContext, buckets
 
@@ -363,7 +363,7 @@ def whole(tiny_run, movies, tiny_bert, tmp_path_factory):
     """A run of the tiny run's settings whose nine models were trained in lockstep, as on a GPU, and what was told."""
     config, folder = Run.open(tiny_run).config, tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "in_groups", lambda jobs, devices: plan.in_groups(jobs, [torch.device("cuda")]))
+        patch.setattr(fit_jobs, "in_groups", lambda jobs, devices: plan.in_groups(jobs, [torch.device("cuda")]))
         return folder, list(pipeline.train(config, folder))
 
 
