@@ -95,6 +95,8 @@ def run_all(task, jobs, devices, threads=None):
 def _work(line, task, device, threads):
     """Ask for a job, fit it and report, until there is none left: what a worker process does."""
     torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose streams are recorded, and whose random state is kept
     line.send(None)
     while (item := line.recv()) is not None:
         number, job = item
