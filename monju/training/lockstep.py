@@ -88,16 +88,17 @@ class Lockstep:
 
     def run(self, failed: list[str]) -> Iterator[tuple[int, Step]]:
         """Train until a member is done, yielding (its number, Step); appends to `failed` who fails."""
-        began, before = time.perf_counter(), [member.seconds for member in self.members]
+        start, before = Fetch(self.losses), [member.seconds for member in self.members]
         try:
             while not any(member.done for member in self.members):
                 padded = self._step()
                 for member, earlier in zip(self.members, before):
                     member.learned(padded)
-                    member.seconds = earlier + (time.perf_counter() - began) / len(self.members)
+                    member.seconds = earlier + (time.perf_counter() - start.made) / len(self.members)
                 right = self._check() if any(map(self._is_checked, self.members)) else None
-                for i, member in enumerate(self.members):
-                    yield from self._report(member, None if right is None else right[i], failed)
+                for i, (member, earlier) in enumerate(zip(self.members, before)):
+                    numbers = [member.loss_sum] if right is None else [member.loss_sum, right[i].float()]
+                    yield from self._report(member, numbers, start, earlier, failed)
         finally:
             self._forget()
             self.joint.release()
@@ -119,7 +120,7 @@ class Lockstep:
         return torch.stack([(self.joint.logits(ids, mask).argmax(2) == labels).sum(1)
                             for ids, mask, labels in self.held_out.batches]).sum(0)
 
-    def _report(self, member: Member, right: Tensor | None,
+    def _report(self, member: Member, numbers: list[Tensor], start: Fetch, earlier: float,
                 failed: list[str]) -> Iterator[tuple[int, Step]]:
         """Yield the member's Step where it is due, and keep its checkpoint after an epoch.
 
@@ -132,11 +133,12 @@ class Lockstep:
             member.saved()  # whoever hears of the end may remove the checkpoints
         if self._reports(member):
             yield from self._tell(member, failed)
+            if member.done:
+                return
             step = Step(member.step, member.steps, member.sentences, member.read, np.nan,
-                        member.learning_rate(member.step - 1), member.seconds, self.parts, len(self.members),
+                        member.learning_rate(member.step - 1), earlier, self.parts, len(self.members),
                         member.padded, self.note or getattr(self.run_step, "note", ""))
-            numbers = [member.loss_sum] if right is None else [member.loss_sum, right.to(member.loss_sum)]
-            member.report = step, member.unreported, Fetch(torch.stack(numbers))
+            member.report = step, member.unreported, Fetch(torch.stack(numbers), start)
             member.loss_sum.zero_()
             member.unreported = 0
         if ended or keeps or not self.on_gpu:
@@ -162,6 +164,7 @@ class Lockstep:
             return
         member.words.put_back()  # whoever looks at the model between two steps finds it whole
         yield member.number, replace(step, loss=loss / steps,
+                                     seconds=step.seconds + fetch.seconds / step.lockstep,
                                      held_out_accuracy=right[0] / self.held_out.count if right else None)
 
     def _step(self) -> int:

@@ -1,5 +1,8 @@
 """Reports: what a training tells of itself, and what it must wait for on the device to tell it."""
 
+from __future__ import annotations
+
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +64,15 @@ class Fetch:
     ----------
     numbers : Tensor [n]
         As they are now; they may change afterwards.
+    start : Fetch, optional
+        From which `seconds` is counted.
     """
 
-    def __init__(self, numbers: Tensor):
+    def __init__(self, numbers: Tensor, start: Fetch | None = None):
+        self.start, self.made = start, time.perf_counter()
         self.numbers = torch.empty_like(numbers, device="cpu", pin_memory=numbers.is_cuda)
         self.numbers.copy_(numbers, non_blocking=True)
-        self.arrived = torch.cuda.Event() if numbers.is_cuda else None
+        self.arrived = torch.cuda.Event(enable_timing=True) if numbers.is_cuda else None
         if self.arrived:
             self.arrived.record()
 
@@ -75,6 +81,14 @@ class Fetch:
         if self.arrived:
             self.arrived.synchronize()
         return self.numbers.tolist()
+
+    @property
+    def seconds(self) -> float:
+        """From when the device had computed `start` to when it had these, once they are here."""
+        assert self.start is not None
+        if self.arrived and self.start.arrived:  # a GPU's clock: this process is ahead of it
+            return self.start.arrived.elapsed_time(self.arrived) / 1000
+        return self.made - self.start.made
 
 
 class HeldOut:
