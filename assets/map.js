@@ -54,8 +54,11 @@ function groups() {
   return names.map((name, g) => {
     const place = [], x = [], y = []
     for (let i = 0; i < of.length; i++) if (of[i] === g) { place.push(i); x.push(at[2 * i]); y.push(at[2 * i + 1]) }
+    // right or alike is grey, wrong or different one strong colour, larger and on top
+    const verdicts = state.colour === 'correct' || state.colour === 'differ', strong = verdicts && g === 1
+    const color = verdicts ? (strong ? PALETTE[0] : style('--faint')) : PALETTE[(state.colour === 'cluster' ? g + 1 : g) % 7]
     return { type: KIND, mode: 'markers', name, x, y, customdata: place, hoverinfo: 'none',
-      marker: { color: PALETTE[(state.colour === 'cluster' ? g + 1 : g) % 7], symbol: SHAPES[g % 7], size: 5, opacity: pale ? 0.15 : 0.6 } }
+      marker: { color, symbol: SHAPES[g % 7], size: strong ? 8 : 5, opacity: pale ? 0.15 : verdicts && !strong ? 0.3 : 0.6 } }
   })
 }
 
@@ -75,8 +78,11 @@ function overlay() {
   let drawn = ''
   if (here.meeting) for (const [a, b] of here.rays) drawn += line('border', here.meeting, [here.meeting[0] + 9 * a, here.meeting[1] + 9 * b])
   if (at) for (const centre of here.centres) drawn += line('string', at, centre)
+  const middle = [0, 1].map(i => here.centres.reduce((sum, centre) => sum + centre[i], 0) / here.centres.length)
   here.centres.forEach((centre, c) => {
     drawn += `<circle class="centre" cx="${X(centre[0])}" cy="${Y(centre[1])}" r="14"/>` + word('name', centre, state.data.names[c])
+    // a region's words stand on its far side, where no border and rarely the marker is
+    drawn += word('region', centre.map((at, i) => middle[i] + 1.75 * (at - middle[i])), (state.data.words[c] ?? []).join(' · '))
     if (!at) return
     const short = Math.hypot(X(at[0]) - X(centre[0]), Y(at[1]) - Y(centre[1])) < 90  // no room on the line: below the centre
     const told = short ? [centre[0], yaxis.p2l(yaxis.l2p(Math.min(centre[1], at[1])) + 30)] : [0.4 * at[0] + 0.6 * centre[0], 0.4 * at[1] + 0.6 * centre[1]]

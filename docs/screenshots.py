@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
 import monju  # noqa: E402
-from monju.ui import SHIPPED, TABS, launch  # noqa: E402
+from monju.ui import FIRST, TABS, launch  # noqa: E402
 
 SIZES = {"wall": (1280, 720), "phone": (390, 844)}
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -68,7 +68,7 @@ def disputed(run):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folder", type=Path)
-    arguments.add_argument("--run", type=Path, default=SHIPPED)
+    arguments.add_argument("--run", type=Path, default=FIRST)
     arguments.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("chromium-browser"))
     asked = arguments.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)

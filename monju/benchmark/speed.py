@@ -22,9 +22,9 @@ from monju.errors import MonjuError
 from monju.inference.pipeline import Monju
 from monju.models import backbones
 from monju.models.classifier import Expert
-from monju.runs.registry import SHIPPED
 from monju.training.local_engine import in_a_process
 from monju.training.pipeline import machine, versions
+from monju.utils.files import ROOT
 
 STEPS = 100  # of each contender in training: the first few, with shapes not met before, are slower
 PEER_LIMIT_S = 240  # for one measurement of a peer that compiles or trains, its start included
@@ -64,7 +64,7 @@ def predict(run=None, data=None, rounds=40, passes=1, together=None, device="aut
     import peft  # noqa: F401  # loading is timed after the imports
 
     began = time.perf_counter()
-    monju = Monju.load(run or SHIPPED, device)
+    monju = Monju.load(run or ROOT / "trained" / "sst2-minilm", device)
     load_seconds = time.perf_counter() - began
     texts, source = sentences(monju, data)
     if together:

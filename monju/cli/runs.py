@@ -125,7 +125,7 @@ def add_refresh(commands: Any) -> None:
     refresh.set_defaults(command=run_refresh)
     refresh.add_argument("run", metavar="RUN", help="a finished run's folder; it is rewritten in place")
     refresh.add_argument("--data", metavar="SOURCE",
-                         help="where the run's own sentences are now, kept as its source (where they were)")
+                         help="where the run's own sentences are now (where they were)")
     add_settings(refresh, only=REFRESHABLE)
     refresh.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
 
@@ -137,7 +137,7 @@ def run_refresh(args: argparse.Namespace) -> None:
 
     with Run.changing(args.run) as run:
         print(f"Reading the sentences of {args.run} with every model, then drawing its map.", file=sys.stderr)
-        table = refresh(run, settings_of(args))
+        table = refresh(run, settings_of(args, without=("data",)), vars(args).get("data"))
     return report(table, vars(args).get("json"))
 
 

@@ -19,7 +19,7 @@ from monju.config import SETTINGS, Config, group
 from monju.ensemble import fusion, gates, subsets
 from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.errors import MonjuError
-from monju.evaluation import metrics
+from monju.evaluation import metrics, out_of_scope
 from monju.runs.prediction_store import load_predictions
 
 if TYPE_CHECKING:
@@ -355,6 +355,18 @@ def held_out_alpha(reader: SentenceReader, **settings: Any) -> np.ndarray | None
     try:
         return reader.memo(("alpha", *sorted(settings.items())),
                            lambda: view(reader, **settings).decide(reader.held_out()[0]).alpha)
+    except MonjuError:
+        return None
+
+
+def unsure_below(reader: SentenceReader, **settings: Any) -> float | None:
+    """Return `out_of_scope.unsure_below` of the stored held-out sentences under these settings.
+
+    None without any.
+    """
+    try:
+        return reader.memo(("unsure", *sorted(settings.items())), lambda: out_of_scope.unsure_below(
+            view(reader, **settings).decide(reader.held_out()[0])))
     except MonjuError:
         return None
 

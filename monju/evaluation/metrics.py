@@ -14,7 +14,6 @@ from scipy.special import softmax
 
 from monju.errors import MonjuError
 from monju.evaluation.gate_meter import gate_meter
-from monju.evaluation.out_of_scope import unsure_below
 
 if TYPE_CHECKING:
     from monju.ensemble.outputs import Predictions
@@ -203,8 +202,8 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
     -------
     dict
         {"n", "labels", "majority", "experts", "monju", "baseline", "monju_vs_baseline", "equal_cost",
-        "monju_vs_equal_cost", "alpha", "gate_meter", "unsure_below", "cost"}. Baseline and equal-cost are
-        left out where the run has none, and so is "cost".
+        "monju_vs_equal_cost", "alpha", "gate_meter", "cost"}. Baseline and equal-cost are left out
+        where the run has none, and so is "cost".
 
     Raises
     ------
@@ -239,7 +238,6 @@ def table(predictions: Predictions, labels: np.ndarray, cost: dict | None = None
                                                      labels)
     result["alpha"] = _gate_at_work(predictions)
     result["gate_meter"] = gate_meter(predictions, labels)
-    result["unsure_below"] = unsure_below(predictions)
     return result if cost is None else result | {"cost": cost}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from monju.data.named import Source
 from monju.data.sources import Data
 from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs
@@ -50,7 +51,7 @@ def measure(run: Run, monju: Monju, data: Data,
     return outputs, table
 
 
-def refresh(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
+def refresh(run: Run, changes: dict[str, Any], source: Source | None = None) -> dict[str, Any]:
     """Write a finished run's predictions, table and map again, in today's format.
 
     Parameters
@@ -58,8 +59,9 @@ def refresh(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
     run : Run
         A finished run, locked by the caller. Its models and clusters stay as they are.
     changes : dict
-        Settings that need no training: a gate's, the fusion, the map's size, the device; "data" where its
-        sentences are now.
+        Settings that need no training: a gate's, the fusion, the map's size, the device.
+    source : str or path, optional
+        Where its sentences are now.
 
     Returns
     -------
@@ -72,12 +74,15 @@ def refresh(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
         Where its sentences or a backbone cannot be had, before anything is written.
     """
     config = replace(run.config, **changes)
-    data = read_again(run, run.manifest["data"]["fingerprint"], config.data if "data" in changes else None)
+    data = read_again(run, run.manifest["data"]["fingerprint"], source)
     run.manifest["config"] = {**config.to_json(), "device": run.config.device}
     monju = Monju.of(run, config.device, controls=True)
     cost = run.read_json("metrics.json").get("cost")
     _, table = measure(run, monju, data, cost)
     run.write_json("metrics.json", table)
     cluster_map.build(run, monju, data.train, config.map_size)
+    for adapter in run.path.glob("*/*/adapter_config.json"):  # its tokenizer is its backbone's
+        for file in adapter.parent.glob("tokenizer*"):
+            file.unlink()
     run.finish()
     return table

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from monju.clustering.cluster_model import Clustering
+from monju.data.sources import Data
 from monju.ensemble.outputs import ModelOutputs, Reading
 from monju.errors import MonjuError
 from monju.inference import zerogpu
@@ -48,7 +49,8 @@ class LoadedRun(SentenceReader):
         super().__init__(run, clustering)
         self.stamp, self.process, self.ready = stamp, process, False
         self._batcher = DynamicBatcher(self._ask)
-        self._outputs, self._texts = Cache(REMEMBERED), Cache(1)
+        self._outputs, self._data = Cache(REMEMBERED), Cache(1)
+        self._sentences: Data | None = None
 
     def outputs(self, texts: Iterable[str]) -> ModelOutputs:
         """Return `Monju.outputs`; callers at the same moment share a forward pass."""
@@ -70,15 +72,28 @@ class LoadedRun(SentenceReader):
         self.ready = True
         return outputs
 
-    def texts(self) -> list[str] | None:
-        """Return all training sentences of the run by row, or None where they cannot be read."""
-        def read() -> tuple[list[str] | None, float | None]:
+    def data(self, wait: bool = True) -> Data | None:
+        """Return the run's sentences, or None where they cannot be read.
+
+        To ask a hub that does not answer takes seconds: without `wait`, None until they are read beside.
+        """
+        if not wait:
+            if self._sentences is None:
+                threading.Thread(target=self.data, daemon=True).start()
+            return self._sentences
+
+        def read() -> tuple[Data | None, float | None]:
             try:
-                return load_run_data(self.run).train.texts, None
+                self._sentences = load_run_data(self.run)
+                return self._sentences, None
             except MonjuError:
                 return None, time.monotonic() + RETRY_S
 
-        return self._texts.get("train", read, lambda kept: kept[1] is None or time.monotonic() < kept[1])[0]
+        return self._data.get("data", read, lambda kept: kept[1] is None or time.monotonic() < kept[1])[0]
+
+    def texts(self) -> list[str] | None:
+        """Return all training sentences of the run by row, or None where they cannot be read."""
+        return None if (data := self.data()) is None else data.train.texts
 
 
 class RunCache:

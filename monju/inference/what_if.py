@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from monju.clustering.projections import distances_of
+from monju.config import slider
 from monju.ensemble import fusion, gates
 from monju.ensemble.outputs import Reading, Verdict
 from monju.errors import MonjuError
@@ -83,3 +84,18 @@ def coordinates(vector: np.ndarray, cluster_map: Any) -> dict[str, list[float]]:
     """Return a vector's [x, y] in every projection."""
     return {name: projection.transform(vector[None])[0].astype(float).tolist()
             for name, projection in cluster_map.projections.items()}
+
+
+def verdicts_over_sharpness(reading: Reading, reader: SentenceReader,
+                            steps: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Return sharpnesses [steps + 1] over the slider's reach, and the number of Monju's label at each.
+
+    The experts' logits and the distances are held.
+    """
+    _, most, _ = slider("sharpness")
+    powers = np.linspace(0, max(most, reader.config.sharpness), steps + 1)
+    distances = np.array([list(reading.distances.values())])
+    alpha = np.concatenate([gates.Distance(power)(distances, reader.subsets) for power in powers])
+    logits = np.stack([reading.logits[name] for name in reader.experts])[None]
+    fused = fusion.TABLE[reader.config.fusion](np.repeat(logits, len(powers), axis=0), alpha)
+    return powers, fused.argmax(axis=1)

@@ -17,6 +17,7 @@ from monju.training.progress import Phase, Progress, Stage
 from monju.utils.format import clock, interval, percent
 
 MOST_CLASSES = 20  # listed of a source
+MOST_LOGITS, FEW_LABELS = 6, 3  # of more labels, Monju's likeliest alone
 
 
 def show(events: Iterator[Stage | Progress]) -> None:
@@ -112,6 +113,8 @@ def tell(readings: list[Reading]) -> None:
     """Print each sentence with α, every expert's logits and both verdicts."""
     console = Console(width=None if sys.stdout.isatty() else 80)
     for reading in readings:
+        best = np.argsort(-reading.monju.logits)[:FEW_LABELS]
+        shown = slice(None) if len(reading.monju.logits) <= MOST_LOGITS else best
         console.print(Text(reading.text, style="italic"))
         for note in reading.notes:
             console.print(Text(note.text()), soft_wrap=True)
@@ -119,13 +122,16 @@ def tell(readings: list[Reading]) -> None:
         for column in ("", "α", "logits", "says"):
             table.add_column(column)
         for expert, alpha in reading.alpha.items():
-            table.add_row(expert, f"{alpha:.3f}", numbers(reading.logits[expert]), "")
+            table.add_row(expert, f"{alpha:.3f}", numbers(reading.logits[expert][shown]), "")
         for name, verdict in (("Monju", reading.monju), ("baseline", reading.baseline)):
             if verdict is not None:
                 # Text: brackets are no markup
                 label = Text(f"{verdict.name} {verdict.probabilities.max():.1%}")
-                table.add_row(name, "", numbers(verdict.logits), label, style="bold")
+                table.add_row(name, "", numbers(verdict.logits[shown]), label, style="bold")
         console.print(table)
+        if shown is best:
+            console.print(Text(f"logits of Monju's {FEW_LABELS} likeliest of {len(reading.monju.logits)} "
+                               "labels, the likeliest first (--json has all)"))
         console.print("distances: "
                       + ", ".join(f"d_{cluster} {d:.3f}" for cluster, d in reading.distances.items()) + "\n")
 

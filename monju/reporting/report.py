@@ -28,6 +28,7 @@ from monju.evaluation.metrics import (
     agreement,
     calibration,
     compare_gains,
+    cost_share,
     ensembles,
     majority,
     mean_agreement,
@@ -228,6 +229,43 @@ def posters_data(config: Config) -> bool:
     return Path(config.data).stem.casefold() in ("sst2", "sst-2")
 
 
+def headline(results: Results, t: Words) -> Markup:
+    """Return the result in one card: Monju beside the baseline and the control, and what a gate can do."""
+    metrics, bars = results.metrics, []
+    found = [(key, metrics[key]) for key in ("monju", "baseline", "equal_cost") if key in metrics]
+    bounds = [bound for _, numbers in found for bound in numbers["interval"]]
+    left, right = (np.floor(min(bounds) * 100) - 1) / 100, (np.ceil(max(bounds) * 100) + 1) / 100
+    left, right = max(0.0, left), min(1.0, right)
+    for key, numbers in found:
+        low, high = numbers["interval"]
+        bars.append((t(key), numbers["accuracy"], low, high,
+                     *((value - left) / (right - left) for value in (low, high, numbers["accuracy"]))))
+    accuracies = {key: percent(numbers["accuracy"], 1) for key, numbers in found}
+    pair, share = metrics.get("monju_vs_baseline"), cost_share(metrics, metrics["experts"])
+    if pair is None:
+        claim, verdict = t("claim_alone", monju=accuracies["monju"]), t("told_no_baseline")
+    else:
+        claim = t("claim", monju=accuracies["monju"], baseline=accuracies["baseline"],
+                  points=percent(pair["difference"], sign="+"))
+        verdict = t("told_same", other=t("baseline")) if not pair["changed"] else t(
+            "told_luck" if pair["p_value"] >= SIGNIFICANT else
+            "told_better" if pair["difference"] > 0 else "told_worse")
+        if share is not None:
+            verdict = t("claim_cost", share=percent(share, 0), p=f"{pair['p_value']:.2g}") + " " + verdict
+    return render(TEMPLATES, "headline.html", t=t, claim=claim, verdict=verdict, bars=bars, left=left,
+                  right=right, meter=meter_summary(metrics, t))
+
+
+def meter_summary(metrics: dict, t: Words) -> str:
+    """Return what a gate can do here and did, in words; "" where it was not measured."""
+    meter = metrics.get("gate_meter")
+    if not meter or meter["gap"]["difference"] is None:
+        return ""
+    shares = {name: percent(meter["gap"][name], 1) for name in ("seen", "unseen")}
+    return t("told_gate_meter", **shares, gap=percent(meter["gap"]["difference"], 1, sign="+"),
+             could=percent(meter["could_flip"], 1), did=percent(meter["did_flip"], 1))
+
+
 def interpretation(results: Results, t: Words) -> Markup:
     """Return the interpretation of the table, in words."""
     metrics, parts = results.metrics, []
@@ -249,11 +287,6 @@ def interpretation(results: Results, t: Words) -> Markup:
     parts.append(t("told_gate", changed=f"{alpha['fused_differs_from_uniform']:,}", n=f"{metrics['n']:,}",
                      sorted=" / ".join(f"{weight:.2f}" for weight in alpha["sorted_mean"]),
                      equal=f"{1 / len(alpha['mean']):.2f}"))
-    meter = metrics.get("gate_meter")
-    if meter and meter["gap"]["difference"] is not None:
-        shares = {name: percent(meter["gap"][name], 1) for name in ("seen", "unseen")}
-        parts.append(t("told_gate_meter", **shares, gap=percent(meter["gap"]["difference"], 1, sign="+"),
-                       could=percent(meter["could_flip"], 1), did=percent(meter["did_flip"], 1)))
     unlike_poster = posters_data(results.config) and not poster_setting(results.config)
     return render(TEMPLATES, "told.html", t=t, n=metrics["n"], parts=parts, unlike_poster=unlike_poster)
 
@@ -329,7 +362,7 @@ def html(results: Results, t: Words) -> str:
               {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()
                       if value not in (None, "", [])}) for title, values in facts]
     return render(TEMPLATES, "report.html", t=t, title=t("report_title", run=results.name),
-                  table_title=table_title(results, t),
+                  headline=headline(results, t), table_title=table_title(results, t),
                   table=accuracy_table(results, t), told=interpretation(results, t),
                   quality=quality_table(results, t),
                   figures=figures, facts=facts, plotly=Markup(get_plotlyjs()))

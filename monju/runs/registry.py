@@ -21,7 +21,8 @@ from monju.utils import locks
 from monju.utils.files import ROOT
 
 AnyPath = str | os.PathLike[str]
-SHIPPED = ROOT / "trained" / "sst2-minilm"
+SHIPPED = [ROOT / "trained" / name for name in ("clinc150-minilm", "sst2-minilm", "sst2-mpnet")]
+FIRST = SHIPPED[0]  # the web app opens on it
 LONGEST = 80  # characters of a name
 FORBIDDEN = set('/\\:*?"<>|')
 # what Windows takes for a device, whatever ending follows
@@ -80,8 +81,8 @@ def writable_run(folder: AnyPath, name: Any) -> Path:
     path = run_dir(folder, name)
     if path.is_symlink() or not (path / "run.json").is_file():
         raise MonjuError(f"there is no run {path.name} here: choose one from the list")
-    if path.resolve() == SHIPPED.resolve():
-        raise MonjuError(f"{path.name} ships with Monju, and the page starts on it: it stays as it is")
+    if path.resolve() in [run.resolve() for run in SHIPPED]:
+        raise MonjuError(f"{path.name} ships with Monju: it stays as it is")
     if locks.taken(path):
         raise MonjuError(f"{path.name} is being trained: stop it first")
     return path
@@ -118,7 +119,7 @@ def list_runs(folder: AnyPath) -> list[dict[str, Any]]:
         try:
             runs.append(summarize(Run.open(manifest.parent), manifest.stat().st_mtime))
         except Exception:  # whatever stands in it: the others are listed
-            unknown = dict.fromkeys(("date", "data", "backbone", "monju", "baseline", "bytes"))
+            unknown = dict.fromkeys(("date", "data", "backbone", "monju", "baseline", "meter", "bytes"))
             runs.append({"name": manifest.parent.name, **unknown, "status": "damaged"})
     return sorted(runs, key=lambda run: run["date"] or 0, reverse=True)
 
@@ -137,6 +138,7 @@ def summarize(run: Run, date: float) -> dict[str, Any]:
     return {"name": run.path.name, "date": date, "data": Path(run.config.data).name,
             "backbone": run.config.backbone, "monju": metrics.get("monju", {}).get("accuracy"),
             "baseline": metrics.get("baseline", {}).get("accuracy"), "n": metrics.get("n"),
+            "meter": metrics.get("gate_meter"),
             "bytes": sum(file.stat().st_size for file in files(run.path)), "status": status}
 
 

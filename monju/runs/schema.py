@@ -216,7 +216,6 @@ class Metrics(Entry):
     monju_vs_equal_cost: Pair = ABSENT
     alpha: Alpha
     gate_meter: GateMeter = ABSENT
-    unsure_below: Share = ABSENT
     out_of_scope: OutOfScope = ABSENT
     cost: dict[str, Cost] = {}
     rounds: list[Round] = Field(ABSENT, min_length=1)

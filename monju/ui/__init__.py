@@ -28,7 +28,7 @@ from monju.errors import MonjuError
 from monju.inference.batcher import MAX_BATCH
 from monju.inference.run_cache import RunCache
 from monju.runs import registry
-from monju.runs.registry import SHIPPED
+from monju.runs.registry import FIRST
 from monju.ui.i18n.translator import I18N, spoken
 from monju.ui.page import PLOTLY, Page
 from monju.ui.server import gradio_patches
@@ -40,6 +40,7 @@ from monju.ui.server.shares import Shares
 from monju.ui.server.visitors import Visitors
 from monju.ui.tabs import clusters, playground, results, training
 from monju.utils.files import ROOT
+from monju.utils.process import return_large_blocks
 
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")
 MONO = ("ui-monospace", "monospace")
@@ -74,12 +75,12 @@ OPTIONS = {
     "enable_monitoring": False,
     "run_history": False,
     "max_threads": 2 * MAX_BATCH,  # those who wait for a shared forward pass leave threads to the others
-    # pages whose state is kept, those that were closed too: Gradio would keep 10,000, half a MB each
+    # pages whose state is kept, those that were closed too: Gradio would keep 10,000
     "state_session_capacity": 256,
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
-    "css_paths": [ROOT / "assets" / f"{name}.css" for name in ("style", *TABS) if name != "playground"],
+    "css_paths": [ROOT / "assets" / f"{name}.css" for name in ("style", "flow", *list(TABS)[1:])],
     "js": ARRIVE,
 }
 
@@ -92,13 +93,12 @@ def build(shelf, owner=None):
     with gradio_patches.Blocks(title="Monju · 三人寄れば文殊の知恵", analytics_enabled=False,
                                delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
-            gr.HTML('<h1 lang="ja">三人寄れば文殊の知恵</h1>', apply_default_css=False)
-            gr.Markdown(I18N("proverb"), elem_id="proverb")
+            gr.HTML('<h1>Monju <span lang="ja">三人寄れば文殊の知恵</span></h1>', apply_default_css=False)
+            gr.Markdown(I18N("idea"), elem_id="idea")
             # any value: the list of a page that stayed open may be older than the runs
             chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"),
                                  allow_custom_value=True,
                                  elem_id="run", scale=0, min_width=220)
-            gr.Markdown(I18N("idea"), elem_id="idea")
             gr.HTML('<p id="busy" role="status"></p>', apply_default_css=False, elem_id="busy-place")
         where = gr.State(next(iter(TABS)))
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -141,7 +141,7 @@ def launch(run=None, open_to_all=False, **options):
     MonjuError
         where the port is taken, or a setting of the environment is wrong.
     """
-    shelf = RunCache(run or SHIPPED, os.environ.get("MONJU_RUNS") or ROOT / "trained")
+    shelf = RunCache(run or FIRST, os.environ.get("MONJU_RUNS") or ROOT / "trained")
     if repository := os.environ.get("MONJU_HUB", "").strip():
         threading.Thread(target=fetch, args=(shelf.folder, repository), daemon=True).start()
     environment = os.environ
@@ -162,6 +162,7 @@ def launch(run=None, open_to_all=False, **options):
         {name: RateLimit(*limit) for name, limit in LIMITS.items()},
         busy=lambda languages: spoken(languages)("busy"), left=owner.left, public=public)
     gradio_patches.install()
+    return_large_blocks()
     shelf.warm()
     temp_files.keep_swept()
     try:

@@ -90,7 +90,7 @@ def open_page(visit):
     """Visits a page and waits for its first answer."""
     def go(url, *where, **how):
         page = visit(url, *where, **how)
-        page.wait_for_selector("#panel .verdicts, #panel code")
+        page.wait_for_selector("#panel .outcome, #panel code")
         return page
 
     return go

@@ -66,7 +66,7 @@ def test_typed_listed_and_kept(watched):
     page.wait_for_selector("#history td")
     page.locator("#batch button").first.click()
     page.locator("#batch-lines textarea").fill("\n".join(PAYLOADS))
-    page.get_by_role("button", name="Read them all").click()
+    page.get_by_role("button", name="Classify all").click()
     page.wait_for_function(f"() => document.querySelector('#batch-status').innerText.includes('{len(PAYLOADS)} sentences read')")
     shown = page.inner_text("#batch-table")
     assert all(payload in shown for payload in PAYLOADS) and PAYLOADS[-1] in page.inner_text("#history")

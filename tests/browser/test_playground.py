@@ -31,7 +31,7 @@ def answered(page, sentence):
 
 def test_an_example_is_already_answered_and_nothing_outside_is_asked(open_page, served):
     page = open_page(served)
-    page.wait_for_selector("#details [data-who]")
+    page.wait_for_selector("#details details")
     assert page.locator("#panel [data-who], #details [data-who]").count() == 8
     assert page.inner_text("#panel .said") == page.input_value("#sentence textarea")
     assert "100 training sentences" in page.inner_text("#about")
@@ -54,8 +54,9 @@ def test_typing_pasting_deleting_and_choosing_all_answer(open_page, served):
     chip = page.locator(".chip").nth(1)
     chip.focus()
     page.keyboard.press("Enter")
-    answered(page, chip.inner_text())
-    assert box.input_value() == chip.inner_text()
+    case, sentence = chip.inner_text().split(": ", 1)
+    answered(page, sentence)
+    assert case and box.input_value() == sentence
 
 
 def test_the_verdict_follows_the_sentence(open_page, served, tiny_run):
@@ -67,12 +68,12 @@ def test_the_verdict_follows_the_sentence(open_page, served, tiny_run):
     shown = page.inner_text('[data-who="monju"] .answer')
     assert reading.monju.name in shown and f"{100 * reading.monju.probabilities.max():.1f}" in shown
     for expert, alpha in reading.alpha.items():
-        assert f"α = {alpha:.3f}" in page.inner_text(f'[data-who="{expert}"] .alpha')
+        assert page.inner_text(f'[data-who="{expert}"] .weight b') == f"{alpha:.3f}"
 
 
 def test_a_sentence_is_one_request(open_page, served, quiet):
     page = open_page(served)
-    page.wait_for_selector("#details [data-who]")
+    page.wait_for_selector("#details details")
     quiet(page)  # what the page asks for by itself is done
     page.asked.clear()
     page.locator("#sentence textarea").fill("one film, one question")
@@ -116,7 +117,7 @@ def narrow(tiny_run):
 @pytest.mark.parametrize("locale, words", [("en-US", "The page is busy"), ("ja-JP", "混み合っています")])
 def test_who_is_refused_in_a_crowd_is_told_and_answered_after_it(open_page, narrow, locale, words):
     page = open_page(narrow, locale=locale)
-    page.wait_for_selector("#details [data-who]")
+    page.wait_for_selector("#details details")
     assert not page.is_visible("#busy")
     with crowded(narrow):
         for n in itertools.count():
@@ -163,7 +164,7 @@ def test_labels_and_answers_are_in_the_browsers_language(open_page, served, loca
 def test_a_phone_shows_it_all_without_sideways_scrolling(open_page, served, theme, locale):
     page = open_page(f"{served}?__theme={theme}", locale, width=390, height=844)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    spilling = page.evaluate("""() => [...document.querySelectorAll('#panel .card, #panel .scores, #details .card, #turn')]
+    spilling = page.evaluate("""() => [...document.querySelectorAll('#panel .voice, #panel .best, #panel .verdict, #details .card, #turn')]
         .filter(box => box.scrollWidth > box.clientWidth + 1 || box.getBoundingClientRect().right > innerWidth)
         .length""")
     assert spilling == 0
@@ -171,21 +172,21 @@ def test_a_phone_shows_it_all_without_sideways_scrolling(open_page, served, them
 
 def test_the_gate_is_turned_and_its_worth_told(open_page, served):
     page = open_page(served)
-    alphas = lambda: page.locator("#panel .alpha b").all_inner_texts()  # noqa: E731
+    alphas = lambda: page.locator("#panel .weight b").all_inner_texts()  # noqa: E731
     page.wait_for_selector("#effect .effect")
     before = alphas()
     number = page.locator("#sharpness input[type=number]")
     number.fill("0")
     number.press("Enter")
     page.wait_for_function("() => document.querySelector('#effect').innerText.includes('p =')")
-    assert alphas() == ["α = 0.333"] * 3 != before
+    assert alphas() == ["0.333"] * 3 != before
     assert "On 40 held-out sentences" in page.inner_text("#effect")
     page.locator("#gate input").click()
     page.get_by_role("option", name="membership").click()
-    page.wait_for_function("() => document.querySelector('#details').innerText.includes('softmax')")
+    page.wait_for_function("() => document.querySelector('#details').textContent.includes('softmax')")
     assert page.locator("#temperature").is_visible() and not page.locator("#sharpness").is_visible()
     page.locator("#reset").click()
-    page.wait_for_function("before => document.querySelector('#panel .alpha b').innerText == before", arg=before[0])
+    page.wait_for_function("before => document.querySelector('#panel .weight b').innerText == before", arg=before[0])
     assert page.locator("#sharpness").is_visible() and page.errors == []
 
 
@@ -194,7 +195,7 @@ def test_a_link_opens_the_same_sentence_and_settings(open_page, served):
     page.locator("#sentence textarea").fill("to be & not to be?")
     answered(page, "to be & not to be?")
     page.get_by_label("probabilities").check()
-    page.wait_for_function("() => document.querySelector('#details').innerText.includes('probability')")
+    page.wait_for_function("() => document.querySelector('#details').textContent.includes('probability')")
     page.locator("#link").click()
     page.wait_for_url("**fusion=probabilities**")
     again = open_page(page.url)
@@ -210,7 +211,7 @@ def on_screen(page):
     return page.evaluate("""() => ({
         controls: ['#gate input', '#sharpness input', '#temperature input', '#fusion input:checked'].map(
             part => document.querySelector(part)?.value ?? null),
-        ...Object.fromEntries(['#panel', '#details', '#effect'].map(part => [part, document.querySelector(part).innerText]))})""")
+        ...Object.fromEntries(['#panel', '#details', '#effect'].map(part => [part, document.querySelector(part).textContent]))})""")
 
 
 def turn(page, setting, value):
@@ -227,11 +228,11 @@ def settled(quiet):
 
 def test_as_trained_is_what_it_says_after_the_list_of_gates_was_opened(open_page, served, settled):
     page = open_page(served)
-    page.wait_for_function("() => document.querySelector('#effect').innerText.includes('Turn the gate')")
+    page.wait_for_function("() => document.querySelector('#effect').innerText.includes('Move the slider')")
     first = settled(page)
     for _ in range(3):
         turn(page, "sharpness", 20)
-        page.wait_for_function("() => document.querySelector('#details').innerText.includes('20')"
+        page.wait_for_function("() => document.querySelector('#details').textContent.includes('20')"
                                " && document.querySelector('#effect').innerText.includes('p =')")
         page.locator("#gate input").click()
         page.get_by_role("option", name="membership").wait_for()
@@ -291,16 +292,16 @@ def test_a_run_whose_setting_is_beyond_the_usual_is_shown_and_turned(open_page, 
     page.wait_for_selector("#effect .effect")
     first = settled(page)
     assert float(page.input_value(f"#{name} input[type=number]")) == value == float(page.input_value(f"#{name} input[type=range]"))
-    assert "Turn the gate" in first["#effect"]
+    assert "Move the slider" in first["#effect"]
     page.get_by_label("probabilities").check()
     page.wait_for_function("() => document.querySelector('#effect').innerText.includes('p =')")
     turned = settled(page)
     assert turned["controls"] == [*first["controls"][:3], "probabilities"] and turned["#details"] != first["#details"]
     turn(page, name, 0.5)
-    page.wait_for_function("old => document.querySelector('#details').innerText != old", arg=turned["#details"])
+    page.wait_for_function("old => document.querySelector('#details').textContent != old", arg=turned["#details"])
     page.locator("#batch button").first.click()
     page.locator("#batch-lines textarea").fill("a quiet triumph")
-    page.get_by_role("button", name="Read them all").click()
+    page.get_by_role("button", name="Classify all").click()
     page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('1 sentence')")
     page.locator("#reset").click()
     assert settled(page) == first and page.errors == []
@@ -322,7 +323,7 @@ def test_the_sessions_sentences_are_kept_and_downloaded(open_page, served):
 def test_many_sentences_at_once(open_page, served, tmp_path):
     page = open_page(served)
     page.locator("#batch button").first.click()
-    start = page.get_by_role("button", name="Read them all")
+    start = page.get_by_role("button", name="Classify all")
     start.click()
     page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('no sentence yet')")
     page.locator("#batch-lines textarea").fill("a quiet triumph\n\n<b>dull</b>")

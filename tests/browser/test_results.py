@@ -25,11 +25,12 @@ DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 
 
 @pytest.fixture
 def open_results(open_page):
-    """Opens the Results tab and waits for its table."""
-    def go(*where, wait="#results-table .results", **how):
+    """Opens the Results tab, waits for its headline and unfolds the table."""
+    def go(*where, wait="#results-table .headline", **how):
         page = open_page(*where, **how)
         page.get_by_role("tab", name=re.compile("Results|結果")).click()
         page.wait_for_selector(wait)
+        page.evaluate("document.querySelectorAll('#results-table details.all').forEach(part => { part.open = true })")
         return page
 
     return go
@@ -90,7 +91,7 @@ def test_a_turned_sentence_opens_in_the_playground(open_results, served, tiny_ru
     page.wait_for_function("text => document.querySelector('#sentence textarea')?.value == text", arg=texts[ids[0]])
     page.wait_for_function("text => text.startsWith(document.querySelector('#panel .said')?.textContent.replace(/…$/, '') || '-')",
                            arg=texts[ids[0]])
-    assert page.locator("#panel .verdicts").is_visible()
+    assert page.locator("#panel .outcome").is_visible()
     assert page.get_by_role("tab", selected=True).inner_text() == "Playground"
     page.get_by_role("tab", name="Results").click()  # and back: all is still there
     assert page.locator('#results-table [data-row="monju"]').is_visible() and page.errors == []

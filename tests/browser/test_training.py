@@ -58,7 +58,7 @@ def grow(page, than):
 
 def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, trainable, folder, movies, tiny_bert):
     page = visit(open_page, trainable)
-    assert "Nothing has been trained" in page.inner_text("#job")
+    assert "No training is running" in page.inner_text("#job")
     page.fill("#run-name textarea, #run-name input", "small")
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('small')")
     load(page, **{**SETTINGS, "data": str(movies), "backbone": str(tiny_bert), "epochs": 300})
@@ -72,7 +72,7 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     grow(page, points(page))
 
     page.reload()  # the job goes on, and is seen from its first step
-    page.wait_for_selector("#panel .verdicts, #panel code")
+    page.wait_for_selector("#panel .outcome, #panel code")
     page.get_by_role("tab", name="Training").click()
     page.wait_for_selector("#job [data-model]")
     grow(page, points(page))

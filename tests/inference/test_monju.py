@@ -275,7 +275,8 @@ def test_many_sentences_in_bf16_get_the_verdicts_of_full_precision():
     """The bundled run: the tiny one is near a tie everywhere."""
     full, rough = (Monju.load(SHIPPED, "cpu", bf16=bf16) for bf16 in (False, True))
     torn = ["the ending tries hard", "this film tries hard", "the music is a mess, and I liked it"]
-    texts = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8")) + TEXTS + torn
+    examples = json.loads((SHIPPED.parents[1] / "assets" / "examples.json").read_text(encoding="utf-8"))["sst2-minilm"]
+    texts = [example["text"] for example in examples] + TEXTS + torn
     one, other, first = full.predict(texts), rough.predict(texts), rough.decide(rough._outputs(texts, rough=True))
     for name in ("monju", "baseline"):
         assert (one[name].argmax(axis=1) == other[name].argmax(axis=1)).all()

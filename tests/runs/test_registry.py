@@ -100,11 +100,12 @@ def test_a_link_is_no_run_to_delete(folder, tmp_path):
 
 
 def test_the_run_that_ships_stays():
-    for act in (lambda: registry.delete(registry.SHIPPED.parent, registry.SHIPPED.name),
-                lambda: registry.rename(registry.SHIPPED.parent, registry.SHIPPED.name, "mine")):
+    shipped = registry.SHIPPED[1]
+    for act in (lambda: registry.delete(shipped.parent, shipped.name),
+                lambda: registry.rename(shipped.parent, shipped.name, "mine")):
         with pytest.raises(MonjuError, match="ships with Monju"):
             act()
-    assert (registry.SHIPPED / "run.json").exists()
+    assert (shipped / "run.json").exists()
 
 
 def test_a_zip_holds_the_runs_own_files_and_opens_as_a_run(folder, tmp_path):

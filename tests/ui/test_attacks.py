@@ -29,6 +29,10 @@ class Attacker:
         self.url, self.functions, self.random = url, functions, random.Random(seed)
         self.client = httpx.Client(base_url=url, timeout=30, headers={"x-forwarded-for": ATTACKER})
         self.client.get("")
+        config = self.client.get("config").json()
+        values = {part["id"]: part["props"].get("value") for part in config["components"]}
+        self.tabs = [(one["id"], [values[number] for number in one["inputs"]]) for one in config["dependencies"]
+                     if one["inputs"] and any(event == "select" for _, event in one["targets"])]
 
     def post(self, path, body, **headers):
         return self.client.post(f"gradio_api/{path}", content=body if isinstance(body, bytes) else json.dumps(body).encode(),
@@ -64,6 +68,11 @@ class Attacker:
             text = "\n".join(["a line of many"] * 2000)
             self.post("queue/join", {"data": [text] * self.random.randrange(9), "fn_index": number, "session_hash": uuid.uuid4().hex})
 
+    def answers_that_nobody_takes(self):
+        for _ in range(20):
+            number, given = self.random.choice(self.tabs)
+            self.post("queue/join", {"data": given, "fn_index": number, "session_hash": uuid.uuid4().hex})
+
     def files_from_elsewhere(self):
         for path in ("https://example.com/x", "http://127.0.0.1:1/x", "/etc/passwd", "file:///etc/passwd"):
             self.call("run/predict", {"path": path, "meta": {"_type": "gradio.FileData"}})
@@ -98,7 +107,7 @@ class Attacker:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [10, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [10, *(pytest.param(seconds, marks=pytest.mark.long) for seconds in (120, 600))])
 def test_one_visitor_takes_the_page_from_nobody(tiny_run, tmp_path, seconds):
     for name in RUNS:
         shutil.copytree(tiny_run, tmp_path / name)
@@ -137,9 +146,10 @@ def test_one_visitor_takes_the_page_from_nobody(tiny_run, tmp_path, seconds):
         for one in threads:
             one.join()
         after, log = load.state(process), (tmp_path / "page.log").read_text(errors="replace")
-        taken = sorted(seconds for _, seconds in answers)
+        taken = [seconds for _, seconds in answers]
         print(f"\n{len(answers)} sentences of another visitor: median {np.median(taken):.2f} s, p95 {np.percentile(taken, 95):.2f} s; "
               f"{before} → {after['mib']} MiB, {after['handles']} handles; log {len(log)} characters; attacks {sorted(tried)}")
-        assert {status for status, _ in answers} == {200} and after["mib"] - before < 200
+        assert {status for status, _ in answers} == {200} and np.percentile(taken, 95) < 2
+        assert after["mib"] - before < 200
         assert "Traceback" not in log and "FORGED" not in log and len(log) < 20_000 and after["handles"] < 300
         assert ask()[0] == 200

@@ -183,4 +183,4 @@ def test_a_job_tells_the_notes_of_its_data_and_why_it_failed_in_the_pages_langua
 
 
 def test_nothing_is_started_by_a_snapshot(tmp_path):
-    assert progress.job(JobManager(tmp_path).snapshot(), SAY).count("Nothing has been trained") == 1
+    assert progress.job(JobManager(tmp_path).snapshot(), SAY).count("No training is running") == 1

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ from monju.inference.run_cache import RunCache
 from monju.reporting import report
 from monju.runs.run import Run
 from monju.ui import OPTIONS, ROOT, build, gr, launch
-from monju.ui.components import batch, cards, csv_export, history
+from monju.ui.components import batch, cards, csv_export, flow, history
 from monju.ui.components.ternary import triangle
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import LANGUAGES, TEXTS, Translator
@@ -45,7 +45,9 @@ def opened(k=3, m=2, labels=("negative", "positive"), members=("seed0", "seed1",
     manifest = {"config": Config(k=k, subset_size=m, **settings).to_json(),
                 "data": {"labels": list(range(len(labels))), "label_names": list(labels), "train": 300},
                 "models": {"baseline": list(members)}}
-    return SentenceReader(Run("trained/try", manifest), None)
+    turn = 2 * np.pi * np.arange(k) / k
+    clusterer = SimpleNamespace(centres_=np.stack([np.sin(turn), np.cos(turn)], axis=1))
+    return SentenceReader(Run("trained/try", manifest), SimpleNamespace(clusterer=clusterer))
 
 
 def read(monju, experts, members=None, distances=(1.0, 2.0, 5.0), text="a quiet triumph"):
@@ -112,64 +114,120 @@ def test_the_fusion_is_written_out():
     assert formulas(found, mixing)[-1].endswith(f"={expected:.2f}")
 
 
-@pytest.mark.parametrize("experts, members, said", [
-    ([POSITIVE] * 3, MEMBERS, "Monju and the baseline agree: positive. All 3 experts say so."),
-    ([POSITIVE, NEGATIVE, POSITIVE], MEMBERS,
-     "Monju and the baseline agree: positive. BC alone says negative and is outvoted."),
-    ([POSITIVE] * 3, [NEGATIVE] * 3,
-     "Monju and the baseline disagree: positive against negative. All 3 experts say so."),
-    ([[0, 9], [0.1, 0], [0.1, 0]], MEMBERS,
-     "Monju and the baseline agree: positive. Outweighed by AB, higher-weighted or more confident: BC and CA (negative)."),
-    ([POSITIVE] * 3, None, "Monju says positive. All 3 experts say so."),
+@pytest.mark.parametrize("experts, members, baseline, said", [
+    ([POSITIVE] * 3, MEMBERS, "agrees", "All 3 experts agree."),
+    ([POSITIVE, NEGATIVE, POSITIVE], MEMBERS, "agrees", "BC alone says negative and was outvoted."),
+    ([POSITIVE] * 3, [NEGATIVE] * 3, "disagrees", "All 3 experts agree."),
+    ([[0, 9], [0.1, 0], [0.1, 0]], MEMBERS, "agrees", "Overruled by AB, with more weight or more confidence: BC and CA (negative)."),
+    ([POSITIVE] * 3, None, None, "All 3 experts agree."),
 ])
-def test_agreement_and_outvoted_experts_in_words(experts, members, said):
+def test_agreement_and_outvoted_experts_in_words(experts, members, baseline, said):
     monju = opened(members=() if members is None else ("seed0", "seed1", "seed2"))
-    html = cards.reading(read(monju, experts, members), monju, SAY)
+    html = flow.flow(read(monju, experts, members), monju, SAY)
     assert text_of(re.search(r'<p class="told.*?</p>', html, re.S)[0]) == said
+    line = re.search(r'<p class="baseline.*?</p>', html, re.S)
+    assert (line and text_of(line[0]).split()[-1]) == baseline
 
 
 def test_a_label_that_nobody_puts_first_is_a_compromise():
     monju = opened(labels=("a", "b", "c", "d"))
     found = read(monju, [[9, 0, 0, 8], [0, 9, 0, 8], [0, 0, 9, 8]], distances=(1.0, 1.0, 1.0))
-    assert found.monju.name == "d" and "best compromise" in cards.reading(found, monju, SAY)
+    assert found.monju.name == "d" and "best compromise" in flow.flow(found, monju, SAY)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("k, m, labels", [(3, 2, 2), (3, 1, 6), (5, 3, 3), (2, 1, 9)])
+@pytest.mark.parametrize("k, m, labels", [(3, 2, 2), (3, 1, 6), (5, 3, 3), (2, 1, 9), (3, 2, 150)])
 def test_any_run_can_be_drawn(k, m, labels, language):
     names = tuple(f"label {i}" for i in range(labels))
     monju = opened(k, m, names, members=())
     logits = np.random.default_rng(0).normal(size=(len(monju.experts), labels))
     found = read(monju, logits, distances=np.arange(1.0, k + 1))
     others = np.full((20, len(monju.experts)), 1 / len(monju.experts))
-    html = cards.reading(found, monju, Translator(language)) + cards.details(found, monju, Translator(language), others)
+    html = flow.flow(found, monju, Translator(language)) + cards.details(found, monju, Translator(language), others)
     assert ("ternary" in html) == (len(monju.experts) == 3)
-    assert set(re.findall(r'data-who="(\w+)"', html)) == {"monju", *monju.experts}
-    shown = min(labels, 6)
-    assert html.count('<th scope="row">label') == shown * (1 + len(monju.experts))
-    assert (Translator(language)("more_labels", n=labels - shown) in html) == (labels > shown) and "{" not in html
+    assert set(re.findall(r'data-who="(\w+)"', html)) <= {"monju", *monju.experts}
+    assert html.count('data-part="expert"') == min(6, len(monju.experts))
+    shown, more = (labels, 0) if labels <= 6 else (3, min(12, labels - 3))  # the verdict's card can be unfolded
+    assert html.count('<th scope="row">label') == shown + more
+    assert (Translator(language)("more_labels", n=labels - shown - more) in html) == (labels > shown + more) and "{" not in html
     _well_formed(f"<div>{html}</div>")
 
 
-def test_the_experts_cards_name_their_clusters_and_mark_equal_weight():
-    html = cards.reading(read(opened(), [POSITIVE] * 3), opened(), SAY)
-    ab = html.split('data-who="AB"')[1].split("</article>")[0]
-    assert "taught A and B, never saw C" in ab and "α = 0.625" in ab and "equal weight 0.333" in ab
-    assert ab.count('class="cluster"') == 2 and ab.count("unseen") == 1
-    # the fullest bar ends at 2/3 or the largest α: the mark at 1/3 stands in the middle
-    assert 'class="mark" style="left:50.00%"' in ab and 'class="fill" style="width:93.75%"' in ab
+def test_of_many_labels_the_likeliest_three_come_first():
+    monju = opened(labels=tuple(f"label {i}" for i in range(150)))
+    logits = np.full((3, 150), -9.0)
+    logits[:, [140, 7, 80]] = 3.0, 5.0, 4.0
+    html = flow.flow(read(monju, logits), monju, SAY)
+    assert re.findall(r'<th scope="row">(label \d+)', html)[:3] == ["label 7", "label 80", "label 140"]
+    assert html.count("<details") == 1 and "and 135 less likely labels" in html
+
+
+@pytest.mark.parametrize("below, told", [(None, False), (0.5, False), (0.99, True)])
+def test_a_verdict_less_sure_than_nearly_all_held_out_ones_is_told(below, told):
+    found = read(opened(), [[0, 1.0]] * 3)  # 73 %
+    assert ("perhaps no label fits" in flow.flow(found, opened(), SAY, below)) == told
+
+
+def test_an_expert_shows_its_clusters_its_weight_and_whether_it_met_the_nearest():
+    html = flow.flow(read(opened(), [POSITIVE, NEGATIVE, POSITIVE], MEMBERS), opened(), SAY)  # nearest: A, which BC never saw
+    ab, bc = (html.split(f'data-name="{name}"')[1].split("</article>")[0] for name in ("AB", "BC"))
+    assert ab.count("not trained on C") == 1 and "has never met" not in ab and "--alpha:0.6250" in ab and ">0.625<" in ab
+    assert "has never met cluster A" in bc and 'class="says other"' in bc and 'class="says"' in ab
+
+
+@pytest.mark.parametrize("k, m, settings, said", [
+    (3, 2, {}, "α_AB = 5.000 / (1.000 + 2.000 + 5.000) = 0.625"),
+    (3, 2, {"sharpness": 2.0}, "α_AB = 5.000^2 / (1.000^2 + 2.000^2 + 5.000^2) = 0.833"),
+    (3, 1, {}, "α_A = (2.000 + 5.000) / (2 · (1.000 + 2.000 + 5.000)) = 0.437"),
+    (3, 2, {"gate": "membership"}, "α_AB = 0.500"),
+])
+def test_a_number_carries_its_arithmetic(k, m, settings, said):
+    monju = opened(k, m, **settings)
+    html = flow.flow(read(monju, [POSITIVE] * 3, MEMBERS), monju, SAY)
+    assert re.findall(r'data-n="a_\w+" data-from="d" data-say="(.*?)"', html)[0] == said
+    if not settings and m == 2:  # 0.625 · 2 + 0.125 · 2 + 0.25 · 2
+        assert 'data-n="monju" data-from="a p" data-say="logit positive: 0.625 · 2.00 + 0.125 · 2.00 + 0.250 · 2.00 = 2.00"' in html
+
+
+def test_where_the_sharpness_turns_the_verdict_is_marked():
+    monju = opened()
+    # distances 1, 2, 5: at p = 0 all weigh 1/3 and positive wins 3 : 2.5; AB alone, nearly all of α from p = 1.2 on, says negative
+    html = flow.flow(read(monju, [[2.5, 0], [0, 1.5], [0, 1.5]], MEMBERS), monju, SAY)
+    at = float(re.search(r"turns at sharpness p = (\d+(?:\.\d+)?)", html)[1])
+    weigh = [gates.Distance(p)(np.array([[1.0, 2.0, 5.0]]), monju.subsets)[0] @ [2.5, -1.5, -1.5] for p in (at - 0.51, at)]
+    assert weigh[0] < 0 < weigh[1]
+    assert "No sharpness from 0 to" in flow.flow(read(monju, [POSITIVE] * 3, MEMBERS), monju, SAY)
+    other = opened(gate="membership")
+    assert "sharpness p" not in flow.flow(read(other, [POSITIVE] * 3, MEMBERS), other, SAY)
+
+
+def test_the_small_map_keeps_what_is_nearest_nearest_and_all_within():
+    monju = opened()
+    centre = monju.clustering.clusterer.centres_[1]
+    found = read(monju, [POSITIVE] * 3, MEMBERS)
+    for vector, near in ((centre * 0.9, 1), (centre * 50, 1), (np.zeros(2), None)):
+        drawn = flow.place(replace(found, vector=vector), monju)
+        distances = [np.hypot(x - drawn["here"][0], y - drawn["here"][1]) for _, x, y, _ in drawn["centres"]]
+        assert near is None or np.argmin(distances) == near
+        assert 0 < drawn["here"][0] < drawn["width"] and 0 < drawn["here"][1] < drawn["height"]
+
+
+def test_of_many_experts_the_loudest_are_drawn():
+    monju = opened(k=5, m=2)
+    html = flow.flow(read(monju, [POSITIVE] * 10, MEMBERS, distances=(1.0, 2, 3, 4, 5)), monju, SAY)
+    assert html.count('data-part="expert"') == 6 and "and 4 with less weight" in html
 
 
 def test_close_to_equal_weights_are_called_so():
     near = read(opened(), [POSITIVE] * 3, distances=(1.0, 1.05, 1.1))
     far = read(opened(), [POSITIVE] * 3, distances=(1.0, 2.0, 5.0))
     assert "close to equal" in cards.loudest(near, SAY) and "close to equal" not in cards.loudest(far, SAY)
-    assert "Nearest cluster: A. Loudest expert: AB." in cards.loudest(far, SAY)
+    assert "Nearest cluster: A. Most weight: AB." in cards.loudest(far, SAY)
 
 
 def test_sentences_and_labels_are_escaped():
     monju = opened(labels=("<b>bad</b>", "<img src=x onerror=alert(1)>"))
-    html = cards.reading(read(monju, [POSITIVE, NEGATIVE, POSITIVE], MEMBERS, text=NASTY), monju, SAY)
+    html = flow.flow(read(monju, [POSITIVE, NEGATIVE, POSITIVE], MEMBERS, text=NASTY), monju, SAY)
     assert "<script" not in html and "<img" not in html and "<b>bad" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp;" in html and "🎭 مرحبا" in html
     _well_formed(html)
@@ -247,7 +305,7 @@ def test_turning_the_gate_changes_the_answer_and_asks_no_model_again(tiny_run, m
 def test_what_the_settings_are_worth_is_counted_on_the_stored_predictions(tiny_run):
     shelf = _shelf(tiny_run)
     own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
-    assert "Turn the gate and see" in playground.measure(shelf, "tiny", SAY, own)
+    assert "Move the slider" in playground.measure(shelf, "tiny", SAY, own)
     votes, labels = shelf.open("tiny").held_out()
     found = combiners.effect(shelf.open("tiny"), **own | {"gate": "membership", "temperature": 0.01})
     uniform, sharp = votes.decide(gates.Distance(1.0)), votes.decide(gates.Membership(0.01, 2.0, None))
@@ -412,10 +470,10 @@ def test_what_is_not_read_of_a_sentence_is_told_beside_the_verdict_and_counted_i
     found = read(monju, [POSITIVE] * 3, MEMBERS)
     object.__setattr__(found, "notes", (Note("sentence_unknown", {"n": 7, "tokens": 8, "backbone": "all-MiniLM-L6-v2"}),
                                         Note("sentence_cut", {"n": 300, "limit": 128})))
-    html = cards.reading(found, monju, SAY)
+    html = flow.flow(found, monju, SAY)
     assert 'role="status"' in html and "7 of 8 tokens of this sentence are unknown to all-MiniLM-L6-v2" in html
-    assert "先頭" in cards.reading(found, monju, Translator("ja")) or "最初の 128 トークン" in cards.reading(found, monju, Translator("ja"))
-    assert "unread" not in cards.reading(read(monju, [POSITIVE] * 3, MEMBERS), monju, SAY)
+    assert "先頭" in flow.flow(found, monju, Translator("ja")) or "最初の 128 トークン" in flow.flow(found, monju, Translator("ja"))
+    assert "unread" not in flow.flow(read(monju, [POSITIVE] * 3, MEMBERS), monju, SAY)
     assert batch.counts(["a", "", "b"], [found, read(monju, [POSITIVE] * 3)]) == {"batch_blank": 1, "batch_cut": 1, "batch_unknown": 1}
 
 

@@ -24,27 +24,36 @@ from monju.utils.format import percent, signed
 if TYPE_CHECKING:
     from monju.inference.reader import SentenceReader
 
-MOST_LABELS = 6  # rows of a card: beyond, the least likely labels are counted instead
+MOST_LABELS = 6  # rows of a card: of more labels the likeliest few alone, and more of them on demand
+FEW_LABELS, MORE_LABELS = 3, 12
 MOST_TERMS = 4  # experts whose α is written out: beyond, the loudest alone
 NEAR_EQUAL = 0.15  # α within this share of equal weight is called close to equal
 
 
 class Opinion(NamedTuple):
-    """What logits say: the likeliest label, and a row for each of the likely ones."""
+    """What logits say: the likeliest label, and a row for each label.
+
+    Of many labels the rows are the likeliest three, the likeliest first.
+    """
 
     best: int
     name: str
     probability: float
     rows: list[tuple[int, str, float, float]]  # label's number and name, probability, logit
+    more: list[tuple[int, str, float, float]]  # those that follow
     left: int  # labels without a row
 
     @classmethod
     def of(cls, logits: np.ndarray, names: list[str]) -> Opinion:
         """Make the Opinion of logits (labels,), with these names of the labels."""
         probabilities, best = softmax(logits).tolist(), int(logits.argmax())
-        likeliest = sorted(sorted(range(len(names)), key=lambda i: -probabilities[i])[:MOST_LABELS])
-        rows = [(i, names[i], probabilities[i], float(logits[i])) for i in likeliest]
-        return cls(best, names[best], probabilities[best], rows, len(names) - len(rows))
+        shown, more = list(range(len(names))), []
+        if len(names) > MOST_LABELS:
+            order = np.argsort(-logits, kind="stable")[: FEW_LABELS + MORE_LABELS].tolist()
+            shown, more = order[:FEW_LABELS], order[FEW_LABELS:]
+        rows, more = ([(i, names[i], probabilities[i], float(logits[i])) for i in part]
+                      for part in (shown, more))
+        return cls(best, names[best], probabilities[best], rows, more, len(names) - len(rows) - len(more))
 
 
 class Weight(NamedTuple):
@@ -65,23 +74,7 @@ def weights(reading: Reading, monju: SentenceReader, names: list[str]) -> list[W
             for name, subset in zip(monju.experts, monju.subsets)]
 
 
-# the answer
-
-
-def reading(result: Reading, monju: SentenceReader, t: Translator) -> Markup:
-    """Draw a Reading's answer: both verdicts, what to make of them, the experts."""
-    names, equal = t.labels(monju.label_names), 1 / len(monju.experts)
-    verdicts = [("monju", t("monju_by"), Opinion.of(result.monju.logits, names))]
-    if result.baseline is not None:
-        by = t("baseline_by", n=len(monju.members))
-        verdicts.append(("baseline", by, Opinion.of(result.baseline.logits, names)))
-    return html("reading.html", t, text=result.text, verdicts=verdicts, notes=result.notes,
-                differ=result.baseline is not None and result.baseline.label != result.monju.label,
-                agreement=agreement(result, t), minority=minority(result, monju, t),
-                title=t("experts", n=len(monju.experts), m=monju.config.subset_size, k=monju.config.k),
-                clusters=monju.clusters, experts=weights(result, monju, names), equal=equal,
-                # the bar's right end: the equal-weight mark is well inside
-                full=max(2 * equal, *result.alpha.values()))
+# in the answer's place, and what the experts said
 
 
 def waiting(t: Translator) -> Markup:
@@ -92,16 +85,6 @@ def waiting(t: Translator) -> Markup:
 def hint(t: Translator) -> Markup:
     """Draw what stands in the answer's place where nothing is typed."""
     return note(t("hint"), t)
-
-
-def agreement(reading: Reading, t: Translator) -> Markup:
-    """Say whether the ensembles agree."""
-    label = t.label(reading.monju.name)
-    if reading.baseline is None:
-        return t("no_baseline", label=label)
-    if reading.baseline.label != reading.monju.label:
-        return t("disagree", monju=label, baseline=t.label(reading.baseline.name))
-    return t("agree", label=label)
 
 
 def minority(reading: Reading, monju: SentenceReader, t: Translator) -> Markup:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from monju.ensemble.outputs import Reading
     from monju.inference.reader import SentenceReader
 
+MOST_LABELS = 20  # a column each for every model; of more, each model's likeliest alone
 # the file is made by the browser out of the text that the server sends: nothing is left on the server's disk
 SAVE = """(csv, name) => {
   if (!csv) return;
@@ -41,8 +42,14 @@ def row(reading: Reading, view: SentenceReader) -> dict[str, Any]:
     cells |= {f"alpha_{name}": round(value, 4) for name, value in reading.alpha.items()}
     cells |= {f"d_{name}": round(value, 4) for name, value in reading.distances.items()}
     for model, logits in reading.logits.items():
-        cells |= {f"p_{model}_{label}": round(float(p), 4)
-                  for label, p in zip(view.label_names, softmax(logits))}
+        probabilities = softmax(logits)
+        if len(logits) <= MOST_LABELS:
+            cells |= {f"p_{model}_{label}": round(float(p), 4)
+                      for label, p in zip(view.label_names, probabilities)}
+        else:  # `predict --json` has every label's
+            best = int(logits.argmax())
+            cells |= {f"says_{model}": view.label_names[best],
+                      f"p_{model}": round(float(probabilities[best]), 4)}
     config = view.config
     return cells | {"run": os.path.basename(os.path.abspath(view.run.path)), "gate": view.gate,
                     "sharpness": config.sharpness,

@@ -17,7 +17,7 @@ from monju.data.splits import stratified
 from monju.ensemble.subsets import model_key
 from monju.errors import MonjuError
 from monju.ui.components.markup import html, note
-from monju.ui.i18n.translator import Translator
+from monju.ui.i18n.translator import TEXTS, Translator
 from monju.utils.format import clock, percent, size
 from monju.utils.templates import tint
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DASHES = {"experts": "", "baseline": "7 4", "equal-cost": "2 3"}
 SHOWN, MOST_COLUMNS, CUT = 3, 8, 160  # rows and columns of a source that is looked at, characters of a cell
+WIDE_GAP = 0.05  # of accuracy on an unseen cluster: below, a gate gains next to nothing (docs/study.md)
 MOST_NAMED = 12  # curves that are named at their end
 WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 600, 240, 44, 28, 66, 12
 
@@ -199,13 +200,24 @@ def listed(runs: list[dict], t: Translator) -> Markup:
     if not runs:
         return note(t("t_no_runs"), t, "", role=None)
     heads = [t(f"t_col_{name}")
-             for name in ("name", "date", "data", "backbone", "monju", "baseline", "size", "status")]
+             for name in ("name", "date", "data", "backbone", "monju", "baseline", "size", "status", "shows")]
     rows = [(run["name"],
              time.strftime("%Y-%m-%d %H:%M", time.localtime(run["date"])) if run["date"] else "–",
              run["data"] or "–", run["backbone"] or "–", percent(run["monju"]), percent(run["baseline"]),
-             size(run["bytes"]) if run["bytes"] is not None else "–", t(f"t_is_{run['status']}"))
+             size(run["bytes"]) if run["bytes"] is not None else "–", t(f"t_is_{run['status']}"),
+             shows(run, t))
             for run in runs]
     return html("table.html", t, heads=heads, rows=rows)
+
+
+def shows(run: dict, t: Translator) -> Markup | str:
+    """Say what a run of the list shows: its subject, and whether its gate can matter."""
+    known, meter = f"run_{run['name']}", run["meter"]
+    said = [t(known)] if known in TEXTS else []
+    if meter and (gap := meter["gap"]["difference"]) is not None:
+        said.append(t("meter_matters" if gap >= WIDE_GAP else "meter_idle", gap=percent(gap, 1),
+                      did=percent(meter["did_flip"], 1)))
+    return Markup(" ").join(said) or "–"
 
 
 def compared(one: tuple[str, dict], other: tuple[str, dict], t: Translator) -> Markup:

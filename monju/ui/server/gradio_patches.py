@@ -1,6 +1,9 @@
-"""Requests that no page sends are refused in one sentence, where Gradio would fail and print a traceback."""
+"""What is changed of Gradio: what no page sends is refused in one sentence, and a session is small."""
+
+from types import SimpleNamespace
 
 import gradio as gr
+from gradio import route_utils, state_holder
 from gradio.routes import App
 from starlette.responses import JSONResponse
 from uvicorn import config as uvicorn_config
@@ -25,13 +28,31 @@ class Blocks(gr.Blocks):
         try:
             taken = [writable(value, isinstance(block, FILES))
                      for block, value in zip(block_fn.inputs, inputs, strict=True)]
-            values = await super().preprocess_data(block_fn, taken, state, *given, **options)
+            return await super().preprocess_data(block_fn, taken, state, *given, **options)
         except Exception:  # each input fails in its own way
             raise gr.Error(REFUSALS[422], print_exception=False) from None
-        for block in block_fn.inputs:  # Gradio would keep what a visitor sends, to write it into deep links
-            if state is not None and not block.stateful:
-                state.config_values.get(block._id, {}).get("props", {}).pop("value", None)
-        return values
+
+
+class Session(state_holder.SessionState):
+    """A session without the description of every component that Gradio keeps in each, for deep links alone.
+
+    It takes 0.4 MB and 36 ms, and whatever a visitor sends or is answered would be kept in it.
+    """
+
+    def __init__(self, blocks):
+        # of `blocks.blocks` a description would be made
+        super().__init__(SimpleNamespace(default_config=blocks.default_config, blocks=()))
+
+    def __setitem__(self, key, value):
+        """Keep the value alone."""
+        super().__setitem__(key, value)
+        self.config_values.clear()
+
+    def _update_config(self, key):
+        """Describe nothing."""
+
+    def _update_value_in_config(self, key, value):
+        """Keep nothing."""
 
 
 def writable(value, is_file=False):
@@ -53,7 +74,7 @@ def writable(value, is_file=False):
 
 
 def install():
-    """Stand outside of all that is Gradio's, and let no connection wait without end.
+    """Stand outside of all that is Gradio's, keep sessions small, and let no connection wait without end.
 
     Gradio answers other sites' preflights before any middleware it is given.
     """
@@ -63,6 +84,7 @@ def install():
             return app.get_blocks().guard(build(app))
         guarded.guarded = True
         App.build_middleware_stack = guarded
+    state_holder.SessionState = route_utils.SessionState = Session
     uvicorn_config.HTTP_PROTOCOLS["auto"] = "monju.ui.server.protocol:Impatient"
 
 

@@ -46,6 +46,7 @@ class Shares:
         self.hall = [ipaddress.ip_network(one, strict=False) for one in hall.replace(",", " ").split()]
         self.listening: Counter[str] = Counter()  # open streams, by session or event
         self._inside: Counter[Any] = Counter()
+        self._unheard: dict[str, frozenset[str]] = {}  # sessions that nobody listened to at the last look
         self._sweeping: asyncio.Task | None = None
 
     def may_wait(self, visitor: Visitor, function: Any) -> bool:
@@ -117,10 +118,21 @@ class Shares:
             self._sweeping = asyncio.create_task(again())
 
     async def sweep(self, now: float | None = None) -> None:
-        """End the work that nobody has listened to for a while."""
+        """End the work that nobody has listened to for a while, and forget such answers."""
         now = time.monotonic() if now is None else now
         for event in self.events():
             if now - event.enqueue_time > LISTENED_S and not self.listening[event.session_hash]:
                 await self.queue.clean_events(session_hash=event.session_hash)
                 # as if it had been answered: whoever listens to the session later is not kept waiting for it
                 self.queue.pending_event_ids_session.get(event.session_hash, set()).discard(event._id)
+        # Gradio keeps 2,000 sessions' answers (a map's: half a MB) until they are asked for, and the names of
+        # all sessions. What is new since the last look is spared: its page may be about to listen.
+        asked, answers = self.queue.pending_event_ids_session, self.queue.pending_messages_per_session
+        idle = {*asked, *answers} - {event.session_hash for event in self.events()}
+        unheard = {session: frozenset(asked.get(session, ())) for session in idle}
+        before, self._unheard = self._unheard, {session: ids for session, ids in unheard.items()
+                                                if not {session, *ids} & self.listening.keys()}
+        for session, ids in self._unheard.items():
+            if before.get(session) == ids:
+                asked.pop(session, None)
+                answers.pop(session, None)

@@ -30,6 +30,7 @@ from monju.utils.files import ROOT
 
 ASSETS = ROOT / "assets"
 KEPT = 12  # sentences that stay on the map
+REGION_WORDS = 3  # that name a region on the map
 GRID = 72  # points a side at which α's level lines are computed
 COLOURS = ("cluster", "label", "correct", "differ")
 SPOKEN = ("you", "lit", "is_right", "is_wrong", "do_agree", "do_differ", "map_shade", "about_plane",
@@ -49,7 +50,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     with gr.Row(elem_id="map-choices"):
         projection = gr.Radio([(I18N(name), name) for name in ("plane", "pca", "umap")], value="plane",
                               label=I18N("map_projection"), elem_id="map-projection", min_width=290)
-        colour = gr.Radio([(I18N(f"by_{name}"), name) for name in COLOURS], value="cluster",
+        colour = gr.Radio([(I18N(f"by_{name}"), name) for name in COLOURS], value=COLOURS[0],
                           label=I18N("map_colour"),
                           elem_id="map-colour", scale=2, min_width=200)
         keep = gr.Button(I18N("map_keep"), size="sm", elem_id="map-keep", scale=0, min_width=140)
@@ -78,13 +79,14 @@ def build(page: Page, tab: gr.Tab) -> None:
         try:
             monju, cluster_map = library.open(name)
         except MonjuError as error:
-            return missing(page.shelf, name, error, t), "", "", "", None, [], gr.skip(), ""
+            return missing(page.shelf, name, error, t), "", "", "", None, [], gr.skip(), gr.skip(), ""
         projections = list(cluster_map.projections)
         choice = gr.update(choices=[(I18N(each), each) for each in projections], value=projections[0])
         place = stand(page.shelf.open(name), cluster_map, sentence)
         return (describe(name, monju, cluster_map, library.texts(name) is not None, t),
                 message(place, [], monju, cluster_map), panel(place, library, name, monju, cluster_map, t),
-                summary(monju, cluster_map, t) + library.excuse(name, t), place, [], choice, "")
+                summary(monju, cluster_map, t) + library.excuse(name, t), place, [], choice,
+                gr.update(choices=colours(monju), value=COLOURS[0]), "")
 
     def answer(sentence, name, kept, request: gr.Request):
         t = translator.asked(request)
@@ -165,7 +167,7 @@ def build(page: Page, tab: gr.Tab) -> None:
                 "coordinates": what_if.coordinates(reading.vector, cluster_map),
                 "nearest": neighbours(reading.vector, library.texts(name), monju, cluster_map)}
 
-    everything = [points, marker, side, figures, held, kept, projection, lit]
+    everything = [points, marker, side, figures, held, kept, projection, colour, lit]
     page.follow(tab, draw, [text], everything, **MODELS)
     if page.sentence is not None:
         def copy(sentence, before):
@@ -225,6 +227,16 @@ class Library:
             return None
 
 
+def colours(monju: SentenceReader) -> list[tuple[Any, str]]:
+    """Return the choices of what the points are coloured by.
+
+    Many labels have no colours that can be told apart, and without a baseline nothing differs from it.
+    """
+    left_out = {"label"} if len(monju.label_names) > cards.MOST_LABELS else set()
+    left_out |= set() if monju.members else {"differ"}
+    return [(I18N(f"by_{name}"), name) for name in COLOURS if name not in left_out]
+
+
 # messages to the browser
 
 
@@ -251,10 +263,13 @@ def describe(name: str, monju: SentenceReader, cluster_map: ClusterMap, readable
         groups["differ"] = (predictions.monju.argmax(1) != predictions.baseline.argmax(1),
                             [t("do_agree"), t("do_differ")])
     return json.dumps({
-        "run": name, "readable": readable, "names": monju.clusters, "rows": packed(cluster_map.rows, "<i4"),
+        "run": name, "readable": readable, "names": monju.clusters,
+        "words": [cluster["words"][:REGION_WORDS] for cluster in cluster_map.facts["clusters"]],
+        "rows": packed(cluster_map.rows, "<i4"),
         "maps": maps,
         "movable": "plane" in maps and what_if.is_movable(monju),
-        "groups": {by: {"of": packed(of, "u1"), "names": names} for by, (of, names) in groups.items()},
+        "groups": {by: {"of": packed(groups[by][0], "u1"), "names": groups[by][1]}
+                   for _, by in colours(monju)},
         "say": {key: t(key) for key in SPOKEN} | {"row": t("row_number", n="#")}})
 
 
@@ -317,9 +332,14 @@ def panel(place: Place | None, library: Library, name: str, monju: SentenceReade
 
 def summary(monju: SentenceReader, cluster_map: ClusterMap, t: Translator) -> Markup:
     """Draw cards of the clusters: size, labels, held-out share, words; and how well they are separated."""
-    return html("summary.html", t, clusters=cluster_map.facts["clusters"],
+    clusters, names = cluster_map.facts["clusters"], monju.label_names
+    many, shares = len(names) > cards.MOST_LABELS, []  # of each cluster: its labels, of many its commonest
+    for cluster in clusters:
+        pairs = [(label, n / max(1, cluster["size"])) for label, n in zip(names, cluster["labels"])]
+        shares.append(sorted(pairs, key=lambda pair: -pair[1])[: cards.FEW_LABELS] if many else pairs)
+    return html("summary.html", t, clusters=clusters, shares=shares, many=many,
                 silhouette=cluster_map.facts["silhouette"], n=len(cluster_map.rows),
-                total=cluster_map.facts["sentences"], labels=monju.label_names[: cards.MOST_LABELS])
+                total=cluster_map.facts["sentences"])
 
 
 def missing(shelf: RunCache, name: str, error: MonjuError, t: Translator) -> str:

@@ -3,7 +3,6 @@
 Layout and wiring only: `cards` draws, `Monju.read` computes.
 """
 
-import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,15 +16,15 @@ from monju.errors import MonjuError
 from monju.evaluation import combiners
 from monju.inference import zerogpu
 from monju.inference.run_cache import LoadedRun, RunCache
-from monju.ui.components import batch, cards, csv_export, history, merged_models
+from monju.ui.components import batch, cards, csv_export, examples, flow, history, merged_models
 from monju.ui.components.markup import note, trouble
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Translator
 from monju.ui.page import MODELS, QUIET, SETTINGS, Page, named, typed
 from monju.utils.files import ROOT
 
-ASSETS = ROOT / "assets"
-EXAMPLES = json.loads((ASSETS / "examples.json").read_text(encoding="utf-8"))
+FLOW = (ROOT / "assets" / "flow.js").read_text(encoding="utf-8")
+TYPED_FIRST = "A quiet film that stays with you."  # where the run that the page starts on has no example
 # the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be
 # had
 LINK = """(run, text, gate, sharpness, temperature, fusion) => {
@@ -41,12 +40,15 @@ def build(page: Page, tab: gr.Tab) -> None:
     """Lay out the playground and wire it to the run on show."""
     shelf, chosen = page.shelf, page.chosen
     with gr.Column():
-        sentence = page.sentence = gr.Textbox(EXAMPLES[0], label=I18N("sentence"),
+        first = examples.written(shelf.first)
+        sentence = page.sentence = gr.Textbox(first[0][1] if first else TYPED_FIRST, label=I18N("sentence"),
                                               placeholder=I18N("placeholder"),
                                               max_lines=3, elem_id="sentence", autofocus=True)
         with gr.Row(elem_id="examples"):
-            chips = [gr.Button(example, size="sm", elem_classes="chip", min_width=0) for example in EXAMPLES]
-        panel = gr.HTML(elem_id="panel", apply_default_css=False)
+            chips = [gr.Button(text, size="sm", elem_classes="chip", min_width=0, visible=bool(text))
+                     for text in examples.labelled(first, Translator())]
+            surprise = gr.Button(I18N("surprise"), size="sm", elem_id="surprise", min_width=0, scale=0)
+        panel = drawn_in_place("panel")
         with gr.Row(elem_id="turn"):
             gate = gr.Dropdown(["distance"], value="distance", label=I18N("gate"), elem_id="gate",
                                min_width=180)
@@ -57,7 +59,7 @@ def build(page: Page, tab: gr.Tab) -> None:
             mix = gr.Radio(["logits"], value="logits", label=I18N("fusion"), elem_id="fusion", min_width=200)
             reset = gr.Button(I18N("reset"), size="sm", elem_id="reset", scale=0, min_width=110)
         effect = gr.HTML(elem_id="effect", apply_default_css=False)
-        details = gr.HTML(elem_id="details", apply_default_css=False)
+        details = drawn_in_place("details")
         with gr.Row(elem_id="after"):
             link = gr.Button(I18N("link"), size="sm", elem_id="link", scale=0, min_width=200)
         merged_models.build(shelf, chosen, sentence)
@@ -84,7 +86,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         if shelf.ready(name):
             yield [*first, *show(shelf, name, text, t, params), again + 1 if by_link else gr.skip()]
             return
-        yield [*first, cards.waiting(t), *[gr.skip()] * 9]
+        yield [*first, cards.waiting(t), *[gr.skip()] * len(whole)]
         values = show(shelf, name, text, t, params)
         unchanged = [gr.skip()] * len(first)
         # not the panels: by now the box may hold another sentence
@@ -122,7 +124,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         except MonjuError as error:
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
-    whole = [panel, details, *settings, effect, about, shown]
+    whole = [panel, details, *settings, effect, about, shown, *chips]
     drawn = page.follow(tab, lambda name, t, text: show(shelf, name, text, t), [sentence], whole,
                         drawn=shelf.start, **MODELS)  # whoever arrives is answered by `arrive`
     page.blocks.load(arrive, [sentence, again], [chosen, sentence, drawn, *whole, again], **QUIET, **MODELS)
@@ -138,11 +140,24 @@ def build(page: Page, tab: gr.Tab) -> None:
     gr.on([sentence.change, sentence.submit, *[part.input for part in settings], again.change], answer,
           [sentence, chosen, rows, shown, *settings], answered, trigger_mode="always_last", queue=zerogpu.ON,
           **plain, **QUIET, **MODELS)
+    def surprised(name, before):
+        try:
+            return examples.surprising(shelf.open(name), typed(before))
+        except MonjuError:
+            return gr.skip()
+
+    surprise.click(surprised, [chosen, sentence], sentence, **QUIET)
     reset.click(as_trained, [chosen, again], [*settings, again], **QUIET, **MODELS)
     link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
-    for chip, example in zip(chips, EXAMPLES):
-        chip.click(None, None, sentence, js=f"() => {json.dumps(example)}", api_visibility="private")
+    for chip in chips:
+        chip.click(None, chip, sentence, js=r"text => text.replace(/^.*?: /, '')", api_visibility="private")
     gr.api(predict, api_name="predict", **MODELS)
+
+
+def drawn_in_place(name: str) -> gr.HTML:
+    """Return HTML that is taken over part by part: what changes moves, what is unfolded stays so."""
+    return gr.HTML("", elem_id=name, html_template='<div class="flow-root"></div>', js_on_load=FLOW,
+                   apply_default_css=False)
 
 
 def show(shelf: RunCache, name: str, text: str, t: Translator,
@@ -156,10 +171,12 @@ def show(shelf: RunCache, name: str, text: str, t: Translator,
         opened = shelf.open(name)
         settings = asked_for(opened, params or {})
     except MonjuError as error:
-        return [trouble(error, t), "", *[gr.update(interactive=False)] * 4, "", "", None]
+        return [trouble(error, t), "", *[gr.update(interactive=False)] * 4, "", "", None,
+                *[gr.skip()] * examples.SHOWN]
     return [*respond(shelf, name, text, t, settings)[0], *controls(opened, settings, t),
-            measure(shelf, name, t, settings),
-            describe(shelf, name, t), [name, *settings.values()]]
+            measure(shelf, name, t, settings), describe(shelf, name, t), [name, *settings.values()],
+            *[gr.update(value=shown, visible=bool(shown))
+              for shown in examples.labelled(examples.examples(opened), t)]]
 
 
 def controls(opened: LoadedRun, settings: dict[str, Any], t: Translator) -> list[Any]:
@@ -223,7 +240,7 @@ def respond(shelf: RunCache, name: str, text: str, t: Translator,
         view = combiners.view(opened, **settings)
         reading = opened.read_one(typed(text), view)
         alpha = combiners.held_out_alpha(opened, **settings)
-        return (cards.reading(reading, view, t),
+        return (flow.flow(reading, view, t, combiners.unsure_below(opened, **settings)),
                 cards.details(reading, view, t, alpha)), csv_export.row(reading, view)
     except MonjuError as error:
         return (trouble(error, t), ""), None

@@ -126,7 +126,8 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
     except MonjuError as error:
         return trouble(error, t), "", "", "", ""
     alone = results.predictions.baseline is None
-    tables = html("results.html", t, title=report.table_title(results, t),
+    tables = html("results.html", t, headline=report.headline(results, t),
+                  title=report.table_title(results, t),
                   table=report.accuracy_table(results, t),
                   told=report.interpretation(results, t), quality=report.quality_table(results, t))
     waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone,

@@ -5,12 +5,11 @@ Labels are plain text, translated in the browser; what Python draws is HTML, its
 
 TRAIN, APP = "python -m monju train --preset laptop --out trained/mine", "python -m monju app trained/mine"
 TEXTS = {
-    "proverb": ("“Three heads together have Manjushri’s wisdom.”", "三人集まって考えれば、文殊菩薩のような知恵が出る。"),
-    "idea": ("Each expert has learned only some clusters of the data; "
-             "on your sentence, those who know its neighbourhood speak loudest.",
-             "各エキスパートはデータの一部のクラスタだけを学び、入力した文の近所を知る者ほど大きな声で答えます。"),
+    "idea": ("Three small models, each trained on a different part of the data. The closer your sentence is to "
+             "what a model has seen, the more its vote counts.",
+             "データの異なる部分で学習した 3 つの小さなモデル。入力文に近いデータを学んだものほど、発言力が大きくなります。"),
     "busy": ("The page is busy: try again in a moment.", "混み合っています。少し待ってから、もう一度お試しください。"),
-    "run_choice": ("Run", "ラン"),
+    "run_choice": ("Model", "モデル"),
     "tab_playground": ("Playground", "プレイグラウンド"),
     "tab_clusters": ("Clusters", "クラスタ"),
     "tab_training": ("Training", "学習"),

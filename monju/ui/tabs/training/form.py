@@ -117,7 +117,7 @@ class Form:
         fields = {}
         with gr.Column(elem_id="training-form", visible=page.owner.everyone) as whole:
             with gr.Row():
-                self.preset = gr.Radio([(I18N(f"t_{name}"), name) for name in ("laptop", "poster", "custom")],
+                self.preset = gr.Radio([(I18N(f"t_{name}"), name) for name in (*presets.PRESETS, "custom")],
                                        value="laptop", label=I18N("t_preset"), elem_id="preset")
                 self.name = gr.Textbox("my-run", label=I18N("t_name"), elem_id="run-name")
             with gr.Row():

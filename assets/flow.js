@@ -1,0 +1,46 @@
+// Takes over the server's HTML part by part, so that what changes moves instead of jumping, and lights where the number
+// under the pointer or the focus comes from and what it feeds.
+const root = element.querySelector('.flow-root')
+
+const take = (old, fresh) => {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh)
+  if (old.nodeType !== Node.ELEMENT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return }
+  for (const { name } of [...old.attributes]) if (name !== 'open' && !fresh.hasAttribute(name)) old.removeAttribute(name)
+  for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value)
+  const before = [...old.childNodes], after = [...fresh.childNodes]
+  after.forEach((node, i) => { before[i] ? take(before[i], node) : old.append(node) })
+  before.slice(after.length).forEach(node => node.remove())
+}
+
+// Gradio's own components, named for whoever looks for them; they may come after this one
+const PARTS = { '#sentence': 'sentence', '#sharpness': 'sharpness', '#gate': 'gate', '#examples .chip': 'case' }
+
+const draw = html => {
+  for (const [selector, part] of Object.entries(PARTS)) document.querySelectorAll(selector).forEach(node => { node.dataset.part = part })
+  const fresh = root.cloneNode(false)
+  fresh.innerHTML = html || ''
+  take(root, fresh)
+}
+
+// d_A feeds every α, α and p feed Monju: a number lights itself, what it comes from, and what comes from it
+const kind = n => n.split('_')[0]
+const light = target => {
+  const one = target?.closest?.('[data-n]')
+  const line = root.querySelector('.arithmetic')
+  root.querySelectorAll('.lit').forEach(node => node.classList.remove('lit'))
+  if (!line) return
+  line.textContent = one?.dataset.say || line.dataset.hint
+  if (!one) return
+  const from = (one.dataset.from || '').split(' ')
+  for (const node of root.querySelectorAll('[data-n]')) {
+    const feeds = (node.dataset.from || '').split(' ').includes(kind(one.dataset.n))
+    if (node.dataset.n === one.dataset.n || feeds || from.includes(kind(node.dataset.n))) node.classList.add('lit')
+  }
+}
+root.addEventListener('mouseover', event => light(event.target))
+root.addEventListener('mouseleave', () => light(null))
+root.addEventListener('focusin', event => light(event.target))
+root.addEventListener('focusout', () => light(null))
+
+watch('value', () => draw(props.value))
+draw(props.value)
