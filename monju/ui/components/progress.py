@@ -157,7 +157,7 @@ def plan(estimate: dict, t: Translator) -> Markup:
     if estimate["sampled"]:
         parts.append(t("t_sampled", n=f"{estimate['sampled']:,}"))
     gate = estimate["gate"]
-    parts.append(t("t_gate", unseen=percent(gate["unseen"]), uneven=f"{gate['uneven']:.2f}",
+    parts.append(t("t_gate", unseen=percent(gate["unseen"], 1), uneven=f"{gate['uneven']:.2f}",
                    most=f"{gate['most']:.2f}"))
     status = t("t_planning")
     if "seconds" in estimate:
