@@ -164,6 +164,11 @@ def print_comparison(comparison: dict) -> None:
     for row in comparison["rows"]:
         if row["gate"]:
             console.print(Text(f"{row['name']}: {row['gate']}"))
+    if early := comparison["early_exit"]:
+        times = early["milliseconds"]
+        console.print(Text(f"early exit: stops at a margin of {early['threshold']:.2f}"
+                           + (f"; one sentence takes {times['early_exit']:.1f} ms, all experts at once "
+                              f"{times['ensemble']:.1f} ms" if times else "") + "."))
     for row in comparison["left_out"]:
         console.print(Text(f"{row['name']} is left out: {row['reason']}."))
 

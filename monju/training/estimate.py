@@ -78,7 +78,7 @@ def measure(config):
     ------
     dict
         First what would be trained on what: {"notes", "train", "validation", "sampled", "clusters",
-        "models"}.
+        "models", "gate" (what `gate_meter.before_training` knows)}.
         Then what it would take: {"seconds", "memory" (bytes), "of", "steps", "places", "device",
         "sentences_per_s"}.
 
@@ -89,8 +89,11 @@ def measure(config):
     """
     import numpy as np
 
+    from monju.clustering import embedding_cache
     from monju.clustering.cluster_model import Clustering
     from monju.data import sources
+    from monju.ensemble import gates
+    from monju.evaluation.gate_meter import before_training
     from monju.models import backbones
     from monju.training import fit_jobs, local_engine, plan
     from monju.training.progress import MAP_SECONDS
@@ -102,8 +105,13 @@ def measure(config):
     sample = sources.stratified(data.train.labels, min(n, SAMPLE), config.seed)
     began = time.perf_counter()
     domains = data.train.domains and [data.train.domains[row] for row in sample]
-    sample_clusters = Clustering(config).fit([data.train.texts[row] for row in sample], domains).labels_
+    texts = [data.train.texts[row] for row in sample]
+    clustering = Clustering(config).fit(texts, domains)
     clustering_s = (time.perf_counter() - began) * n / len(sample)
+    sample_clusters, pairs = clustering.labels_, subsets.expert_subsets(config.k, config.subset_size)
+    _, distances, posterior = clustering.place_vectors(embedding_cache.fitted(clustering.embedder, texts)[1])
+    gate = before_training(gates.make(config)(distances, pairs, posterior), sample_clusters,
+                           data.train.labels[sample], pairs)
     clusters = np.empty(n, int)
     clusters[sample] = sample_clusters
     rest = np.setdiff1d(np.arange(n), sample)
@@ -118,7 +126,8 @@ def measure(config):
            "sampled": len(sample) if len(sample) < n else None,
            "clusters": dict(zip(subsets.cluster_names(config.k),
                                 np.bincount(clusters, minlength=config.k).tolist())),
-           "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
+           "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs],
+           "gate": gate}
 
     places = local_engine.places(device, len(jobs), config.workers)
     check_rows = fit_jobs.curve_rows(data.validation.labels)

@@ -23,6 +23,7 @@ def test_what_would_be_trained_and_what_it_takes(movies):
     plan, cost = estimate(config)
     assert plan["train"] == 120 and plan["validation"] == 40 and plan["sampled"] is None
     assert sum(plan["clusters"].values()) == 120
+    assert plan["gate"]["unseen"] == 0 and 0 < plan["gate"]["uneven"] < plan["gate"]["most"]  # two labels, in every cluster
     sentences = {model["name"]: model["sentences"] for model in plan["models"]}
     assert list(sentences) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"] and sentences["seed0"] == 120
     assert sentences["AB"] == plan["clusters"]["A"] + plan["clusters"]["B"]

@@ -96,6 +96,7 @@ TEXTS = {
     "gate_posterior, running prior": ("posterior, running prior (BTM’s)", "事後確率・逐次事前分布（BTM）"),
     "gate_MoE linear": ("MoE: a learned linear gate", "MoE：学習した線形ゲート"),
     "gate_MoE network": ("MoE: a small learned network", "MoE：学習した小さなネットワーク"),
+    "gate_MoE out of fold": ("MoE learned out of fold", "MoE：未学習のクラスタで学習したゲート"),
     "gate_stacking": ("stacking: one weight an expert", "スタッキング：エキスパートごとに 1 つの重み"),
     "gate_product of experts": ("product of experts", "エキスパートの積"),
     "gate_best single expert": ("the best single expert", "最良のエキスパート 1 つ"),
@@ -111,6 +112,10 @@ TEXTS = {
     "way_MoE network": ("The linear gate and a small network on it, learned on sentences kept aside from "
                         "training.",
                         "線形ゲートに小さなネットワークを加え、学習に使わず取り分けた文で学習しました。"),
+    "way_MoE out of fold": ("A linear softmax on the sentence’s vector. On each training sentence it compares "
+                            "the experts that have not learned its cluster.",
+                            "文ベクトル上の線形ソフトマックス。学習文ごとに、そのクラスタを学習していない"
+                            "エキスパートどうしを比べて学習しました。"),
     "way_stacking": ("The same weights for every sentence, fitted to sentences kept aside from training.",
                      "全文共通の重み。学習に使わず取り分けた文に合わせました。"),
     "way_product of experts": ("The experts’ probabilities are multiplied, all with equal weight.",

@@ -124,6 +124,13 @@ TEXTS = {
     "t_clusters": ("Clusters: {clusters}.", "クラスタ：{clusters}。"),
     "t_sampled": ("Clusters found on {n} of them and scaled up.",
                   "クラスタは {n} 文で求めて換算しています。"),
+    "t_gate": ("What is known of the gate: the right label of {unseen} % of the sentences is one that an expert "
+               "hardly meets in training (mean over experts), and α will be {uneven} away from equal weights "
+               "(0: equal; {most}: one expert alone). How much weaker an expert is on clusters that it has not "
+               "seen is known after training.",
+               "ゲートについて分かること：エキスパートが正解ラベルの例をほとんど学習しない文は、平均 {unseen} %。"
+               "α と等重みとの距離は平均 {uneven}（0 は等重み、{most} は 1 つのエキスパートだけ）。"
+               "未学習のクラスタでどれだけ弱くなるかは、学習後に分かります。"),
     "t_model": ("model", "モデル"), "t_sentences": ("sentences", "文数"), "t_steps": ("steps", "ステップ"),
     "t_estimate": ("About {time} and {memory} of {of}, "
                    "from {steps} real steps on this machine ({device}, {places} at a time).",
