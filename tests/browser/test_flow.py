@@ -42,7 +42,7 @@ def test_a_number_lights_what_it_comes_from_and_what_it_feeds_and_says_its_arith
     assert lit(page) == alphas | {f"p_{name}" for name in reading.alpha} | {"monju"}
     best = int(reading.monju.logits.argmax())
     assert page.inner_text(".flow .arithmetic").endswith(f"= {reading.monju.logits[best]:.2f}")
-    page.focus('[data-n="d_B"]')
+    page.focus('b[data-n="d_B"]')
     assert lit(page) == {"d_B"} | alphas
     page.focus("#sentence textarea")
     page.mouse.move(5, 5)
