@@ -1,11 +1,11 @@
 """The figure: gain of a gate over gap × leverage, one panel a fusion, as SVG.
 
 One point is a gate in one layout of one setting, the mean of its seeds, or a gate on a stored run. Both axes are
-square roots, with their sign, so that points a hundred times apart can be told apart.
+cube roots, with their sign, so that points a thousand times apart can be told apart.
 """
 
 from html import escape
-from math import copysign, sqrt
+from math import copysign, cos, radians, sin
 from statistics import mean
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ from experiments.tables import FUSIONS, MAIN, Found, every_layout, gate_row
 GATES = ("distance p=1", MAIN, "inverse-distance p=32", "membership T=0.1")  # the poster's, and three sharper ones
 COLOURS = {"SST-2": "#cc79a7", "CLINC150": "#0072b2", "reviews, natural": "#009e73", "reviews, changed": "#e69f00",
            "controls": "#8a94a6"}
+UNLABELLED = {"E4 pairs", "E5 pairs", "E6 linear head", "E6 rank 1", "E6 last two layers", "E6 full"}  # in a crowd
 WIDTH, PANEL, LEFT, TOP, BOTTOM = 1200, 520, 70, 92, 70
 HEIGHT = 640
-X_TICKS, Y_TICKS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8), (-20, -10, -3, -1, -0.1, 0, 0.1, 1, 3, 10, 20, 40)
+X_TICKS, Y_TICKS = (0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.4), (-20, -10, -3, -1, -0.1, 0, 0.1, 1, 3, 10, 20, 40)
 
 
 class Point(NamedTuple):
@@ -48,7 +49,8 @@ def point(setting: str, layout: str, made: list[Found], gate: str, mix: str) -> 
     y = 100 * mean(row["difference"] for row in rows)
     title = f"{setting}{', ' + layout if layout else ''}, {gate}: gap × leverage {x:.3f}, gain {y:+.2f} points"
     short = f"{setting} {short_layout(layout)}".strip() if gate == MAIN else ""
-    return Point(x, y, group_of(setting), short if "control" not in setting else "", title, gate == GATES[0])
+    labelled = short not in UNLABELLED and ("control" not in setting or abs(y) > 5)  # a control that shows something
+    return Point(x, y, group_of(setting), short if labelled else "", title, gate == GATES[0])
 
 
 def short_layout(layout: str) -> str:
@@ -85,8 +87,14 @@ def points_of(found: Found, mix: str) -> list[Point]:
 
 
 def root(value: float) -> float:
-    """Return the square root with the value's sign."""
-    return copysign(sqrt(abs(value)), value)
+    """Return the cube root with the value's sign.
+
+    Examples
+    --------
+    >>> round(root(-8.0), 9)
+    -2.0
+    """
+    return copysign(abs(value) ** (1 / 3), value)
 
 
 def rank_correlation(points: list[Point]) -> float:
@@ -102,7 +110,7 @@ def picture(found: Found) -> str:
     everything = [p for points in panels.values() for p in points]
     if not everything:
         return '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"/>\n'
-    bounds = (root(min(0.0, *(p.x for p in everything))), root(max(p.x for p in everything)) * 1.03,
+    bounds = (root(min(0.0, *(p.x for p in everything))) - 0.02, root(max(p.x for p in everything)) * 1.03,
               root(min(p.y for p in everything)) - 0.3, root(max(p.y for p in everything)) + 0.3)
     drawn = "".join(panel(points, mix, LEFT + i * (PANEL + 60), bounds) for i, (mix, points) in enumerate(panels.items()))
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" font-size="14">'
@@ -141,8 +149,8 @@ def panel(points: list[Point], mix: str, left: float, bounds: tuple[float, float
         if low_y <= root(tick) <= high_y:
             drawn += (f'<path d="M{left} {y:.1f}h{PANEL}" stroke="{"#8a94a6" if tick == 0 else "#eef0f4"}"/>'
                       f'<text x="{left - 8}" y="{y + 5:.1f}" text-anchor="end" fill="#566174">{tick:+g}</text>'.replace("+0<", "0<"))
-    drawn += (f'<text x="{left + PANEL / 2}" y="{bottom + 46}" text-anchor="middle">gap × leverage (root scale)</text>'
-              f'<text transform="translate({left - 48} {(TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">gain over equal weights, points (root scale)</text>')
+    drawn += (f'<text x="{left + PANEL / 2}" y="{bottom + 46}" text-anchor="middle">gap × leverage (cube-root scale)</text>'
+              f'<text transform="translate({left - 48} {(TOP + bottom) / 2}) rotate(-90)" text-anchor="middle">gain over equal weights, points (cube-root scale)</text>')
     placed = [at(p.x, p.y) for p in points]
     for p, (x, y) in sorted(zip(points, placed), key=lambda pair: bool(pair[0].label)):
         fill = "#fff" if p.poster else COLOURS[p.group]
@@ -156,25 +164,40 @@ Box = tuple[float, float, float, float]
 
 def labels(points: list[Point], placed: list[tuple[float, float]], frame: Box) -> str:
     """Return the labels, each at the nearest free place around its point, with a line to it."""
-    dots: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in placed]
-    taken, drawn = [], ""
+    taken: list[Box] = []
+    dots = [(x - 6, y - 6, x + 6, y + 6) for x, y in placed]
+    large = [dot for dot, p in zip(dots, points) if p.label]
+    lines, drawn = [], ""
     for p, (x, y) in sorted(zip(points, placed), key=lambda pair: -pair[0].y):
         if not p.label:
             continue
         width, height = 6.7 * len(p.label), 15
-        tries = [(x + dx, y + dy) for reach in (9, 22, 38, 56, 76, 100, 126, 156)
-                 for dx, dy in ((reach, -7), (-reach - width, -7), (-width / 2, -reach - height), (-width / 2, reach),
-                                (reach, -reach), (-reach - width, -reach), (reach, reach), (-reach - width, reach))]
-        inside = [(a, b, a + width, b + height) for a, b in tries
-                  if frame[0] < a and a + width < frame[2] and frame[1] < b and b + height < frame[3]]
-        free = [box for box in inside if not any(overlap(box, other) for other in [*dots, *taken])]
-        box = next(iter(free), next((box for box in inside if not any(overlap(box, other) for other in taken)), inside[0]))
+        best, box, end = float("inf"), (0.0, 0.0, 0.0, 0.0), (x, y)
+        for reach in range(10, 170, 8):
+            for turn in range(0, 360, 15):
+                a, b = x + reach * cos(radians(turn)), y + reach * sin(radians(turn))
+                left = a if cos(radians(turn)) > 0.3 else a - width if cos(radians(turn)) < -0.3 else a - width / 2
+                tried = (left, b - height / 2, left + width, b + height / 2)
+                if tried[0] < frame[0] or tried[2] > frame[2] or tried[1] < frame[1] or tried[3] > frame[3]:
+                    continue
+                near = min(max(x, tried[0]), tried[2]), min(max(y, tried[1]), tried[3])
+                cost = reach + 1000 * sum(overlap(tried, other) for other in taken) + 25 * sum(
+                    overlap(tried, dot) for dot in dots) + 200 * sum(overlap(tried, dot) for dot in large) + 120 * sum(crosses(line, tried) for line in lines) + 120 * sum(
+                    crosses((x, y, *near), other) for other in taken)
+                if cost < best:
+                    best, box, end = cost, tried, near
         taken.append(box)
-        nearest = min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
-        if abs(nearest[0] - x) + abs(nearest[1] - y) > 14:
-            drawn += f'<path d="M{x:.1f} {y:.1f}L{nearest[0]:.1f} {nearest[1]:.1f}" stroke="#8a94a6" stroke-width="0.8"/>'
+        if abs(end[0] - x) + abs(end[1] - y) > 14:
+            lines.append((x, y, *end))
+            drawn += f'<path d="M{x:.1f} {y:.1f}L{end[0]:.1f} {end[1]:.1f}" stroke="#8a94a6" stroke-width="0.8"/>'
         drawn += f'<text x="{box[0]:.1f}" y="{box[1] + 12:.1f}" font-size="13">{escape(p.label)}</text>'
     return drawn
+
+
+def crosses(line: Box, box: Box) -> bool:
+    """Return whether a line (from x, from y, to x, to y) runs through a box; looked at in twenty places."""
+    return any(overlap((x, y, x, y), box) for x, y in (
+        (line[0] + (line[2] - line[0]) * i / 20, line[1] + (line[3] - line[1]) * i / 20) for i in range(20)))
 
 
 def overlap(one: Box, other: Box) -> bool:

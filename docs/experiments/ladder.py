@@ -27,13 +27,14 @@ RUNGS: dict[str, dict[str, Any] | None] = {  # name → settings of the training
 }
 K, M = 3, 1
 PER_DOMAIN, EPOCHS = 150, 4.0  # 800 reviews an expert: what two shared cores can do
-MODELS = ("A", "B", "C", "one head")  # the last is one model on everything
+HELD_OUT = 200  # reviews of a domain that are read, the same for all rungs and seeds
+MODELS = ("A", "B", "C")
 
 
-def drawn(domains: list[str], seed: int) -> np.ndarray:
-    """Return the rows of PER_DOMAIN sentences of each domain, drawn by a seed."""
+def drawn(domains: list[str], n: int, seed: int) -> np.ndarray:
+    """Return the rows of n sentences of each domain, drawn by a seed."""
     rng, names = np.random.default_rng(seed), np.array(domains)
-    return np.sort(np.concatenate([rng.choice(np.flatnonzero(names == name), PER_DOMAIN, replace=False)
+    return np.sort(np.concatenate([rng.choice(np.flatnonzero(names == name), n, replace=False)
                                    for name in np.unique(names)]))
 
 
@@ -51,11 +52,11 @@ def train(root: Path, out: Path, rung: str, seed: int, model: str) -> None:
     """Train one model of a rung and write its log-probabilities or logits [held-out sentences, 2]."""
     train, held_out, labels = corpora.read(root, "fdu-mtl")
     clusters, _, rows, data = placed(root, out, seed)
-    own = rows if model == MODELS[-1] else rows[clusters == MODELS.index(model)]
+    own, read = rows[clusters == MODELS.index(model)], drawn(held_out.domains, HELD_OUT, 0)
     settings = RUNGS[rung]
     if settings is None:
         head = heads.Head(data.train_vectors[own], train.labels[own], labels, strength(root, out, "fdu-mtl"))
-        answers = head(data.held_out_vectors)
+        answers = head(data.held_out_vectors[read])
     else:
         config = Config(max_tokens=corpora.MAX_TOKENS, epochs=EPOCHS, **settings)
         tokenizer = backbones.tokenizer(config.backbone)
@@ -63,7 +64,7 @@ def train(root: Path, out: Path, rung: str, seed: int, model: str) -> None:
         expert = Expert.start(config, ["0", "1"], tokenizer.pad_token_id, seed, torch.device("cpu"))
         for _ in trainer.fit(expert, config, tokens, train.labels[own], seed):
             pass
-        asked = backbones.encode(tokenizer, held_out.texts, config.max_tokens)
+        asked = backbones.encode(tokenizer, [held_out.texts[row] for row in read], config.max_tokens)
         with torch.autocast("cpu", torch.bfloat16, enabled=backbones.computes_in_bf16(torch.device("cpu"))):
             answers = expert.logits(asked)
     path = path_of(out, rung, seed, model)
@@ -75,7 +76,7 @@ def train(root: Path, out: Path, rung: str, seed: int, model: str) -> None:
 def placed(root: Path, out: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, corpora.Corpus]:
     """Return the drawn sentences' clusters, the centres, their rows, and the data."""
     data = corpora.load(root, "fdu-mtl", out)
-    rows = drawn(data.train.domains, seed)
+    rows = drawn(data.train.domains, PER_DOMAIN, seed)
     clusterer = clusterers.TABLE["balanced"](K, seed).fit(data.train_vectors[rows])
     return clusterer.labels_, clusterer.centres_, rows, data
 
@@ -83,11 +84,10 @@ def placed(root: Path, out: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np
 def answers(root: Path, out: Path, rung: str, seed: int) -> dict[str, Any]:
     """Return the arrays of a rung whose models are all trained, named as `settings.answers` names them."""
     _, centres, rows, data = placed(root, out, seed)
-    logits = {model: np.load(path_of(out, rung, seed, model)) for model in MODELS}
-    layout = f"k={K} m={M}"
-    return {f"{layout} experts held out": np.stack([logits[name] for name in MODELS[:-1]], axis=1),
-            f"{layout} one head held out": logits[MODELS[-1]][:, None],
-            f"{layout} distances held out": clusterers.distances(data.held_out_vectors, centres),
-            f"{layout} labels held out": data.held_out.labels, "trained on": np.array(len(rows))}
+    logits = [np.load(path_of(out, rung, seed, model)) for model in MODELS]
+    layout, read = f"k={K} m={M}", drawn(data.held_out.domains, HELD_OUT, 0)
+    return {f"{layout} experts held out": np.stack(logits, axis=1),
+            f"{layout} distances held out": clusterers.distances(data.held_out_vectors[read], centres),
+            f"{layout} labels held out": data.held_out.labels[read], "trained on": np.array(len(rows))}
 
 

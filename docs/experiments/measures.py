@@ -65,20 +65,20 @@ def measure(found: dict[str, Any], layout: str, seed: int) -> dict[str, Any]:
               "gap": meter["gap"], "agreement": meter["agreement"],
               "error_correlation": meter["error_correlation"],
               "mean_alpha_distance": float(np.linalg.norm(main.alpha - 1 / len(read.experts), axis=1).mean()),
-              "mean_expert": float(right.mean()), "uniform": {mix: accuracy(fused(read, mix), y)
-                                                              for mix in FUSIONS},
+              "mean_expert": float(right.mean()), "uniform": {"logits": accuracy(fused(read, "logits"), y),
+                                                              "probabilities": {"accuracy": float((fused(read, "probabilities") == y).mean())}},
               "gates": rows, "rivals": {}, "against": {}}
     for rival in RIVALS:
         if f"{layout} {rival} held out" in found:
             verdicts = mean_logits(found[f"{layout} {rival} held out"]).argmax(axis=1)
             result["rivals"][rival] = accuracy(verdicts, y)
-            result["against"][rival] = metrics.compare_pair(main.monju.argmax(axis=1), verdicts, y)
+            result["against"][rival] = paired(main.monju.argmax(axis=1), verdicts, y)
     if "random" in result["rivals"]:
         random = outputs(found, layout, experts="random")
-        result["random_gate"] = {mix: row(random, MAIN, GATES[MAIN], mix, y) for mix in FUSIONS}
+        result["random_gate"] = {mix: row(random, "on random subsets", GATES[MAIN], mix, y) for mix in FUSIONS}
         result["random_gap"] = gate_meter(random.decide(GATES[MAIN]), y)["gap"]
     if read.logits.shape[2] > 2:
-        result["floors"] = {f"{floor:g}": row(outputs(found, layout, floor=floor), MAIN, GATES[MAIN], "logits", y)
+        result["floors"] = {f"{floor:g}": row(outputs(found, layout, floor=floor), f"floor {floor:g}", GATES[MAIN], "logits", y)
                             for floor in OTHER_FLOORS}
     if f"{layout} log priors" in found:
         result["priors"] = prior_correction(found, layout, main, y)
@@ -109,14 +109,19 @@ def row(read: ModelOutputs, name: str, gate: gates.Gate, mix: str, y: np.ndarray
     scores = logits if mix == "logits" else softmax(logits, axis=2)  # linear in α, either way
     found = {"gate": name, "fusion": mix, "accuracy": float((ours == y).mean()),
              "could_flip": float(could_flip(scores, predictions.alpha).mean())}
-    if name in (MAIN, OUT_OF_FOLD):  # with the interval, which takes a while
-        found |= metrics.compare_pair(ours, equal, y) | {"accuracy_interval": accuracy(ours, y)["interval"]}
-    else:
-        rescued, broken = (len(rows) for rows in metrics.turned(ours, equal, y))
-        p = float(binomtest(rescued, rescued + broken).pvalue) if rescued + broken else 1.0
-        found |= {"difference": (rescued - broken) / len(y), "rescued": rescued, "broken": broken,
-                  "changed": int((ours != equal).sum()), "p_value": p}
+    found |= paired(ours, equal, y)
+    if name in (MAIN, OUT_OF_FOLD) and mix == "logits":  # an interval takes a while
+        found |= {"interval": metrics.compare_pair(ours, equal, y)["interval"],
+                  "accuracy_interval": metrics.accuracy_interval(ours == y)}
     return found
+
+
+def paired(ours: np.ndarray, theirs: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Return `metrics.compare_pair` of two models' verdicts [n], without its bootstrap interval."""
+    rescued, broken = (len(rows) for rows in metrics.turned(ours, theirs, y))
+    p = float(binomtest(rescued, rescued + broken).pvalue) if rescued + broken else 1.0
+    return {"difference": (rescued - broken) / len(y), "rescued": rescued, "broken": broken,
+            "changed": int((ours != theirs).sum()), "p_value": p}
 
 
 def prior_correction(found: dict[str, Any], layout: str, main: Predictions, y: np.ndarray) -> dict[str, Any]:
@@ -132,8 +137,8 @@ def prior_correction(found: dict[str, Any], layout: str, main: Predictions, y: n
         moved["one head"] = mean_logits(found[f"{layout} one head held out"]) + mixed - log_prior
     equal, ours = main.uniform.argmax(axis=1), main.monju.argmax(axis=1)
     return {name: {"accuracy": float((logits.argmax(axis=1) == y).mean()),
-                   "against_uniform": metrics.compare_pair(logits.argmax(axis=1), equal, y),
-                   "gate_against_it": metrics.compare_pair(ours, logits.argmax(axis=1), y)}
+                   "against_uniform": paired(logits.argmax(axis=1), equal, y),
+                   "gate_against_it": paired(ours, logits.argmax(axis=1), y)}
             for name, logits in moved.items()}
 
 
@@ -153,7 +158,7 @@ def aim(found: dict[str, Any], layouts: list[str], seed: int) -> dict[str, Any]:
     ours = fused(outputs(found, layout), "logits", gate)
     return {"seed": seed, "layout": layout, "gate": name, "tuning_accuracy": tried[layout, name],
             **accuracy(ours, y),
-            "against": {rival: metrics.compare_pair(
+            "against": {rival: paired(
                 ours, mean_logits(found[f"{layout} {rival} held out"]).argmax(axis=1), y) for rival in RIVALS}}
 
 

@@ -58,6 +58,11 @@ def corrected(found: Found) -> dict[str, dict[int, float]]:
 # How numbers are written
 
 
+def place(*names: str) -> str:
+    """Return names as the page writes them: "E1, k = 3, m = 1"."""
+    return ", ".join(names).replace(" m=", ", m=").replace("=", " = ")
+
+
 def points(value: float) -> str:
     """Return a difference of accuracies in points, with its sign."""
     return f"{100 * value:+.2f}"
@@ -71,6 +76,8 @@ def p_text(p: float) -> str:
     >>> p_text(0.0421), p_text(3.2e-11), p_text(1.0)
     ('.042', '3e-11', '1')
     """
+    if p < 1e-99:
+        return "<1e-99"
     if p < 1e-3:
         return f"{p:.0e}".replace("e-0", "e-")
     return "1" if p >= 0.995 else f"{p:.2g}".removeprefix("0")
@@ -108,12 +115,12 @@ def answers(found: Found) -> str:
     for name, ((setting, layout, gate), _, expected) in PRIMARY.items():
         made = seeds_of(found, setting, layout)
         if not made:
-            rows.append([name, gate, expected, "not made", "", "", "", ""])
+            rows.append([name, gate.replace("=", " = "), expected, "not made", "", "", "", ""])
             continue
         of = [gate_row(numbers, gate) for numbers in made]
         held = [p_holm[name][numbers["seed"]] for numbers in made]
         sure = len(made) == len(SEEDS) and max(held) < 0.05 and min(row["difference"] for row in of) > 0
-        rows.append([name, gate, expected, each([row["difference"] for row in of], points),
+        rows.append([name, gate.replace("=", " = "), expected, each([row["difference"] for row in of], points),
                      each(of, lambda row: f"{row['rescued']}:{row['broken']}"),
                      each([row["p_value"] for row in of], p_text), each(held, p_text),
                      "confirmed" if sure else "not confirmed"])
@@ -146,7 +153,7 @@ def accuracies(found: Found) -> str:
             continue
         gate = next((gate for (own, at, gate), _, _ in PRIMARY.values() if (own, at) == (setting, layout)), MAIN)
         of = [gate_row(numbers, gate) for numbers in made]
-        rows.append([f"{setting}, {layout}", f"{100 * mean(numbers['mean_expert'] for numbers in made):.2f}",
+        rows.append([place(setting, layout), f"{100 * mean(numbers['mean_expert'] for numbers in made):.2f}",
                      with_interval([numbers["uniform"]["logits"] for numbers in made]), with_interval(of, "accuracy_interval"),
                      *(with_interval([numbers["rivals"][rival] for numbers in made]) for rival in RIVALS)])
     return drawn(["", "mean expert", "equal weights", "gate", "random subsets", "equal cost", "baseline", "one head"], rows)
@@ -157,7 +164,7 @@ def against(found: Found) -> str:
     rows = []
     for setting, layout, made in every_layout(found):
         if made[0]["against"]:
-            rows.append([f"{setting}, {layout}", *(
+            rows.append([place(setting, layout), *(
                 f"{each([n['against'][rival]['difference'] for n in made], points)} (p {each([n['against'][rival]['p_value'] for n in made], p_text)})"
                 if rival in made[0]["against"] else "–" for rival in RIVALS)])
     return drawn(["inverse-distance p = 8 −", "random subsets", "equal cost", "baseline", "one head"], rows)
@@ -169,7 +176,7 @@ def every_gate(found: Found) -> str:
     rows = []
     for mix in FUSIONS:
         for setting, layout, made in every_layout(found):
-            cells = [f"{setting}, {layout}", mix, f"{100 * mean(n['uniform'][mix]['accuracy'] for n in made):.2f}"]
+            cells = [place(setting, layout), mix, f"{100 * mean(n['uniform'][mix]['accuracy'] for n in made):.2f}"]
             for name in names:
                 of = [row for n in made if (row := gate_row(n, name, mix))]
                 sure = sum(row["p_value"] < 0.05 for row in of)
@@ -184,7 +191,7 @@ def meter(found: Found) -> str:
     for setting, layout, made in every_layout(found):
         of = [gate_row(n, MAIN) for n in made]
         wrong = [n["error_correlation"] for n in made if n["error_correlation"] is not None]
-        rows.append([f"{setting}, {layout}", f"{100 * mean(n['gap']['difference'] for n in made):+.1f}",
+        rows.append([place(setting, layout), f"{100 * mean(n['gap']['difference'] for n in made):+.1f}",
                      f"{mean(n['mean_alpha_distance'] for n in made):.3f}",
                      f"{mean(row['could_flip'] for row in of):.1%}", f"{mean(row['changed'] / n['n'] for row, n in zip(of, made)):.1%}",
                      f"{mean(n['agreement'] for n in made):.1%}", f"{mean(wrong):.2f}" if wrong else "–",
@@ -197,7 +204,7 @@ def aim(found: Found) -> str:
     rows = []
     for setting, made in found["aim"].items():
         for one in made:
-            rows.append([setting, str(one["seed"]), f"{one['layout']}, {one['gate']}", with_interval([one]), *(
+            rows.append([setting, str(one["seed"]), place(one["layout"], one["gate"]), with_interval([one]), *(
                 f"{points(one['against'][rival]['difference'])} ({p_text(one['against'][rival]['p_value'])})" for rival in RIVALS)])
     return drawn(["", "seed", "chosen on the tuning split", "accuracy", "− random subsets (p)", "− equal cost", "− baseline", "− one head"], rows)
 
@@ -210,7 +217,7 @@ def priors(found: Found) -> str:
         for which, title in (("experts", "equal weights, log priors mixed by α"), ("one head", "one head, its prior replaced by the mixed one")):
             of = [n["priors"][which] for n in made if which in n["priors"]]
             if of:
-                rows.append([layout, title, f"{100 * mean(one['accuracy'] for one in of):.2f}",
+                rows.append([place(layout), title, f"{100 * mean(one['accuracy'] for one in of):.2f}",
                              each([one["against_uniform"]["difference"] for one in of], points),
                              f"{each([one['gate_against_it']['difference'] for one in of], points)} (p {each([one['gate_against_it']['p_value'] for one in of], p_text)})"])
     return drawn(["E4", "", "accuracy", "− equal weights, seeds 0 / 1 / 2", "gate − it"], rows)
@@ -222,7 +229,7 @@ def floors(found: Found) -> str:
     for setting in ("E3", "E3 control"):
         for layout, made in found["settings"].get(setting, {}).items():
             at = {-7.0: [gate_row(n, MAIN) for n in made]} | {float(floor): [n["floors"][floor] for n in made] for floor in made[0]["floors"]}
-            rows.append([f"{setting}, {layout}", *(f"{each([row['difference'] for row in at[floor]], points)}" for floor in (-5.0, -7.0, -10.0))])
+            rows.append([place(setting, layout), *(f"{each([row['difference'] for row in at[floor]], points)}" for floor in (-5.0, -7.0, -10.0))])
     return drawn(["gain of p = 8, points", "−5", "−7", "−10"], rows)
 
 
@@ -235,9 +242,8 @@ def ladder(found: Found) -> str:
             of, lost = [gate_row(n, MAIN) for n in made], [gate_row(n, "permuted")["difference"] for n in made]
             rows.append([rung, each([n["gap"]["difference"] for n in made], points), f"{mean(n['agreement'] for n in made):.1%}",
                          with_interval([n["uniform"]["logits"] for n in made]), each([row["difference"] for row in of], points),
-                         each([row["p_value"] for row in of], p_text), each(lost, points),
-                         with_interval([n["rivals"]["one head"] for n in made])])
-    return drawn(["", "gap", "experts agree", "equal weights", "gain of p = 8", "p", "permuted α", "one model on everything"], rows)
+                         each([row["p_value"] for row in of], p_text), each(lost, points)])
+    return drawn(["", "gap", "experts agree", "equal weights", "gain of p = 8", "p", "permuted α"], rows)
 
 
 TABLES = {"answers": answers, "controls": controls, "accuracies": accuracies, "against": against, "gates": every_gate,
@@ -247,8 +253,8 @@ TABLES = {"answers": answers, "controls": controls, "accuracies": accuracies, "a
 def written(page: str, found: Found) -> str:
     """Return the page with every table between its marks drawn anew."""
     for name, table in TABLES.items():
-        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if start in page:
             before, rest = page.split(start)
-            page = before + start + table(found) + end + rest.split(end, 1)[1]
+            page = before + start + table(found) + "\n" + end + rest.split(end, 1)[1]
     return page
