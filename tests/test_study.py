@@ -1,5 +1,6 @@
 """The study in docs/: what it does to data, what it learns out of fold, its corrections, and that its page equals its numbers."""
 
+import doctest
 import json
 import sys
 from pathlib import Path
@@ -157,6 +158,11 @@ def test_every_experiment_is_made_piece_by_piece_and_drawn(tiny):
 
 
 # ---- corrections and the page
+
+
+@pytest.mark.parametrize("module", [figure, heads, tables, transforms])
+def test_examples_in_docstrings(module):
+    assert doctest.testmod(module).failed == 0
 
 
 def test_holm_is_over_the_six_and_what_is_not_made_counts_as_one():
