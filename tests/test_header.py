@@ -8,6 +8,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from monju.models import packaged
+
 ROOT = Path(__file__).parents[1]
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 KEYS = {"title": str, "emoji": str, "colorFrom": str, "colorTo": str, "sdk": str, "sdk_version": str, "python_version": str,
@@ -30,6 +32,15 @@ def test_the_header_says_what_a_space_needs():
     assert HEADER["suggested_hardware"] == "cpu-basic" and re.fullmatch(r"3\.1[0-3]", HEADER["python_version"])
     assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", name) for name in HEADER["models"] + HEADER["datasets"])
     assert HEADER["hf_oauth"] is True and HEADER["hf_oauth_expiration_minutes"] <= 43_200
+
+
+def test_what_is_preloaded_are_models_and_files_of_them():
+    """A repository, files separated by commas, a revision: models alone."""
+    for line in HEADER["preload_from_hub"]:
+        repository, files, *revision = line.split(" ")
+        assert repository in HEADER["models"] and not revision
+        assert all(re.fullmatch(r"[\w.-]+\.(json|txt|safetensors)", name) for name in files.split(","))
+    assert set(packaged.TABLE[packaged.MPNET].files) <= set(files.split(","))
 
 
 def test_the_sdk_is_a_gradio_that_the_requirements_take():

@@ -1,7 +1,7 @@
 """The command line: `python -m monju COMMAND`, with the commands of `parser`.
 
-data, train, evaluate, compare, report, predict, distill, refresh, map, sweep, bench, app. Flags are drawn
-from the schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
+data, train, evaluate, compare, report, predict, distill, refresh, map, sweep, bench, prefetch, app. Flags are
+drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
 """
 
 import argparse
@@ -10,7 +10,15 @@ import sys
 from typing import Any
 
 from monju.cli.bench import add_bench
-from monju.cli.runs import add_compare, add_evaluate, add_map, add_predict, add_refresh, add_report
+from monju.cli.runs import (
+    add_compare,
+    add_evaluate,
+    add_map,
+    add_predict,
+    add_prefetch,
+    add_refresh,
+    add_report,
+)
 from monju.cli.training import INTERRUPTED, add_data, add_distill, add_sweep, add_train
 from monju.errors import MonjuError
 from monju.utils.quiet import quiet
@@ -48,7 +56,7 @@ def parser() -> Parser:
                   "together.")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     for add in (add_train, add_data, add_evaluate, add_predict, add_compare, add_report, add_distill,
-                add_refresh, add_map, add_sweep, add_bench, add_app):
+                add_refresh, add_map, add_sweep, add_bench, add_prefetch, add_app):
         add(commands)
     return root
 

@@ -1,4 +1,4 @@
-"""Commands on a finished run: evaluate, compare, predict, report, refresh, map."""
+"""Commands on a finished run: evaluate, compare, predict, report, refresh, map, prefetch."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 from monju.cli.flags import add_device_and_json, add_evaluation_data, add_settings, report, settings_of
 from monju.errors import MonjuError
+from monju.utils.files import ROOT
 
 # what a finished run can take on without training
 REFRESHABLE = ("gate", "sharpness", "temperature", "power", "top_k", "fusion", "map_size", "device")
@@ -127,6 +128,8 @@ def add_refresh(commands: Any) -> None:
     refresh.add_argument("--data", metavar="SOURCE",
                          help="where the run's own sentences are now (where they were)")
     add_settings(refresh, only=REFRESHABLE)
+    refresh.add_argument("--eight-bits", action="store_true",
+                         help="store the adapters' factors in 8 bits: smaller files, almost the same logits")
     refresh.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
 
 
@@ -137,7 +140,8 @@ def run_refresh(args: argparse.Namespace) -> None:
 
     with Run.changing(args.run) as run:
         print(f"Reading the sentences of {args.run} with every model, then drawing its map.", file=sys.stderr)
-        table = refresh(run, settings_of(args, without=("data",)), vars(args).get("data"))
+        table = refresh(run, settings_of(args, without=("data",)), vars(args).get("data"),
+                        "eight_bits" in vars(args))
     return report(table, vars(args).get("json"))
 
 
@@ -193,3 +197,29 @@ def typed() -> list[str]:
     if not lines:
         raise MonjuError("there is no sentence on standard input: give one a line")
     return lines
+
+
+def add_prefetch(commands: Any) -> None:
+    """Add the command `prefetch`."""
+    fetch = commands.add_parser("prefetch", help="keep a run's sentences and backbone for a start without a "
+                                "network")
+    fetch.set_defaults(command=run_prefetch)
+    fetch.add_argument("run", metavar="RUN", nargs="?",
+                       help="a finished run's folder, or its name there (all runs in trained/)")
+
+
+def run_prefetch(args: argparse.Namespace) -> int:
+    """Fetch what runs read from elsewhere; return 1 where something is missing."""
+    from monju.runs import registry
+    from monju.runs.prefetch import prefetch
+
+    trained = Path(os.environ.get("MONJU_RUNS") or ROOT / "trained")
+    if args.run is None:
+        paths = sorted(manifest.parent for manifest in registry.manifests(trained))
+    else:
+        paths = [Path(args.run) if os.path.isdir(args.run) else trained / args.run]
+    missing = 0
+    for text, kept in prefetch(paths):
+        print(text, file=sys.stdout if kept else sys.stderr, flush=True)
+        missing += not kept
+    return int(missing > 0)

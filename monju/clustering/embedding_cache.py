@@ -1,8 +1,8 @@
 """On-disk embedding cache: the same sentences and the same embedder are embedded once.
 
-It lies in $MONJU_CACHE, else $XDG_CACHE_HOME/monju, else ~/.cache/monju: a folder for each pair of sentences
-and embedder, named by their content, written atomically; at most KEPT, the oldest are removed. It holds
-numbers (and tfidf's vocabulary), no sentence. A damaged or unwritable folder costs only another embedding.
+It lies in the cache's folder vectors/: a folder for each pair of sentences and embedder, named by their
+content, written atomically; at most KEPT, the oldest are removed. It holds numbers (and tfidf's vocabulary),
+no sentence. A damaged or unwritable folder costs only another embedding.
 """
 
 import hashlib
@@ -17,13 +17,14 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from monju.clustering.embedders import Embedder
+from monju.utils.files import cache
 
 KEPT = 8  # 67,349 sentences of 384 numbers are 103 MB
 
 
 def fitted(embedder: Embedder, texts: Sequence[str]) -> tuple[Embedder, np.ndarray]:
     """Return the embedder fitted on texts [n] and their vectors [n, dim], from the cache if it has them."""
-    kept = folder() / fingerprint(embedder, texts)
+    kept = cache("vectors") / fingerprint(embedder, texts)
     try:
         vectors = load_file(kept / "vectors.safetensors")["vectors"]
         if vectors.ndim == 2 and len(vectors) == len(texts):
@@ -35,12 +36,6 @@ def fitted(embedder: Embedder, texts: Sequence[str]) -> tuple[Embedder, np.ndarr
     vectors = embedder.fit(texts).transform(texts)
     keep(embedder, vectors, kept)
     return embedder, vectors
-
-
-def folder() -> Path:
-    """Return the cache's folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MONJU_CACHE") or Path(home) / "monju") / "vectors"
 
 
 def fingerprint(embedder: Embedder, texts: Sequence[str]) -> str:

@@ -123,9 +123,14 @@ def open_source(source: Source) -> Parts:
         return folder(path)
     if os.path.isfile(path):
         return Parts(read_table(path))
-    if HUB_ID.fullmatch(name) and path.suffix.lower() not in READERS:
+    if is_hub_id(name):
         return hub_dataset(name)
     raise refusal("no_source", source=name, kinds=", ".join(READERS), names=", ".join(SOURCES))
+
+
+def is_hub_id(name: str) -> bool:
+    """Return whether a name that is no path here may be a dataset of the hub."""
+    return bool(HUB_ID.fullmatch(name)) and Path(name).suffix.lower() not in READERS
 
 
 def folder(path: Path) -> Parts:

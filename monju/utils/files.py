@@ -1,4 +1,4 @@
-"""Files: atomic writes, digests, and the folder of the checkout."""
+"""Files: atomic writes, digests, the folder of the checkout and those of the machine's cache."""
 
 import hashlib
 import os
@@ -18,6 +18,12 @@ def write(path: Path, content: bytes | str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def cache(name: str) -> Path:
+    """Return a folder of the cache: in $MONJU_CACHE, else $XDG_CACHE_HOME/monju, else ~/.cache/monju."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("MONJU_CACHE") or Path(home) / "monju") / name
 
 
 def digest(file: str | os.PathLike[str]) -> str:

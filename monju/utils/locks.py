@@ -49,9 +49,9 @@ def taken(path: AnyPath) -> bool:
 
 
 @contextmanager
-def holding(path: AnyPath, refusal: Exception) -> Iterator[None]:
-    """Hold the lock on `path` for a block; raises `refusal` where another process has it."""
-    held = take(path)
+def holding(path: AnyPath, refusal: Exception, patience: float = 1.0) -> Iterator[None]:
+    """Hold the lock on `path` for a block; raises `refusal` where another process keeps it too long."""
+    held = take(path, patience)
     if held is None:
         raise refusal
     try:

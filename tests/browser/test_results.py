@@ -180,7 +180,7 @@ def test_a_run_whose_sentences_are_gone_shows_their_numbers(open_results, served
     memory._read.clear()  # the two runs have the same sentences, and the first one's were just read
     choose(page, "second")
     page.wait_for_selector("#turned .gone")
-    assert "“films.csv” cannot be had here now" in page.inner_text("#turned")
+    assert "“films.csv” cannot be had here now" in page.inner_text("#turned") and "Bring “films.csv” back" in page.inner_text("#turned")
     assert "Held-out sentence no." in page.inner_text("#turned") and page.locator("#turned button").count() == 0
     assert "/nowhere" not in page.inner_text("body") and page.errors == []
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from monju.clustering.embedders import TABLE, TfidfEmbedder, one_number
 from monju.config import Config
@@ -87,6 +88,20 @@ def test_a_saved_tfidf_places_new_sentences_exactly_where_the_original_did(tmp_p
     assert np.array_equal(restored.transform(new), before)
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}  # no pickle
     assert before.shape[1] == min(100, len(original.words), n)
+
+
+def test_tfidf_is_kept_in_single_precision_and_an_earlier_run_in_double_is_read_alike(tmp_path):
+    embedder, new = tfidf(corpus(300, 200)), corpus(300, 50, seed=1)
+    embedder.save(tmp_path)
+    kept = load_file(tmp_path / "embedder.safetensors")
+    assert {array.dtype for array in kept.values()} == {np.dtype(np.float32)}
+    random = np.random.default_rng(0)  # what single precision cannot hold
+    double = {name: array * (1 + 3e-8 * random.standard_normal(array.shape)) for name, array in kept.items()}
+    save_file(double, tmp_path / "embedder.safetensors")
+    restored = TfidfEmbedder(SimpleNamespace(seed=0)).restore(tmp_path)
+    assert restored.transform(new) == pytest.approx(embedder.transform(new), abs=1e-6)
+    restored.save(tmp_path)
+    assert {array.dtype for array in load_file(tmp_path / "embedder.safetensors").values()} == {np.dtype(np.float32)}
 
 
 def test_tfidf_keeps_words_of_any_script(tmp_path):

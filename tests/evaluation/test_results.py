@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from monju import cli
+from monju.clustering.embedders import BackboneEmbedder
 from monju.errors import MonjuError
 from monju.evaluation.cluster_map import ClusterMap
 from monju.runs.prediction_store import load_predictions
@@ -27,6 +28,19 @@ def test_refreshed_as_it_is_a_run_is_the_same(run, capsys):
     again, same = load_predictions(Run.open(run.path))
     np.testing.assert_allclose(again.logits, votes.logits, atol=1e-5)
     assert (same == labels).all() and Run.open(run.path).config == run.config
+
+
+def test_an_earlier_run_loses_its_tokenizers_and_double_precision(run, monkeypatch):
+    for adapter in run.path.glob("*/*/adapter_config.json"):
+        (adapter.parent / "tokenizer.json").write_text("{}")
+    run.manifest["config"]["compile"] = False  # a setting of then
+    saved = []
+    monkeypatch.setattr(BackboneEmbedder, "save", lambda self, folder: saved.append(folder))
+    run.finish()
+    assert cli.main(["refresh", str(run.path)]) == 0
+    found = Run.open(run.path).check()
+    assert not [name for name in found.manifest["files"] if "tokenizer" in name] and "compile" not in found.manifest["config"]
+    assert len(saved) == 1 and "clustering/clusterer.safetensors" in found.manifest["files"]
 
 
 def test_another_gate_weighs_the_same_experts(run):

@@ -1,6 +1,7 @@
 """Backbones: found without a network, refused in one sentence, and batches that lose nobody."""
 
 import functools
+import json
 import os
 import socket
 import subprocess
@@ -62,6 +63,12 @@ def test_a_saved_adapter_points_to_the_hubs_name():
 def test_a_folder_with_a_model_is_taken_as_it_is(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert backbones.locate(str(tmp_path)) == str(tmp_path)
+
+
+def test_an_adapters_folder_gives_its_backbones_tokenizer(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": f"sentence-transformers/{MINILM}"}))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    assert len(backbones.tokenizer(str(tmp_path))) == 30522
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

@@ -31,7 +31,7 @@ I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()}
 # what the command line's errors name → what the page has in its place
 FLAGS = {**{schema.flag(name): f"setting_{name}" for name in schema.SETTINGS},
          "--out": "t_name", "--resume": "t_resume"}
-FLAG = re.compile(r"(--[a-z][a-z0-9-]*)(?: ((?!-)[\w.,+/-]*\w))?")
+FLAG = re.compile(r"`pip [^`]*`|(--[a-z][a-z0-9-]*)(?: ((?!-)[\w.,+/-]*\w))?")  # pip's are its own
 COMMAND = re.compile(r"`python -m monju (\w+)([^`]*)`")
 # a path: absolute, from here (./ ../ ~/ .folder/), in a folder that is here, or one that ends like a file of
 # data; else
@@ -42,7 +42,7 @@ PATH = re.compile(r"(?<![\w:/\\.~-])((?:[A-Za-z]:|~|\.[\w.-]*)?|[\w.-]+)[/\\]"
                   rf"(?:[^\s{APART}]| (?=[^{APART}/\\]*[^\s{APART}/\\][/\\]))*")
 FILE = re.compile(r".*\.(csv|tsv|jsonl?|parquet|npz|txt|safetensors)")
 # what `load_run_data` says of a run without sentences
-GONE = re.compile(r"there is no source|.* no longer holds the sentences", re.DOTALL)
+GONE = re.compile(r"there is no source|the hub could not|.* no longer holds the sentences", re.DOTALL)
 
 
 class Said(MonjuError):
@@ -108,6 +108,8 @@ class Translator:
         """
         def named(match: re.Match) -> str:
             flag, value = match.groups()
+            if flag is None:
+                return match[0]
             label = self(FLAGS[flag]) if flag in FLAGS else flag[2:].replace("-", " ")
             if value is None or self._belongs(flag, value):
                 return f"“{label}: {value}”" if value else f"“{label}”"

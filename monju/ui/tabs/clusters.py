@@ -8,7 +8,6 @@ import base64
 import json
 import shlex
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -22,7 +21,7 @@ from monju.inference.reader import SentenceReader
 from monju.inference.run_cache import LoadedRun, RunCache
 from monju.inference.what_if import Place
 from monju.ui.components import cards
-from monju.ui.components.markup import html, note, trouble
+from monju.ui.components.markup import html, note, trouble, without_texts
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Translator
 from monju.ui.page import MODELS, PLOTLY, QUIET, Page, typed
@@ -82,9 +81,13 @@ def build(page: Page, tab: gr.Tab) -> None:
             return missing(page.shelf, name, error, t), "", "", "", None, [], gr.skip(), gr.skip(), ""
         projections = list(cluster_map.projections)
         choice = gr.update(choices=[(I18N(each), each) for each in projections], value=projections[0])
-        place = stand(page.shelf.open(name), cluster_map, sentence)
+        try:
+            place = stand(page.shelf.open(name), cluster_map, sentence)
+            side = panel(place, library, name, monju, cluster_map, t)
+        except MonjuError as error:  # no model reads the sentence: the map is drawn all the same
+            place, side = None, trouble(error, t)
         return (describe(name, monju, cluster_map, library.texts(name) is not None, t),
-                message(place, [], monju, cluster_map), panel(place, library, name, monju, cluster_map, t),
+                message(place, [], monju, cluster_map), side,
                 summary(monju, cluster_map, t) + library.excuse(name, t), place, [], choice,
                 gr.update(choices=colours(monju), value=COLOURS[0]), "")
 
@@ -213,8 +216,7 @@ class Library:
         opened = self.shelf.open(name)
         if opened.texts() is not None:
             return ""
-        source = Path(opened.config.data).name  # a whole path would tell of the machine that trained
-        return note(t("no_texts", source=source), t, "about", role=None)
+        return note(without_texts("no_texts", opened.run, t), t, "about", role=None)
 
     def text_at(self, point: Any) -> str | None:
         """Return one sentence of a run's map, for the pointer over it: [run, place in the sample] → text."""

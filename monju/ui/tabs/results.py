@@ -21,7 +21,7 @@ from monju.reporting import figures, report
 from monju.runs.run_data import load_run_data
 from monju.ui.components import comparison
 from monju.ui.components.cards import Opinion
-from monju.ui.components.markup import html, note, trouble
+from monju.ui.components.markup import html, note, trouble, without_texts
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Translator
 from monju.ui.page import PLOTLY, QUIET, Page
@@ -158,7 +158,7 @@ def sentences(shelf: RunCache, name: str, t: Translator) -> Markup | str:
     try:
         texts, hint = load_run_data(results.run).validation.texts, t("turned_hint")
     except MonjuError:
-        texts, hint = None, t("turned_gone", data=Path(results.config.data).name)
+        texts, hint = None, without_texts("turned_gone", results.run, t)
     lists = [(title, len(ids), turned_rows(results, ids, texts, t))
              for ids, title in zip(results.turned, ("rescued", "broken"))]
     return html("turned.html", t, hint=hint, busy=False, gone=texts is None, lists=lists, most=MOST_TURNED)

@@ -23,6 +23,13 @@ TEXTS = {
     "way_out": (f"Train one with <code>{TRAIN}</code>, then open it with <code>{APP}</code>.",
                 f"<code>{TRAIN}</code> で学習し、<code>{APP}</code> で開いてください。"),
     "detail": ("What was found: {error}.", "原因：{error}"),
+    "no_backbone": ("The models of this run cannot be loaded here. Its results, clusters and map are shown all "
+                    "the same.",
+                    "このランのモデルをここでは読み込めません。結果、クラスタ、地図は表示できます。"),
+    "backbone_way_out": ("What is missing: {error}.", "不足しているもの：{error}。"),
+    "fetch_texts": ("With a network, <code>{command}</code> gets them.",
+                    "ネットワークがあれば <code>{command}</code> で取得できます。"),
+    "bring_texts": ("Bring “{source}” back to see them.", "「{source}」を元の場所に戻すと表示されます。"),
     "no_sentences": ("needs the training sentences, which are not here", "学習文が必要ですが、ここにはありません"),
     "and": (" and ", "と"),
     "stop": (".", "。"),

@@ -137,10 +137,10 @@ TEXTS = {
     "turned_verdict": ("{name}: {label} {share}", "{name}：{label} {share}"),
     "turned_id": ("Held-out sentence no. {id}", "評価用の文 {id} 番"),
     "turned_reading": ("Reading the sentences again from the run’s own source…", "ランのデータから文を読み直しています…"),
-    "turned_gone": ("A run stores no sentences, and those of “{data}” cannot be had here now: numbers, "
+    "turned_gone": ("A run stores no sentences, and those of “{source}” cannot be had here now: numbers, "
                     "labels and weights are "
                     "shown in their place.",
-                    "ランは文を保存しません。いま「{data}」の文を読めないため、番号、ラベル、重みだけを表示します。"),
+                    "ランは文を保存しません。いま「{source}」の文を読めないため、番号、ラベル、重みだけを表示します。"),
     "turned_none": ("This run has no baseline to turn a sentence against.", "このランには比べるベースラインがありません。"),
     # the comparison
     "compare_go": ("Compare every system", "すべての方式を比べる"),
