@@ -12,11 +12,14 @@ const take = (old, fresh) => {
   before.slice(after.length).forEach(node => node.remove())
 }
 
-// Gradio's own components, named for whoever looks for them; they may come after this one
+// Gradio's own components are named for whoever looks for them; they come and go as they like
 const PARTS = { '#sentence': 'sentence', '#sharpness': 'sharpness', '#gate': 'gate', '#examples .chip': 'case' }
+const name = () => {
+  for (const [selector, part] of Object.entries(PARTS)) document.querySelectorAll(selector).forEach(node => { node.dataset.part = part })
+}
+if (element.id === 'panel' || element.closest('#panel')) new MutationObserver(name).observe(document.body, { childList: true, subtree: true })
 
 const draw = html => {
-  for (const [selector, part] of Object.entries(PARTS)) document.querySelectorAll(selector).forEach(node => { node.dataset.part = part })
   const fresh = root.cloneNode(false)
   fresh.innerHTML = html || ''
   take(root, fresh)

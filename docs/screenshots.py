@@ -13,13 +13,13 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the package beside this folder, installed or not
-import monju  # noqa: E402
 from monju.ui import FIRST, TABS, launch  # noqa: E402
+from monju.ui.components.examples import EXAMPLES  # noqa: E402
 
 SIZES = {"wall": (1280, 720), "phone": (390, 844)}
 QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run"]
-SENTENCE = "The first hour drags, the second is a small miracle."
+SENTENCE = "I need a flight from Kyoto to Lima in March."
 PATIENCE = 120_000  # milliseconds, for a machine that is busy
 SETTLED = 4_000  # milliseconds after which a tab's pictures stand still
 WHOLE = {"start", *TABS}  # states whose picture goes down to the page's end
@@ -34,7 +34,7 @@ def pictures(browser, url, folder, name, states, disagreement):
                 context = browser.new_context(viewport=viewport, locale=locale, color_scheme=theme)
                 page = context.new_page()
                 page.goto(f"{url}?__theme={theme}")
-                page.wait_for_selector("#panel .verdicts, #panel code", timeout=PATIENCE)
+                page.wait_for_selector("#panel .outcome, #panel code", timeout=PATIENCE)
                 for state in states:
                     show(page, state, disagreement)
                     picture = folder / f"{name}-{state}-{size}-{theme}-{locale[:2]}.png"
@@ -57,12 +57,8 @@ def show(page, state, disagreement):
 
 
 def disputed(run):
-    """A sentence on which Monju and the baseline disagree, out of made-up ones; None where they never do."""
-    subjects = ("The story", "The acting", "The ending", "This film", "The music", "Her performance")
-    words = ("is fine, I suppose", "could be worse", "is odd but never dull", "is nearly good", "tries hard",
-             "is not what I hoped for", "asks a lot and gives a little", "is a mess, and I liked it")
-    readings = monju.load(run).read([f"{subject} {said}." for subject in subjects for said in words])
-    return next((found.text for found in readings if found.baseline and found.baseline.name != found.monju.name), None)
+    """A sentence on which Monju and the baseline disagree, of those written for the run; None where there is none."""
+    return next((example["text"] for example in EXAMPLES.get(run.name, []) if example["case"] in ("rescued", "broken")), None)
 
 
 def main():

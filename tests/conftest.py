@@ -19,7 +19,7 @@ from monju.data import sources
 from monju.inference.process import InferenceProcess
 from monju.inference.run_cache import RunCache
 from monju.models import backbones
-from monju.training import pipeline
+from monju.training import fit_jobs
 from monju.training.pipeline import train
 from monju.utils.quiet import quiet
 
@@ -72,7 +72,7 @@ def own_cache(tmp_path_factory):
 def short_curves():
     """A model's held-out curve is read from 8 sentences: of a training as small as the tests' it would be the most work."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "HELD_OUT_SENTENCES", 8)
+        patch.setattr(fit_jobs, "HELD_OUT_SENTENCES", 8)
         yield
 
 

@@ -81,7 +81,7 @@ def test_only_the_choices_can_be_chosen(name):
 
 def test_choices_that_are_parts_come_from_the_parts_table():
     assert config.choices("embedder") == ("tfidf", "sbert", "backbone")
-    assert config.choices("clusterer") == ("balanced", "kmeans", "gmm", "random", "domain")
+    assert config.choices("clusterer") == ("balanced", "kmeans", "gmm", "several-centres", "random", "domain")
     assert config.choices("gate") == ("distance", "inverse-distance", "nearest", "membership", "posterior")
     assert config.choices("fusion") == ("logits", "probabilities", "product")
     assert config.choices("k") is None

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"device", "logits_and_gradients", "lockstep_against_single", "graphs_against_eager", "resumed", "without_sdpa", "speed_batch_32",
           "speed_trainer", "matrix_rate", "speed_batch_128", "speed_adapters", "whole_run", "predictions", "job", "without_room",
-          "speed_trainer_tuned"}
+          "speed_trainer_tuned", "speed_reading", "speed_compiled_pipelines"}
 
 
 def gpu_check(*arguments):

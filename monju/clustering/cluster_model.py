@@ -19,7 +19,7 @@ from monju.errors import MonjuError
 
 
 class Clustering:
-    """Places sentences among the clusters: text → vector → distances to the k centres.
+    """Places sentences among the clusters: text → vector → distances to the k clusters.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Clustering:
         vectors : ndarray of float32 [n, dim]
             Their embeddings.
         distances : ndarray [n, k]
-            Euclidean distance to each centre.
+            Euclidean distance to each cluster's centre, or to the nearest of its centres.
         posterior : ndarray [n, k] or None
             P(cluster | sentence), where the clusterer is a mixture.
         """
@@ -89,8 +89,7 @@ class Clustering:
 
     def place_vectors(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return what `place` returns, from vectors [n, dim]."""
-        distances = clusterers.distances(vectors, self.clusterer.centres_)
-        return vectors, distances, self.clusterer.posterior(vectors)
+        return vectors, self.clusterer.distances(vectors), self.clusterer.posterior(vectors)
 
     def save(self, folder: Path) -> None:
         """Write the fitted model into a folder."""

@@ -1,6 +1,6 @@
 """Clusterers: vectors → k clusters A, B, C… with centres.
 
-Knows nothing of sentences, labels or experts. A new vector belongs to the nearest centre.
+Knows nothing of sentences, labels or experts. A new vector belongs to the cluster at the least distance.
 A new clusterer is one class here and one line in TABLE.
 """
 
@@ -24,6 +24,8 @@ class Clusterer(Protocol):
         Number of clusters.
     centres_ : ndarray [k, dim]
         The clusters' centres, the largest cluster first.
+    all_centres_ : ndarray [centres, dim]
+        All centres from which distances are measured: `centres_`, where each cluster has one.
     labels_ : ndarray of int [n]
         The cluster of each vector that it was fitted on.
     """
@@ -34,6 +36,10 @@ class Clusterer(Protocol):
 
     def fit(self, vectors: np.ndarray) -> Clusterer:
         """Learn from vectors [n, dim]. Raises MonjuError where they cannot fill k clusters."""
+        ...
+
+    def distances(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the distance to each cluster, vectors [n, dim] → float64 [n, k]."""
         ...
 
     def posterior(self, vectors: np.ndarray) -> np.ndarray | None:
@@ -82,6 +88,15 @@ class KMeansClusterer:
         self.centres_, self.labels_ = in_order(kmeans.cluster_centers_, kmeans.labels_)
         return self
 
+    @property
+    def all_centres_(self) -> np.ndarray:
+        """All centres from which distances are measured."""
+        return self.centres_
+
+    def distances(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the Euclidean distance to each centre, vectors [n, dim] → [n, k]."""
+        return distances(vectors, self.centres_)
+
     def posterior(self, vectors: np.ndarray) -> np.ndarray | None:
         """Return None: k-means has no posterior."""
         return None
@@ -121,6 +136,76 @@ class BalancedClusterer(KMeansClusterer):
                 break
             centres = np.stack([vectors[labels == c].mean(axis=0) for c in range(self.k)])
         self.centres_, self.labels_ = in_order(centres, labels)
+        return self
+
+
+class SeveralCentresClusterer(KMeansClusterer):
+    """Clusters with several centres each, so that none need be round; sizes as equal as whole parts allow.
+
+    k-means finds F fine centres; these are grouped into k clusters by balanced k-means, each fine centre
+    weighing as many vectors as it has (two-step clustering of MoDE, Ma et al., CVPR 2024, whose groups are
+    not balanced). The distance to a cluster is that to its nearest fine centre: d_c = min_{f in c} ‖x − f‖.
+
+    Attributes
+    ----------
+    centres_ : ndarray [k, dim]
+        The means of the clusters' vectors.
+    fine_ : ndarray [F, dim]
+        The fine centres: 64, and fewer where these would have less than 8 different vectors each.
+    groups_ : ndarray of int [F]
+        The cluster of each fine centre.
+    """
+
+    most, fewest_vectors = 64, 8
+    fine_: np.ndarray
+    groups_: np.ndarray
+
+    def fit(self, vectors: np.ndarray) -> SeveralCentresClusterer:
+        """Learn from vectors [n, dim]. Raises MonjuError as k-means does."""
+        distinct = refuse_too_few(vectors, self.k)
+        vectors = np.asarray(vectors, np.float64)
+        from sklearn.cluster import KMeans
+
+        fine = KMeans(min(self.most, max(self.k, distinct // self.fewest_vectors)), n_init=1,
+                      random_state=self.seed).fit(vectors)
+        self.fine_ = fine.cluster_centers_
+        nearest = distances(vectors, self.fine_).argmin(axis=1)
+        # every vector moved to its fine centre; a fine centre on a border goes where most of its vectors go
+        moved = BalancedClusterer(self.k, self.seed).fit(self.fine_[nearest]).labels_
+        votes = np.zeros((len(self.fine_), self.k))
+        np.add.at(votes, (nearest, moved), 1)
+        groups = votes.argmax(axis=1)
+        if len(set(groups)) < self.k:  # few fine centres, each on a border: one for each cluster first
+            from scipy.optimize import linear_sum_assignment
+
+            some, their = linear_sum_assignment(-votes)
+            groups[some] = their
+        labels = groups[nearest]
+        means = np.stack([vectors[labels == c].mean(axis=0) for c in range(self.k)])
+        order = ordering(means, labels)
+        self.centres_, self.groups_ = means[order], np.argsort(order)[groups]
+        self.labels_ = self.groups_[nearest]
+        return self
+
+    @property
+    def all_centres_(self) -> np.ndarray:
+        """The fine centres."""
+        return self.fine_
+
+    def distances(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the distance to each cluster's nearest fine centre, vectors [n, dim] → [n, k]."""
+        d = distances(vectors, self.fine_)
+        return np.stack([d[:, self.groups_ == c].min(axis=1) for c in range(self.k)], axis=1)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return means, fine centres and their clusters."""
+        return {"centres": self.centres_, "fine": self.fine_, "groups": self.groups_.astype(np.int32)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> SeveralCentresClusterer:
+        """Take up what `state` returned. Raises ValueError where a cluster has no fine centre."""
+        self.centres_, self.fine_, self.groups_ = state["centres"], state["fine"], state["groups"]
+        if self.groups_.shape != self.fine_.shape[:1] or set(self.groups_.tolist()) != set(range(self.k)):
+            raise ValueError("fine centres of other clusters")
         return self
 
 
@@ -208,7 +293,7 @@ class DomainClusterer(GMMClusterer):
 
 
 TABLE = {"balanced": BalancedClusterer, "kmeans": KMeansClusterer, "gmm": GMMClusterer,
-         "random": RandomClusterer, "domain": DomainClusterer}
+         "several-centres": SeveralCentresClusterer, "random": RandomClusterer, "domain": DomainClusterer}
 
 
 def balanced_assignment(cost: np.ndarray, prices: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -292,8 +377,8 @@ def in_order(centres: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     return centres[order], np.argsort(order)[labels]
 
 
-def refuse_too_few(vectors: np.ndarray, k: int) -> None:
-    """Raise MonjuError where k clusters cannot all be filled with sentences that differ."""
+def refuse_too_few(vectors: np.ndarray, k: int) -> int:
+    """Return how many vectors differ. Raises MonjuError where they cannot fill k clusters."""
     if len(vectors) < k:
         raise MonjuError(f"{len(vectors)} sentences cannot make {k} clusters: "
                          "bring more sentences or choose a smaller --k")
@@ -301,6 +386,7 @@ def refuse_too_few(vectors: np.ndarray, k: int) -> None:
     if distinct < k:
         raise MonjuError(f"only {distinct} of {len(vectors)} sentences differ for the embedder, too few for "
                          f"{k} clusters: choose a smaller --k, more data or another --embedder")
+    return distinct
 
 
 def refuse_empty(labels: np.ndarray, k: int) -> None:

@@ -89,8 +89,9 @@ def clinc150() -> Parts:
         train, test = (in_words(tables[part], "text", "intent") for part in ("train", "test"))
     except KeyError as error:
         raise refusal("hub_failed", name=name, why=f"it has no {error}") from None
-    labelled = [rows_where(table, lambda label: label != outside) for table in (train, test)]
-    return Parts(*labelled, out_of_scope=rows_where(test, lambda label: label == outside))
+    return Parts(rows_where(train, lambda label: label != outside),
+                 rows_where(test, lambda label: label != outside),
+                 out_of_scope=rows_where(test, lambda label: label == outside))
 
 
 SOURCES = {"sst2": sst2, "clinc150": clinc150, "rotten-tomatoes": rotten_tomatoes, "imdb": imdb}

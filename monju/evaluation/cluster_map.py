@@ -114,7 +114,7 @@ def build(run: Run, monju: SentenceReader, train: Split, size: int = MOST) -> No
     rows = sources.stratified(strata, min(size, MOST), run.config.seed)
     outputs = monju.outputs([train.texts[row] for row in rows])
     vectors = np.asarray(outputs.vectors).astype(np.float16).astype(np.float32)  # as they are stored
-    centres = monju.clustering.clusterer.centres_
+    centres = monju.clustering.clusterer.all_centres_
     arrays = {"rows": rows.astype(np.int32), "labels": train.labels[rows].astype(np.int16),
               "clusters": clusters[rows].astype(np.int16), "vectors": vectors.astype(np.float16),
               "logits": outputs.of(outputs.experts + outputs.members).astype(np.float16)}
@@ -123,7 +123,7 @@ def build(run: Run, monju: SentenceReader, train: Split, size: int = MOST) -> No
         try:
             fitted[name] = projection(run.config.seed).fit(vectors, centres)
         except MonjuError:
-            continue  # no plane for k ≠ 3, no UMAP of a handful
+            continue  # no plane through more or fewer centres than three, no UMAP of a handful
         arrays[f"coordinates {name}"] = fitted[name].transform(vectors).astype(np.float32)
         arrays |= {f"{name}.{key}": array for key, array in fitted[name].state().items()}
     facts = {"projections": list(fitted), "sentences": len(clusters),

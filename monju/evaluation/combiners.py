@@ -7,8 +7,10 @@ Knows nothing of texts. A new combiner is one function here and one line in TABL
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import comb
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from monju.ensemble import fusion, gates, subsets
 from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.errors import MonjuError
 from monju.evaluation import metrics, out_of_scope
+from monju.evaluation.cluster_map import ClusterMap
+from monju.evaluation.out_of_fold import Folds, fit_temperatures
 from monju.runs.prediction_store import load_predictions
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ LACKS = {  # what a combiner may need → what to do where a run lacks it
     "singles": "needs an expert for each single cluster: train the run with --subset-size 1",
     "vectors": "needs the sentences' vectors, which were not stored with this run's predictions",
     "labels": "uses the right labels",
+    "folds": "needs the map, drawn by `python -m monju map`, of a run with --rounds 1",
+    "pairs": "needs two experts that have not seen a sentence's cluster: train the run with --subset-size 1",
 }
 
 
@@ -52,6 +58,8 @@ class FitContext:
         The right labels, for the oracle alone.
     learned : dict
         A cache of what combiners learned.
+    folds : Folds, optional
+        Outputs, labels and clusters of training sentences, of which each is new to some experts.
     """
 
     config: Config
@@ -59,6 +67,7 @@ class FitContext:
     tuning: Any = None
     labels: np.ndarray | None = None
     learned: dict = field(default_factory=dict)
+    folds: Any = None
 
     def once(self, key: Any, learn: Callable[[], Any]) -> Any:
         """Return what `learn()` returns, called once per key."""
@@ -70,7 +79,12 @@ class FitContext:
 def fit_context(monju: SentenceReader) -> FitContext:
     """Return the context of a loaded run. Raises MonjuError where its stored predictions are damaged."""
     tuning = load_predictions(monju.run, "tuning") if monju.run.manifest["data"].get("tuning") else None
-    return FitContext(monju.config, monju.clustering.clusterer.centres_, tuning)
+    folds = None
+    if monju.config.rounds == 1:  # later rounds start from the average of all experts, which saw everything
+        with suppress(MonjuError):
+            sample = ClusterMap.load(monju.run)
+            folds = Folds(sample.outputs(monju), sample.labels, sample.clusters)
+    return FitContext(monju.config, monju.clustering.clusterer.centres_, tuning, folds=folds)
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ class Combiner:
     Parameters
     ----------
     kind : str
-        "gate", "weights", "selection" or "control".
+        "gate", "calibration", "weights", "selection" or "control".
     alpha : callable
         (ModelOutputs, FitContext) → α [n, experts].
     mix : callable, optional
@@ -89,6 +103,8 @@ class Combiner:
         Keys of LACKS.
     gate : callable, optional
         config → the gate that gives α, where one does.
+    temperature : callable, optional
+        (ModelOutputs, FitContext) → T [n, experts], by which the experts' logits are divided before fusion.
     """
 
     kind: str
@@ -96,19 +112,26 @@ class Combiner:
     mix: fusion.Fusion | None = None
     needs: tuple[str, ...] = ()
     gate: GateMaker | None = None
+    temperature: Callable[..., np.ndarray] | None = None
 
     def lack(self, outputs: ModelOutputs, context: FitContext) -> str | None:
         """Return what a run lacks for this combiner, in words, or None."""
         available = {"tuning": context.tuning, "mixture": outputs.posterior, "vectors": outputs.vectors,
-                     "labels": context.labels, "singles": True if context.config.subset_size == 1 else None}
+                     "labels": context.labels, "singles": True if context.config.subset_size == 1 else None,
+                     "folds": context.folds,
+                     "pairs": True if comb(context.config.k - 1, context.config.subset_size) > 1 else None}
         return next((LACKS[need] for need in self.needs if available[need] is None), None)
 
     def decide(self, outputs: ModelOutputs, context: FitContext) -> Predictions:
         """Return the predictions. Raises MonjuError where the run lacks what the combiner needs."""
         if why := self.lack(outputs, context):
             raise MonjuError(f"this combiner {why}")
-        alpha = self.alpha(outputs, context)
-        return outputs.decide(lambda *_: alpha, self.mix or fusion.TABLE[context.config.fusion])
+        alpha, mix = self.alpha(outputs, context), self.mix or fusion.TABLE[context.config.fusion]
+        fused = outputs.decide(lambda *_: alpha, mix)
+        if self.temperature is None:
+            return fused
+        scaled = outputs.of(outputs.experts) / self.temperature(outputs, context)[:, :, None]
+        return replace(fused, monju=mix(scaled, alpha))
 
 
 def right(outputs: ModelOutputs, labels: np.ndarray) -> np.ndarray:
@@ -154,24 +177,30 @@ def running_prior(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     return gates.share(np.array(posteriors), outputs.subsets)
 
 
-def parent(outputs: ModelOutputs, context: FitContext, hidden: int = 0) -> np.ndarray:
+def parent(outputs: ModelOutputs, context: FitContext, hidden: int = 0,
+           out_of_fold: bool = False) -> np.ndarray:
     """Return α of a mixture-of-experts gate over frozen experts, learned from c-BTM's weights on.
 
-    Jacobs et al. 1991.
+    Jacobs et al. 1991. It learns on the tuning split, or `out_of_fold`: on all training sentences of the map,
+    at each of which only the experts that did not learn its cluster are compared.
     """
-    tuning, labels = context.tuning
-    q = context.once(("parent", hidden, context.config.temperature),
-                     lambda: fit_parent(tuning, labels, context, hidden))
+    folds = context.folds
+    tuning, labels = (folds.outputs, folds.labels) if out_of_fold else context.tuning
+    heard = folds.unseen if out_of_fold else None
+    q = context.once(("parent", hidden, out_of_fold, context.config.temperature),
+                     lambda: fit_parent(tuning, labels, context, hidden, heard=heard))
     return gates.share(q(outputs.vectors), outputs.subsets)
 
 
 def fit_parent(tuning: ModelOutputs, labels: np.ndarray, context: FitContext, hidden: int = 0,
-               steps: int = 300, decay: float = 1e-2) -> Callable[[np.ndarray], np.ndarray]:
-    """Learn a gate on the tuning split by −log Σ α_S p_S(y|x); return vectors [n, dim] → q [n, k].
+               steps: int = 300, decay: float = 1e-2,
+               heard: np.ndarray | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Learn a gate by −log Σ α_S p_S(y|x); return vectors [n, dim] → q [n, k].
 
-    It starts at q = softmax(−‖h − c‖²/T), which is linear in h but for a term common to all clusters. With
-    `hidden`, a network of that many units adds to the linear part, starting from zero. `decay` is the L2
-    penalty on the change.
+    With `heard` [n, experts] the sum is over those alone, their α renormalised. It starts at
+    q = softmax(−‖h − c‖²/T), which is linear in h but for a term common to all clusters. With `hidden`, a
+    network of that many units adds to the linear part, starting from zero. `decay` is the L2 penalty on the
+    change.
     """
     import torch
 
@@ -199,15 +228,22 @@ def fit_parent(tuning: ModelOutputs, labels: np.ndarray, context: FitContext, hi
     p_right = torch.tensor(np.take_along_axis(p, np.asarray(labels)[:, None, None], axis=2)[..., 0],
                            dtype=torch.float64)
     belongs = torch.tensor(subsets.membership(tuning.subsets, len(centres)))
+    counts = torch.ones_like(p_right) if heard is None else torch.tensor(heard, dtype=torch.float64)
     vectors, optimizer = np.asarray(tuning.vectors), torch.optim.Adam(parts, lr=0.02)
     for _ in range(steps):
         alpha = membership(vectors) @ belongs.T / belongs[:, 0].sum()
         penalty = sum((part**2).sum() for part in (delta, *parts[2:]))
-        loss = -(alpha * p_right).sum(1).log().mean() + decay * penalty / 2
+        fitted = (alpha * counts * p_right).sum(1).log() - (alpha * counts).sum(1).log()
+        loss = decay * penalty / 2 - fitted.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return lambda vectors: membership(vectors).detach().numpy()
+
+
+def calibrated(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
+    """Return each expert's temperature [n, experts], fitted on the clusters that it never saw."""
+    return context.once("temperatures", lambda: fit_temperatures(context.folds))(outputs)
 
 
 # One weight for all sentences, and selections
@@ -295,11 +331,16 @@ def oracle(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
 
 LEARNED = ("tuning", "vectors")
 TABLE = {
+    # at equal weights the temperatures alone are the gate: unsure logits are small
+    "calibrated, equal weights": Combiner("calibration", uniform, None, ("folds",), None, calibrated),
+    "calibrated, gate": Combiner("calibration", gated, None, ("folds",), None, calibrated),
     # c-BTM proper (Gururangan et al. 2023): an expert a cluster, softmax(−d²/T), probabilities mixed
     "c-BTM": through(named("membership"), fusion.mix_probabilities, ("singles",)),
     "posterior, running prior": Combiner("gate", running_prior, None, ("mixture",)),
     "MoE linear": Combiner("gate", parent, fusion.mix_probabilities, LEARNED),
     "MoE network": Combiner("gate", partial(parent, hidden=16), fusion.mix_probabilities, LEARNED),
+    "MoE out of fold": Combiner("gate", partial(parent, out_of_fold=True), fusion.mix_probabilities,
+                                ("pairs", "folds", "vectors")),
     "stacking": Combiner("weights", stacked, None, ("tuning",)),
     "product of experts": Combiner("weights", uniform, fusion.mix_product),
     "best single expert": Combiner("selection", best_single, None, ("tuning",)),
@@ -386,7 +427,10 @@ def effect(reader: SentenceReader, **settings: Any) -> dict[str, Any]:
 
 
 def offered(reader: SentenceReader) -> list[str]:
-    """Return the names of gates and combiners that this run supports, without controls."""
+    """Return the names of gates and combiners that this run supports, whose weights alone tell the verdict.
+
+    Controls are left out, and so are calibrations.
+    """
     return reader.memo("offered", lambda: _offered(reader))
 
 
@@ -398,4 +442,4 @@ def _offered(reader: SentenceReader) -> list[str]:
     except MonjuError:  # its models cannot be loaded here: what is stored is weighed all the same
         outputs = reader.held_out()[0]
     return [name for name, combiner in all_combiners().items() if not combiner.lack(outputs, context)
-            and (name in gates.TABLE or name in TABLE and combiner.kind != "control")]
+            and (name in gates.TABLE or name in TABLE and combiner.kind not in ("calibration", "control"))]

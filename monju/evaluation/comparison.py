@@ -17,7 +17,8 @@ from monju.data.inputs import sentences
 from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.errors import MonjuError
-from monju.evaluation import combiners, merge_methods, metrics
+from monju.evaluation import combiners, early_exit, merge_methods, metrics
+from monju.evaluation.arrow import arrow_logits
 from monju.evaluation.merge_runner import MergeRunner
 from monju.inference import students
 from monju.runs.prediction_store import load_predictions
@@ -32,7 +33,7 @@ class System(NamedTuple):
     name: str
     kind: str
     logits: np.ndarray  # [n, labels]
-    passes: int  # forward passes a sentence
+    passes: float  # forward passes a sentence, on average
     trained: list[str]  # the models whose training it took
     held: list[str]  # the models it keeps for inference; of a merge, which is a model of its own, none
     gate: object = None
@@ -61,8 +62,10 @@ def compare(monju: Monju, labels: np.ndarray, texts: list[str] | None = None,
         {"n", "against", "rows": [{"name", "kind", "gate", "accuracy", "interval", "macro_f1", "nll", "brier",
         "ece", "difference", "difference_interval", "rescued", "broken", "changed", "p_value", "p_holm",
         "forward_passes", "train_tokens", "parameters"}], "left_out": [{"name", "kind", "reason"}],
-        "diversity"}. "gate" is the gate with all its settings, None in other rows. No row has a time: models
-        that read together have no time of their own, and `bench predict` measures speed.
+        "diversity", "early_exit"}. "gate" is the gate with all its settings, None in other rows. No row has a
+        time: models that read together have no time of their own, and `bench predict` measures speed.
+        "early_exit", None without a tuning split, is {"threshold", "tolerance", "curve": [{"threshold",
+        "passes", "accuracy"}], "milliseconds": {"early_exit", "ensemble"}, None without `texts`}.
 
     Raises
     ------
@@ -72,6 +75,7 @@ def compare(monju: Monju, labels: np.ndarray, texts: list[str] | None = None,
     labels, texts = np.asarray(labels), None if texts is None else sentences(texts)
     outputs = outputs or monju.outputs(texts)
     systems, left_out = all_systems(monju, outputs, labels, texts, source)
+    exit_early = stops_early(monju, outputs, labels, texts, systems, left_out)
     against = "baseline" if outputs.members else "uniform"
     reference = next(system for system in systems if system.name == against).logits.argmax(axis=1)
     cost, count_parameters = monju.run.metrics().get("cost", {}), parameters(monju, outputs)
@@ -90,7 +94,7 @@ def compare(monju: Monju, labels: np.ndarray, texts: list[str] | None = None,
     for row, p in zip(others, metrics.holm(np.array([row["p_value"] for row in others]))):
         row["p_holm"] = float(p)
     return {"n": len(labels), "against": against, "rows": rows, "left_out": left_out,
-            "diversity": diversity(outputs, labels)}
+            "diversity": diversity(outputs, labels), "early_exit": exit_early}
 
 
 def compare_stored(monju: Monju) -> dict:
@@ -132,7 +136,7 @@ def all_systems(monju: Monju, outputs: ModelOutputs, labels: np.ndarray, texts: 
                                   kept_models, gate))
     merges = {} if texts is None else merged(MergeRunner(monju, source), predictions, texts)
     for name, compute in merges.items():
-        kept_models = outputs.experts if name == BY_ALPHA else []
+        kept_models = outputs.experts if name in (BY_ALPHA, ARROW) else []
         try:
             systems.append(System(name, "merge", compute(), 1, outputs.experts, kept_models))
         except MonjuError as error:
@@ -143,7 +147,27 @@ def all_systems(monju: Monju, outputs: ModelOutputs, labels: np.ndarray, texts: 
     return systems, left_out
 
 
-BY_ALPHA = "merged by α"
+def stops_early(monju: Monju, outputs: ModelOutputs, labels: np.ndarray, texts: list[str] | None,
+                systems: list[System], left_out: list[dict]) -> dict | None:
+    """Add the row of early exit to `systems`, or to `left_out`; return what `compare` tells of it."""
+    name = kind = "early exit"
+    try:
+        tuning, right = load_predictions(monju.run, "tuning")
+    except MonjuError as error:
+        left_out.append({"name": name, "kind": kind, "reason": str(error)})
+        return None
+    turns = early_exit.under(monju.config, outputs)
+    threshold = early_exit.choose(early_exit.under(monju.config, tuning), right)
+    passes, experts = early_exit.asked(turns, threshold), outputs.experts
+    systems.append(System(name, kind, early_exit.answers(turns, passes), round(float(passes.mean()), 2),
+                          experts, experts))
+    timed = texts is not None and len(monju.config.all_backbones) == 1
+    return {"threshold": threshold, "tolerance": early_exit.TOLERANCE,
+            "curve": early_exit.curve(turns, labels),
+            "milliseconds": early_exit.milliseconds(monju, texts, threshold) if timed else None}
+
+
+BY_ALPHA, ARROW = "merged by α", "Arrow"
 
 
 def merged(merger: MergeRunner, predictions: Predictions,
@@ -151,7 +175,8 @@ def merged(merger: MergeRunner, predictions: Predictions,
     """Return every merge by name, as a function without arguments → logits [n, labels]."""
     merges = {name: lambda merge=merge: merger.logits(merge(merger), texts)
               for name, merge in merge_methods.TABLE.items()}
-    return merges | {BY_ALPHA: lambda: merger.per_sentence(texts, predictions.alpha)}
+    return merges | {BY_ALPHA: lambda: merger.per_sentence(texts, predictions.alpha),
+                     ARROW: lambda: arrow_logits(merger, texts)}
 
 
 def parameters(monju: Monju, outputs: ModelOutputs) -> Callable[[list[str]], int]:

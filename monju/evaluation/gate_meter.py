@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monju.ensemble.subsets import membership
+from monju.ensemble.subsets import Subsets, membership
 
 if TYPE_CHECKING:
     from monju.ensemble.outputs import Predictions
+
+RARE = 0.1  # share of a label's examples below which an expert as good as never meets it
 
 
 def could_flip(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -89,6 +91,64 @@ def error_correlation(predictions: Predictions, labels: np.ndarray) -> float | N
     return float(np.corrcoef(wrong.T)[np.triu_indices(wrong.shape[1], 1)].mean())
 
 
+def agreement(predictions: Predictions) -> tuple[list[str], np.ndarray]:
+    """Return names of experts and baseline, and the share of sentences on which each two agree."""
+    names = predictions.experts + predictions.members
+    verdicts = predictions.of(names).argmax(axis=2)  # (n, models)
+    return names, (verdicts[:, :, None] == verdicts[:, None, :]).mean(axis=0)
+
+
+def mean_agreement(same: np.ndarray) -> float | None:
+    """Return the mean over all pairs of an agreement matrix; None for a single model.
+
+    Examples
+    --------
+    >>> mean_agreement(np.array([[1, .5], [.5, 1]]))
+    0.5
+    """
+    pairs = same[np.triu_indices(len(same), 1)]
+    return float(pairs.mean()) if len(pairs) else None
+
+
+def before_training(alpha: np.ndarray, clusters: np.ndarray, labels: np.ndarray,
+                    subsets: Subsets) -> dict[str, float]:
+    """Return what is known of the gate before any expert is trained, from n training sentences.
+
+    An expert that never meets a label cannot give it: where that is so, there will be a gap. How much weaker
+    experts are on unseen clusters whose labels they know, and how sure they are there, is not known yet.
+
+    Parameters
+    ----------
+    alpha : ndarray [n, experts]
+        The gate's weights.
+    clusters, labels : ndarray of int [n]
+        The sentences' clusters and classes.
+    subsets : sequence of tuple of int [experts]
+        The clusters that each expert will learn.
+
+    Returns
+    -------
+    dict
+        {"unseen" (the share of sentences whose label is rare to an expert, mean over experts: it learns fewer
+        than one in ten examples of it), "uneven" (the mean of ‖α − 1/experts‖), "most" (what that would be if
+        one expert had all the weight)}.
+
+    Examples
+    --------
+    >>> found = before_training(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 1]), np.array([7, 8]),
+    ...                         [(0,), (1,)])
+    >>> {name: round(value, 3) for name, value in found.items()}
+    {'unseen': 0.5, 'uneven': 0.354, 'most': 0.707}
+    """
+    _, labels = np.unique(labels, return_inverse=True)
+    counts = np.zeros((clusters.max() + 1, labels.max() + 1))
+    np.add.at(counts, (clusters, labels), 1)
+    learns = membership(subsets, len(counts)) @ counts / counts.sum(axis=0)  # (experts, labels)
+    n = alpha.shape[1]
+    return {"unseen": float((learns[:, labels] < RARE).mean()),
+            "uneven": float(np.linalg.norm(alpha - 1 / n, axis=1).mean()), "most": float(np.sqrt(1 - 1 / n))}
+
+
 def gate_meter(predictions: Predictions, labels: np.ndarray) -> dict:
     """Return what a gate can do on a run and what this one did, on n labelled sentences.
 
@@ -99,12 +159,10 @@ def gate_meter(predictions: Predictions, labels: np.ndarray) -> dict:
         sentences on which two experts agree, mean over pairs), "error_correlation"}.
     """
     logits = predictions.of(predictions.experts)
-    verdicts = logits.argmax(axis=2)
     fused = np.einsum("ne,nel->nl", predictions.alpha, logits)
-    pairs = np.triu_indices(verdicts.shape[1], 1)
-    same = (verdicts[:, :, None] == verdicts[:, None, :]).mean(axis=0)[pairs]
+    n = len(predictions.experts)
     return {"gap": gap(predictions, labels),
             "could_flip": float(could_flip(logits, predictions.alpha).mean()),
             "did_flip": float((fused.argmax(axis=1) != logits.mean(axis=1).argmax(axis=1)).mean()),
-            "agreement": float(same.mean()) if len(same) else None,
+            "agreement": mean_agreement(agreement(predictions)[1][:n, :n]),
             "error_correlation": error_correlation(predictions, labels)}

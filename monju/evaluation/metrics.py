@@ -331,25 +331,6 @@ def table_rows(metrics: dict) -> list[Row]:
 # ---- beyond the table: what needs every sentence
 
 
-def agreement(predictions: Predictions) -> tuple[list[str], np.ndarray]:
-    """Return names of experts and baseline, and the share of sentences on which each two agree."""
-    names = predictions.experts + predictions.members
-    verdicts = predictions.of(names).argmax(axis=2)  # (n, models)
-    return names, (verdicts[:, :, None] == verdicts[:, None, :]).mean(axis=0)
-
-
-def mean_agreement(same: np.ndarray) -> float | None:
-    """Return the mean over all pairs of an agreement matrix; None for a single model.
-
-    Examples
-    --------
-    >>> mean_agreement(np.array([[1, .5], [.5, 1]]))
-    0.5
-    """
-    pairs = same[np.triu_indices(len(same), 1)]
-    return float(pairs.mean()) if len(pairs) else None
-
-
 def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> list[dict]:
     """Return the bins of the winning probability that hold any sentence, with their accuracy.
 

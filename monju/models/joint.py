@@ -56,6 +56,19 @@ class Joint:
         logits = self._forward(embedded(self.words, ids), None if mask is None else mask.flatten(0, 1))
         return logits.unflatten(0, (members, -1))
 
+    def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return logits [members, n, labels] of ids and mask [n, length], the same for all.
+
+        Nothing is dropped. Where words are trained, each member's table must be whole: see
+        `SparseEmbedding.put_back`.
+        """
+        self.model.eval()
+        with torch.no_grad():
+            BATCH.rows, members = len(ids), len(self.experts)
+            inputs = [self._inputs(i, ids) for i in range(members)]
+            joined = {name: torch.cat([own[name] for own in inputs]) for name in inputs[0]}
+            return self._forward(joined, mask.repeat(members, 1)).unflatten(0, (members, -1))
+
     def train(self) -> None:
         """Drop units, as in training; what learns nothing drops nothing: all models see the same below."""
         self.model.train()
@@ -107,20 +120,21 @@ class Joint:
                     weight.data = part
         return joined
 
+    def _inputs(self, i: int, ids: Tensor) -> dict[str, Tensor]:
+        """Return a member's inputs for ids [n, length], of any words."""
+        if self.words[i].trained:
+            return {"inputs_embeds": self.experts[i].model.get_input_embeddings()(ids)}
+        return {"input_ids": ids}
+
     def _compare(self) -> None:
         """Raise CannotJoin unless each member gives its own logits, on sentences of two lengths."""
         ids, mask = (part.to(self.experts[0].device)
                      for part in backbones.pad(PROBE, self.experts[0].padding))
-        self.model.eval()
         try:
+            logits = self.logits(ids, mask)
             with torch.no_grad():
-                BATCH.rows, members = len(ids), len(self.experts)
-                inputs = [{"inputs_embeds": expert.model.get_input_embeddings()(ids)} if words.trained
-                          else {"input_ids": ids} for expert, words in zip(self.experts, self.words)]
-                joined = {name: torch.cat([own[name] for own in inputs]) for name in inputs[0]}
-                logits = self._forward(joined, mask.repeat(members, 1)).unflatten(0, (members, -1))
-                alone = torch.stack([expert.model.eval()(**own, attention_mask=mask).logits
-                                     for expert, own in zip(self.experts, inputs)])
+                alone = torch.stack([expert.model.eval()(**self._inputs(i, ids), attention_mask=mask).logits
+                                     for i, expert in enumerate(self.experts)])
         except RuntimeError as error:  # rows that a layer cannot tell apart
             raise CannotJoin(str(error)) from None
         if (logits - alone).abs().max() > CLOSE:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from monju.ensemble.outputs import Reading
 from monju.evaluation.metrics import COSTS, TITLES, ensembles, table_rows, trained_on
-from monju.training.pipeline import Phase, Progress, Stage
+from monju.training.progress import Phase, Progress, Stage
 from monju.utils.format import clock, interval, percent
 
 MOST_CLASSES = 20  # listed of a source
@@ -63,7 +63,8 @@ def described(event: Phase | Progress) -> str:
     time_left = "" if event.left is None else f", about {clock(event.left)} left for the run"
     if isinstance(event, Phase):
         return event.name + time_left
-    step, held_out = event.step, "" if event.held_out is None else f", held out {event.held_out:.1%}"
+    step, accuracy = event.step, event.step.held_out_accuracy
+    held_out = "" if accuracy is None else f", held out {accuracy:.1%}"
     return (f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
             f"{event.sentences_per_s:.0f} sentences/s{time_left}")
 
@@ -163,6 +164,11 @@ def print_comparison(comparison: dict) -> None:
     for row in comparison["rows"]:
         if row["gate"]:
             console.print(Text(f"{row['name']}: {row['gate']}"))
+    if early := comparison["early_exit"]:
+        times = early["milliseconds"]
+        console.print(Text(f"early exit: stops at a margin of {early['threshold']:.2f}"
+                           + (f"; one sentence takes {times['early_exit']:.1f} ms, all experts at once "
+                              f"{times['ensemble']:.1f} ms" if times else "") + "."))
     for row in comparison["left_out"]:
         console.print(Text(f"{row['name']} is left out: {row['reason']}."))
 

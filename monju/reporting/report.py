@@ -21,17 +21,16 @@ from monju.config import Config
 from monju.data.notes import Note
 from monju.data.readers import no_formula
 from monju.ensemble.outputs import Predictions
+from monju.evaluation.gate_meter import agreement, mean_agreement
 from monju.evaluation.metrics import (
     POSTER,
     TITLES,
     Row,
-    agreement,
     calibration,
     compare_gains,
     cost_share,
     ensembles,
     majority,
-    mean_agreement,
     table_rows,
     turned,
 )

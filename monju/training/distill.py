@@ -24,7 +24,7 @@ from monju.models.classifier import Expert
 from monju.runs.run import Run
 from monju.runs.run_data import load_run_data, read_again
 from monju.training import trainer
-from monju.training.pipeline import Progress, Stage
+from monju.training.progress import Progress, Stage
 
 TEMPERATURES, MIXINGS = (1.0, 4.0), (0.5, 1.0)  # the best pair is chosen on the tuning split
 TRIED_ON = 1000  # training sentences at most, drawn, read once for each try
@@ -160,7 +160,7 @@ def teach(run, data, sizes, targets, sample, epochs, fixed, device):
             student = student_trainer.start(size)
             for step in student_trainer.fit(student, target, temperature, mixing):
                 spent = time.perf_counter() - began
-                yield Progress(name, step, None, step.sentences / step.seconds, step.step / step.steps,
+                yield Progress(name, step, step.sentences / step.seconds, step.step / step.steps,
                                spent / step.step * (step.steps - step.step))
             with run.folder(f"students/{name}") as folder:
                 student.save(folder, monju.tokenizer)

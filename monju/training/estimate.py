@@ -6,7 +6,6 @@ of run folders.
 """
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from monju.data.notes import error_of
 from monju.ensemble import subsets
 from monju.errors import MonjuError
-from monju.utils.process import child_environment, when_stdin_ends
+from monju.utils.process import child_environment, end_with_parent
 from monju.utils.quiet import quiet
 
 SAMPLE = 4000  # sentences that are clustered: beyond, sizes are scaled up from a sample
@@ -79,7 +78,7 @@ def measure(config):
     ------
     dict
         First what would be trained on what: {"notes", "train", "validation", "sampled", "clusters",
-        "models"}.
+        "models", "gate" (what `gate_meter.before_training` knows)}.
         Then what it would take: {"seconds", "memory" (bytes), "of", "steps", "places", "device",
         "sentences_per_s"}.
 
@@ -90,10 +89,15 @@ def measure(config):
     """
     import numpy as np
 
+    from monju.clustering import embedding_cache
     from monju.clustering.cluster_model import Clustering
     from monju.data import sources
+    from monju.ensemble import gates
+    from monju.evaluation.gate_meter import before_training
     from monju.models import backbones
-    from monju.training import local_engine, pipeline, plan
+    from monju.training import fit_jobs, local_engine, plan
+    from monju.training.progress import MAP_SECONDS
+    from monju.training.reports import CHECKS
 
     data = sources.load_for(config)
     device = backbones.pick_device(config.device)
@@ -101,8 +105,13 @@ def measure(config):
     sample = sources.stratified(data.train.labels, min(n, SAMPLE), config.seed)
     began = time.perf_counter()
     domains = data.train.domains and [data.train.domains[row] for row in sample]
-    sample_clusters = Clustering(config).fit([data.train.texts[row] for row in sample], domains).labels_
+    texts = [data.train.texts[row] for row in sample]
+    clustering = Clustering(config).fit(texts, domains)
     clustering_s = (time.perf_counter() - began) * n / len(sample)
+    sample_clusters, pairs = clustering.labels_, subsets.expert_subsets(config.k, config.subset_size)
+    _, distances, posterior = clustering.place_vectors(embedding_cache.fitted(clustering.embedder, texts)[1])
+    gate = before_training(gates.make(config)(distances, pairs, posterior), sample_clusters,
+                           data.train.labels[sample], pairs)
     clusters = np.empty(n, int)
     clusters[sample] = sample_clusters
     rest = np.setdiff1d(np.arange(n), sample)
@@ -117,10 +126,11 @@ def measure(config):
            "sampled": len(sample) if len(sample) < n else None,
            "clusters": dict(zip(subsets.cluster_names(config.k),
                                 np.bincount(clusters, minlength=config.k).tolist())),
-           "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs]}
+           "models": [{"name": job.key, "sentences": len(job.rows), "steps": job.steps} for job in jobs],
+           "gate": gate}
 
     places = local_engine.places(device, len(jobs), config.workers)
-    check_rows = pipeline.curve_rows(data.validation.labels)
+    check_rows = fit_jobs.curve_rows(data.validation.labels)
     encoded = {name: replace(one, held_out=[one.held_out[row] for row in check_rows])
                for name, one in encoded.items()}
     probe = ThroughputProbe(config, encoded, data.train.labels, clusters, data.label_names)
@@ -131,10 +141,10 @@ def measure(config):
     check = float(np.mean([report["check"] for report in reports]))
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
-        ends[ends.index(min(ends))] += job.tokens / speed + (pipeline.HELD_OUT_CHECKS + 1) * check
+        ends[ends.index(min(ends))] += job.tokens / speed + (CHECKS + 1) * check
     sentences = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning
                                               else 0) + min(config.map_size, n)
-    reading = check / len(check_rows) * sentences * len(jobs) / len(places) + pipeline.MAP_SECONDS
+    reading = check / len(check_rows) * sentences * len(jobs) / len(places) + MAP_SECONDS
     gpu = max(report["gpu"] for report in reports)
     yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu
            else "processes",
@@ -205,7 +215,7 @@ def main():
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints is not JSON
     try:
         request = sys.stdin.readline()
-        when_stdin_ends(lambda: os._exit(1))  # whatever works for us ends with us
+        end_with_parent()
         for message in measure(Config.from_json(json.loads(request))):
             print(json.dumps(message), file=out, flush=True)
     except MonjuError as error:

@@ -14,7 +14,7 @@ from monju.errors import MonjuError
 from monju.runs import registry
 from monju.training.job_manager import JobManager, read_json
 from monju.utils.files import write
-from monju.utils.process import killed_when_stdin_ends
+from monju.utils.process import end_with_parent
 from monju.utils.quiet import quiet
 
 
@@ -24,12 +24,13 @@ def run(folder, name):
     # a page started in the background would hand down that it is ignored
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
-    killed_when_stdin_ends()
+    end_with_parent()
     _stand_back()
     jobs = JobManager(folder)
     events = None
     try:
-        from monju.training.pipeline import Phase, Stage, train
+        from monju.training.pipeline import train
+        from monju.training.progress import Phase, Stage
 
         out = jobs.folder / name
         resume = (out / "run.json").exists()
@@ -53,8 +54,9 @@ def run(folder, name):
                 _say(event.text)
                 continue
             step = event.step
-            if event.held_out is not None or step.step == step.steps:
-                held_out = "" if event.held_out is None else f", held out {event.held_out:.1%}"
+            accuracy = step.held_out_accuracy
+            if accuracy is not None or step.step == step.steps:
+                held_out = "" if accuracy is None else f", held out {accuracy:.1%}"
                 _say(f"{event.model} {step.step}/{step.steps}, loss {step.loss:.3f}{held_out}, "
                      f"{event.sentences_per_s:.0f} sentences/s")
             if time.monotonic() - wrote > 1:

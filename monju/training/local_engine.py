@@ -7,7 +7,6 @@ Knows nothing of what is trained: it runs generators elsewhere and passes on wha
 
 import multiprocessing
 import signal
-import threading
 from contextlib import contextmanager, suppress
 from itertools import repeat
 from multiprocessing import connection, resource_tracker
@@ -96,6 +95,8 @@ def run_all(task, jobs, devices, threads=None):
 def _work(line, task, device, threads):
     """Ask for a job, fit it and report, until there is none left: what a worker process does."""
     torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose streams are recorded, and whose random state is kept
     line.send(None)
     while (item := line.recv()) is not None:
         number, job = item
@@ -176,7 +177,7 @@ def _life(line):
     """Run the work that the parent sends, and end with the parent."""
     quiet()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     with suppress(EOFError, BrokenPipeError):  # the parent is gone
         work, arguments = line.recv()
         try:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -16,48 +17,10 @@ from monju.models import backbones
 from monju.models.cuda_graphs import Replay
 from monju.models.joint import Joint
 from monju.training.member import Member
+from monju.training.reports import CHECKS, Fetch, HeldOut, Step
 
 # lengths that batches are padded to where every length costs a recording
 WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far one model's training is.
-
-    Parameters
-    ----------
-    step, steps : int
-        Optimizer steps done, and in all.
-    sentences, tokens : int
-        Read so far; no padding is counted.
-    loss : float
-        The mean since the last report.
-    learning_rate : float
-        Of this step.
-    seconds : float
-        Time trained so far; of several models in lockstep, each counts its share.
-    parts : int
-        In how many pieces a batch is read: more than one where the GPU's memory is too small for it whole.
-    lockstep : int
-        How many models are trained in lockstep with it, itself counted.
-    padded : int
-        Tokens computed so far, padding counted.
-    note : str
-        A sentence on what makes the training slower than it could be, if anything does.
-    """
-
-    step: int
-    steps: int
-    sentences: int
-    tokens: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    parts: int = 1
-    lockstep: int = 1
-    padded: int = 0
-    note: str = ""
 
 
 class TokenStore:
@@ -84,10 +47,32 @@ class TokenStore:
 
 
 class Lockstep:
-    """Members that learn together, one optimizer step at a time."""
+    """Members that learn together, one optimizer step at a time.
 
-    def __init__(self, members: Sequence[Member], config: Config, store: TokenStore, note: str = ""):
+    Parameters
+    ----------
+    members : sequence of Member
+        The models in training.
+    config : Config
+        The settings of training.
+    store : TokenStore
+        Their sentences.
+    report_every, longest : int
+        Steps between two reports, and of the longest training: one clock for all of a run, so that one pass
+        over the held-out sentences checks all.
+    writer : Executor
+        Writes their checkpoints.
+    held_out : HeldOut, optional
+        What they are checked on.
+    note : str
+        For their reports.
+    """
+
+    def __init__(self, members: Sequence[Member], config: Config, store: TokenStore, report_every: int,
+                 longest: int, writer: Executor, held_out: HeldOut | None = None, note: str = ""):
         self.members, self.config, self.store, self.note = list(members), config, store, note
+        self.report_every, self.longest = report_every, longest
+        self.writer, self.held_out = writer, held_out
         self.device = members[0].expert.device
         self.bf16, self.parts = wants_bf16(config.precision, self.device), max(m.parts for m in members)
         self.joint = Joint([member.expert for member in members], [member.words for member in members],
@@ -103,39 +88,84 @@ class Lockstep:
 
     def run(self, failed: list[str]) -> Iterator[tuple[int, Step]]:
         """Train until a member is done, yielding (its number, Step); appends to `failed` who fails."""
-        began, before = time.perf_counter(), [member.seconds for member in self.members]
+        start, before = Fetch(self.losses), [member.seconds for member in self.members]
         try:
             while not any(member.done for member in self.members):
                 padded = self._step()
                 for member, earlier in zip(self.members, before):
                     member.learned(padded)
-                    member.seconds = earlier + (time.perf_counter() - began) / len(self.members)
-                    yield from self._report(member, failed)
+                    member.seconds = earlier + (time.perf_counter() - start.made) / len(self.members)
+                right = self._check() if any(map(self._is_checked, self.members)) else None
+                for i, (member, earlier) in enumerate(zip(self.members, before)):
+                    numbers = [member.loss_sum] if right is None else [member.loss_sum, right[i].float()]
+                    yield from self._report(member, numbers, start, earlier, failed)
         finally:
             self._forget()
             self.joint.release()
 
-    def _report(self, member: Member, failed: list[str]) -> Iterator[tuple[int, Step]]:
-        """Yield the member's Step where it is due, and keep its checkpoint after an epoch."""
+    def _reports(self, member: Member) -> bool:
+        return member.step % self.report_every == 0 or member.step == member.steps
+
+    def _is_checked(self, member: Member) -> bool:
+        """Return whether the member is due a look at held-out sentences: with some of its reports."""
+        before = member.step - member.unreported
+        return self.held_out is not None and self._reports(member) and (
+            not before or member.step == member.steps
+            or member.step * CHECKS // self.longest > before * CHECKS // self.longest)
+
+    def _check(self) -> Tensor:
+        """Return how many held-out sentences each member gets right, [members], on the device."""
+        for member in self.members:
+            member.words.put_back()
+        return torch.stack([(self.joint.logits(ids, mask).argmax(2) == labels).sum(1)
+                            for ids, mask, labels in self.held_out.batches]).sum(0)
+
+    def _report(self, member: Member, numbers: list[Tensor], start: Fetch, earlier: float,
+                failed: list[str]) -> Iterator[tuple[int, Step]]:
+        """Yield the member's Step where it is due, and keep its checkpoint after an epoch.
+
+        On a GPU, where the losses are still to be computed, a Step is yielded when the next is due, when the
+        member ends, or before its checkpoint, which must not be kept of a member that has failed.
+        """
         ended = member.step == member.steps
-        if member.step % member.report_every == 0 or ended:
-            mean = member.loss_sum.item() / (member.step % member.report_every or member.report_every)
-            member.loss_sum.zero_()
-            if not np.isfinite(mean):
-                name = f"{member.training.name}: " if member.training.name else ""
-                failed.append(f"{name}the loss became {mean} at step {member.step}")
-                member.done = True
+        keeps = not ended and member.training.checkpoints and member.step % member.per_epoch == 0
+        if ended:
+            member.saved()  # whoever hears of the end may remove the checkpoints
+        if self._reports(member):
+            yield from self._tell(member, failed)
+            if member.done:
                 return
-            member.words.put_back()  # whoever looks at the model between two steps finds it whole
-            yield member.number, Step(member.step, member.steps, member.sentences, member.read, mean,
-                                      member.learning_rate(member.step - 1), member.seconds, self.parts,
-                                      len(self.members), member.padded,
-                                      self.note or getattr(self.run_step, "note", ""))
+            step = Step(member.step, member.steps, member.sentences, member.read, np.nan,
+                        member.learning_rate(member.step - 1), earlier, self.parts, len(self.members),
+                        member.padded, self.note or getattr(self.run_step, "note", ""))
+            member.report = step, member.unreported, Fetch(torch.stack(numbers), start)
+            member.loss_sum.zero_()
+            member.unreported = 0
+        if ended or keeps or not self.on_gpu:
+            yield from self._tell(member, failed)
+        if member.done:
+            return
         if ended:
             member.done = True
             member.expert.model.eval()
-        elif member.training.checkpoints and member.step % member.per_epoch == 0:
-            member.save()
+        elif keeps:
+            member.save(self.writer)
+
+    def _tell(self, member: Member, failed: list[str]) -> Iterator[tuple[int, Step]]:
+        """Yield the Step whose losses are awaited, if any; a member whose loss is not finite is done."""
+        if member.report is None:
+            return
+        (step, steps, fetch), member.report = member.report, None
+        loss, *right = fetch.wait()
+        if not np.isfinite(loss):
+            name = f"{member.training.name}: " if member.training.name else ""
+            failed.append(f"{name}the loss became {loss} at step {step.step}")
+            member.done = True
+            return
+        member.words.put_back()  # whoever looks at the model between two steps finds it whole
+        yield member.number, replace(step, loss=loss / steps,
+                                     seconds=step.seconds + fetch.seconds / step.lockstep,
+                                     held_out_accuracy=right[0] / self.held_out.count if right else None)
 
     def _step(self) -> int:
         """Let every member learn its next batch; return that batch's tokens, padding counted."""

@@ -1,6 +1,7 @@
 """Member: one model in training: what it learns, in which order, with which optimizer, and how far it is."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,8 +14,7 @@ from monju.config import Config
 from monju.models.classifier import Expert
 from monju.models.joint import SparseEmbedding
 from monju.training import samplers
-
-REPORTS = 200  # of a training at most, beside the last
+from monju.training.reports import Fetch, Step
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ class Training:
 class Member:
     """One model in training: its weights, its optimizer, the order of its batches and how far it is."""
 
-    def __init__(self, number: int, training: Training, config: Config, report_every: int | None,
-                 together: bool):
+    def __init__(self, number: int, training: Training, config: Config, together: bool):
         self.number, self.training, self.expert = number, training, training.expert
         tensors, facts = training.checkpoints.load() if training.checkpoints else ({}, {"step": 0})
         self.expert.model.load_state_dict({name: tensor for name, tensor in tensors.items()
@@ -70,7 +69,6 @@ class Member:
         self.lengths = np.array([len(sentence) for sentence in training.tokens])
         self.per_epoch = -(-len(training.tokens) // config.batch_size)
         self.steps = training.steps or max(1, round(config.epochs * self.per_epoch))
-        self.report_every = report_every or max(1, self.steps // REPORTS)
         used = np.unique(np.concatenate([*training.tokens, [self.expert.padding]]).astype(np.int64))
         self.words = SparseEmbedding(self.expert.model, used, self.expert.device)
         self.weights = self.words.instead_of_table(list(self.expert.trained.values()))
@@ -85,6 +83,9 @@ class Member:
         self.step, self.parts = facts["step"], facts.get("parts", 1)
         self.sentences, self.read = facts.get("seen", 0), facts.get("read", 0)
         self.padded, self.seconds = facts.get("padded", 0), facts.get("seconds", 0.0)
+        self.unreported = facts.get("unreported", 0)  # steps since the last report
+        self.report: tuple[Step, int, Fetch] | None = None  # with its steps, whose losses are on their way
+        self.writing: Future | None = None  # its checkpoint
         self.done = False
         self.sentence_losses = tensors.get("lost")
         if tensors:
@@ -131,17 +132,30 @@ class Member:
         rows, self.batch = self.draw(), None
         self.padded += padded
         self.words.shrink *= 1 - self.learning_rate(self.step) * self.weight_decay
-        self.step += 1
+        self.step, self.unreported = self.step + 1, self.unreported + 1
         self.sentences, self.read = self.sentences + len(rows), self.read + int(self.lengths[rows].sum())
 
-    def save(self) -> None:
-        """Keep a checkpoint, from which a training resumes with the same bits."""
+    def save(self, writer: Executor) -> None:
+        """Keep a checkpoint, from which a training resumes with the same bits.
+
+        On a GPU a copy of it is written while the training goes on: the file of a large model takes seconds.
+        """
         self.words.put_back()
         lost = {} if self.sentence_losses is None else {"lost": self.sentence_losses}
-        self.training.checkpoints.save(
-            self.step, {**self.expert.trained, **state(self.optimizer), "loss_sum": self.loss_sum, **lost},
-            seen=self.sentences, read=self.read, padded=self.padded, seconds=self.seconds,
-            parts=self.parts)
+        tensors = {**self.expert.trained, **state(self.optimizer), "loss_sum": self.loss_sum, **lost}
+        if self.on_gpu:
+            tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        self.saved()
+        self.writing = writer.submit(self.training.checkpoints.save, self.step, tensors, seen=self.sentences,
+                                     read=self.read, padded=self.padded, seconds=self.seconds,
+                                     parts=self.parts, unreported=self.unreported)
+        if not self.on_gpu:
+            self.saved()
+
+    def saved(self) -> None:
+        """Wait until the last checkpoint is there. Raises what its writing raised."""
+        if self.writing:
+            self.writing.result()
 
 
 def is_gpu(device: torch.device) -> bool:

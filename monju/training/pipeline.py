@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,85 +17,20 @@ import numpy as np
 import torch
 
 from monju.clustering.cluster_model import Clustering
-from monju.config import Config
-from monju.data import sources, splits
+from monju.data import sources
 from monju.ensemble import subsets
-from monju.ensemble.subsets import expert_names
 from monju.errors import MonjuError
 from monju.evaluation import cluster_map, results
 from monju.inference.pipeline import Monju
 from monju.models import backbones
-from monju.models.classifier import Expert
-from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run, command, refuse_taken
-from monju.training import btm, local_engine, trainer
-from monju.training.lockstep import Step
-from monju.training.member import REPORTS, Training
-from monju.training.plan import Encoded, cost_summary, in_groups, plan, refuse_one_sided
+from monju.training import btm
+from monju.training.fit_jobs import TrainTask, checkpoints, curve_rows, fit_all
+from monju.training.plan import Encoded, cost_summary, plan, refuse_one_sided
+from monju.training.progress import Phase, Progress, Stage, Work
 from monju.utils import locks
 
-MAP_SECONDS = 15  # to lay the map out beside reading its sentences: UMAP is compiled anew in every process
-HELD_OUT_CHECKS = 10  # points on a model's held-out curve
-HELD_OUT_SENTENCES = 256  # at most, drawn for that curve; the table comes from all of them
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A sentence on what happens now."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Phase(Stage):
-    """A stage after the models are trained.
-
-    Parameters
-    ----------
-    name : str
-        "evaluation" or "map".
-    done : float
-        The run's share before it, 0 to 1.
-    left : float, optional
-        About how many seconds the run has to go; None where no model was trained to measure the speed.
-    """
-
-    name: str
-    done: float
-    left: float | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One report of one model, and of the whole run with its evaluation and map.
-
-    Parameters
-    ----------
-    model : str
-        The model's name.
-    step : Step
-        Its last report.
-    held_out : float, optional
-        Its accuracy on held-out sentences, where it was measured.
-    sentences_per_s : float
-        Sentences per second of this model.
-    done : float
-        The share of the run's work that is done, 0 to 1.
-    left : float
-        About how many seconds the run has to go.
-    """
-
-    model: str
-    step: Step
-    held_out: float | None
-    sentences_per_s: float
-    done: float
-    left: float
-
-    @property
-    def patience(self):
-        """Seconds after which, with no further report, the training probably waits for a free processor."""
-        return max(20.0, 3 * max(1, self.step.steps // REPORTS) * self.step.seconds / self.step.step)
+__all__ = ["Phase", "Progress", "Stage", "machine", "train", "versions"]
 
 
 def train(config, out, resume=False, siblings=()):
@@ -268,156 +202,6 @@ def adopt(run, jobs, signatures, siblings):
                 for line in other.history():
                     if line["model"] == job.key:
                         run.append_history(line)
-
-
-@dataclass(frozen=True)
-class TrainTask:
-    """What every job needs; sent once to each worker."""
-
-    run: Run
-    config: Config
-    encoded: dict  # backbone → Encoded
-    labels: np.ndarray
-    clusters: np.ndarray
-    held_out: np.ndarray  # the held-out rows that the curves are read from
-    held_out_labels: np.ndarray  # of all held-out sentences
-    label_names: list[str]
-    alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
-
-    def fit(self, jobs, device):
-        """Fine-tune jobs in lockstep and write their folders.
-
-        A generator of (job's number, Step, held-out accuracy or None).
-        """
-        encoded = self.encoded[jobs[0].backbone]
-        held_out = [encoded.held_out[row] for row in self.held_out]
-        held_out_labels = self.held_out_labels[self.held_out]
-        trainings = [self.training(job, encoded, device) for job in jobs]
-        first_steps = [training.checkpoints.facts["step"] for training in trainings]
-        next_check = [first * HELD_OUT_CHECKS // job.steps + 1 if first else 0
-                      for first, job in zip(first_steps, jobs)]
-        for number, step in trainer.fit_in_lockstep(trainings, self.config):
-            job, expert, accuracy = jobs[number], trainings[number].expert, None
-            if step.step * HELD_OUT_CHECKS >= next_check[number] * step.steps:
-                accuracy = float((expert.logits(held_out).argmax(axis=1) == held_out_labels).mean())
-                next_check[number] = step.step * HELD_OUT_CHECKS // step.steps + 1
-            yield number, step, accuracy
-            if step.step == step.steps:  # after the last report: a whole folder has a whole history
-                with self.run.folder(f"{job.kind}/{job.name}") as folder:
-                    expert.save(folder, encoded.tokenizer)
-
-    def training(self, job, encoded, device):
-        """Return what a job's model is trained on, and the model as it starts."""
-        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
-                              encoded.tokenizer.pad_token_id, job.seed, device)
-        if job.start:
-            folders = [self.run.path / job.start / name for name in expert_names(self.config)]
-            btm.init_from_average(expert, folders, self.alpha[job.rows].mean(axis=0))
-        return Training(expert, [encoded.train[row] for row in job.rows], self.labels[job.rows], job.seed,
-                        job.steps, job.order, self.clusters[job.rows],
-                        checkpoints=checkpoints(self.run, job), name=job.key)
-
-
-def curve_rows(labels):
-    """Return the held-out rows that a model's curve is measured on.
-
-    Every class in its proportion, whatever their order. The same for every run on the same sentences.
-    """
-    return sources.stratified(labels, HELD_OUT_SENTENCES, splits.SPLIT_SEED)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run has to do, in tokens that are trained on.
-
-    Reading a token is a forward pass, and takes a third of the time.
-    """
-
-    models: float
-    evaluation: float
-    map: float
-
-    @classmethod
-    def of(cls, config, data, jobs, lengths):
-        """Return the work of a run's jobs; `lengths` [n] are those of the training sentences in tokens."""
-        reading = float(np.mean(lengths)) * len({job.model for job in jobs}) / 3  # a sentence, by all models
-        sentences = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0)
-        return cls(sum(job.tokens for job in jobs), reading * sentences,
-                   reading * min(config.map_size, len(data.train.texts)))
-
-    def standing(self, done, speed):
-        """Return (the share of the work that is done, about how many seconds are left).
-
-        The seconds are None without a speed (tokens/s).
-        """
-        total = self.models + self.evaluation + self.map
-        return done / total, (total - done) / speed + MAP_SECONDS if speed else None
-
-
-def fit_all(task, jobs, complete, work):
-    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress.
-
-    Returns the last speed in tokens/s, None where all are complete.
-    """
-    for job in jobs:
-        if job.key in complete:
-            yield Stage(f"{job.key} is complete.")
-    steps_done = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"]
-                  for job in jobs}
-    tokens_done = {job.key: job.tokens * steps_done[job.key] / job.steps for job in jobs}
-    n_parallel = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
-                                         task.config.workers))
-    parts, untidied, speeds, speed, notes = dict.fromkeys(tokens_done, 1), [], {}, None, []
-    for job, (step, accuracy) in in_rounds(task, jobs, complete):
-        line = {"model": job.key, **asdict(step), "held_out_accuracy": accuracy}
-        if (note := line.pop("note")) and note not in notes:
-            notes.append(note)
-            yield Stage(note)
-        task.run.append_history(line)
-        if step.parts > parts[job.key]:
-            parts[job.key] = step.parts
-            yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} "
-                        "parts, to the same result.")
-        tokens_done[job.key] = job.tokens * step.step / job.steps
-        # by the models' own clocks: neither a pause nor the start of a process counts
-        speeds[job.key] = step.tokens / step.seconds
-        open_jobs = sum(tokens_done[other.key] < other.tokens for other in jobs)
-        speed = float(np.mean(list(speeds.values()))) * max(1, min(n_parallel, open_jobs))
-        yield Progress(job.key, step, accuracy, step.sentences / step.seconds,
-                       *work.standing(sum(tokens_done.values()), speed))
-        # not before the model's folder is there with its whole history: until then a kill needs it
-        untidied += [job] * (step.step == job.steps)
-        untidied = [other for other in untidied if not tidied(task.run, other)]
-    return speed and float(np.mean(list(speeds.values()))) * n_parallel
-
-
-def in_rounds(task, jobs, complete):
-    """Yield (job, report) of `local_engine.run_all` on the jobs that are not complete.
-
-    Jobs that others start from come first.
-    """
-    for start in dict.fromkeys(job.start for job in jobs):
-        group = [job for job in jobs if job.start == start]
-        places = local_engine.places(backbones.pick_device(task.config.device), len(group),
-                                     task.config.workers)
-        waiting = in_groups([job for job in group if job.key not in complete], places)
-        if waiting:
-            for number, (member, *report) in local_engine.run_all(task, waiting, places[: len(waiting)],
-                                                                  local_engine.cores_each(places)):
-                yield waiting[number][member], report
-
-
-def checkpoints(run, job):
-    """Return the checkpoints of a model in training."""
-    return Checkpoints(run.path / "checkpoints" / job.key)
-
-
-def tidied(run, job):
-    """Remove the checkpoint of a model whose folder is there; return whether it is."""
-    exists = (run.path / job.kind / job.name).exists()
-    if exists:
-        checkpoints(run, job).clear()
-    return exists
 
 
 def cost(run, jobs):

@@ -21,7 +21,8 @@ from monju.inference.pipeline import Monju
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
 from monju.training import estimate
-from monju.training.pipeline import Stage, train
+from monju.training.pipeline import train
+from monju.training.progress import Stage
 from monju.utils.files import write
 
 GATED = [name for name in SETTINGS if group(name) == "fusion"]  # need no training

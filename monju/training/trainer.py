@@ -6,6 +6,7 @@ experts.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.models.classifier import Expert
 from monju.models.joint import CannotJoin
-from monju.training.lockstep import Lockstep, Step, TokenStore
+from monju.training.lockstep import Lockstep, TokenStore
 from monju.training.member import Member, Training
+from monju.training.reports import REPORTS, HeldOut, Step
 
 
 def fit(expert: Expert, config: Config, tokens: list[list[int]], labels: np.ndarray, seed: int,
@@ -26,8 +28,8 @@ def fit(expert: Expert, config: Config, tokens: list[list[int]], labels: np.ndar
     return (step for _, step in fit_in_lockstep([one], config, report_every))
 
 
-def fit_in_lockstep(trainings: Sequence[Training], config: Config,
-                    report_every: int | None = None) -> Iterator[tuple[int, Step]]:
+def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every: int | None = None,
+                    held_out: tuple[list[list[int]], np.ndarray] | None = None) -> Iterator[tuple[int, Step]]:
     """Fine-tune classifiers on one backbone together: a generator that trains as it is read.
 
     Each as if it were alone: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1. A model
@@ -43,6 +45,8 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config,
         Epochs, batch size, learning rate and the other settings of training.
     report_every : int, optional
         Steps between two reports; by default at most 200 reports of a model are made.
+    held_out : (list [n] of list of int, ndarray of int [n]), optional
+        Token ids and labels of sentences on which the models are checked some ten times.
 
     Yields
     ------
@@ -56,27 +60,29 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config,
         for one sentence.
     """
     together = len(trainings) > 1
-    members = [Member(number, training, config, report_every, together)
-               for number, training in enumerate(trainings)]
-    store = TokenStore(members)
+    members = [Member(number, training, config, together) for number, training in enumerate(trainings)]
+    store, longest = TokenStore(members), max(member.steps for member in members)
+    every = report_every or max(1, longest // REPORTS)
+    checks = held_out and HeldOut(*held_out, store.padding, config.batch_size, members[0].expert.device)
     groups, failed, note = [members], [], ""
-    while groups:
-        group = [member for member in groups.pop(0) if member.step < member.steps]
-        while group:
-            lockstep = None  # of the group before: its memory is needed
-            torch.cuda.empty_cache()
-            try:
-                lockstep = Lockstep(group, config, store, note)
-                yield from lockstep.run(failed)
-                group = [member for member in group if not member.done]
-            except (CannotJoin, torch.OutOfMemoryError) as error:
-                if isinstance(error, CannotJoin):
-                    note, rest = f"These models do not run as one ({error}): they are trained in turn.", 1
-                else:
-                    note = (f"The memory does not do for {len(group)} models in lockstep: "
-                            "they are trained in groups.")
-                    rest = -(-len(group) // 2)
-                groups.insert(0, group[rest:])
-                group = group[:rest]
+    with ThreadPoolExecutor() as writer:  # ends when all is written
+        while groups:
+            group = [member for member in groups.pop(0) if member.step < member.steps]
+            while group:
+                lockstep = None  # of the group before: its memory is needed
+                torch.cuda.empty_cache()
+                try:
+                    lockstep = Lockstep(group, config, store, every, longest, writer, checks, note)
+                    yield from lockstep.run(failed)
+                    group = [member for member in group if not member.done]
+                except (CannotJoin, torch.OutOfMemoryError) as error:
+                    if isinstance(error, CannotJoin):
+                        note, rest = f"These models do not run as one ({error}): they are trained in turn.", 1
+                    else:
+                        note = (f"The memory does not do for {len(group)} models in lockstep: "
+                                "they are trained in groups.")
+                        rest = -(-len(group) // 2)
+                    groups.insert(0, group[rest:])
+                    group = group[:rest]
     if failed:
         raise MonjuError("; ".join(failed) + ": choose a smaller --learning-rate or --precision fp32")

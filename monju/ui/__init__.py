@@ -99,10 +99,11 @@ def build(shelf, owner=None):
             chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"),
                                  allow_custom_value=True,
                                  elem_id="run", scale=0, min_width=220)
+            running = gr.Button("", size="sm", visible=False, elem_id="running", scale=0, min_width=0)
             gr.HTML('<p id="busy" role="status"></p>', apply_default_css=False, elem_id="busy-place")
         where = gr.State(next(iter(TABS)))
         with gr.Tabs(elem_id="tabs") as tabs:
-            page = Page(blocks, shelf, chosen, tabs, where, owner or Owner())
+            page = Page(blocks, shelf, chosen, tabs, where, owner or Owner(), running)
             for name, part in TABS.items():
                 with gr.Tab(I18N(f"tab_{name}"), id=name, elem_id=name) as tab:
                     part.build(page, tab)

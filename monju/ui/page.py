@@ -33,7 +33,11 @@ def typed(text: Any) -> str:
 
 @dataclass
 class Page:
-    """The parts that the tabs share. `sentence` is the playground's text box, which every tab may fill."""
+    """The parts that the tabs share.
+
+    `running` is the header's button that names the training in progress, `sentence` the playground's text
+    box, which every tab may fill.
+    """
 
     blocks: gr.Blocks
     shelf: RunCache
@@ -41,6 +45,7 @@ class Page:
     tabs: gr.Tabs
     where: gr.State
     owner: "Owner"
+    running: gr.Button
     sentence: gr.Textbox | None = None
 
     def follow(self, tab: gr.Tab, draw: Callable, inputs: Sequence[Component],

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 
 from monju.utils.files import ROOT
@@ -19,36 +18,27 @@ def child_environment() -> dict[str, str]:
 
 
 def end_with_parent() -> None:
-    """Wait for the parent process to end, then end this one: a killed parent cannot end its children."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-    os._exit(1)
+    """Have this process, and the group that it leads if it does, killed when its parent ends.
 
-
-def when_stdin_ends(act: Callable[[], object]) -> None:
-    """Call act() in a thread when standard input ends, as it does with the process at its other end."""
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        act()
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def killed_when_stdin_ends() -> None:
-    """Have this process's group killed when standard input, a pipe, ends with the process at its other end.
-
-    By the system itself, where it can (Linux): a thread of ours needs its turn first, and on a busy machine
-    an idle process waits for its own half a minute. Not by PR_SET_PDEATHSIG, which asks for the parent's
-    thread: those of a page's requests end before a training does. A kill costs what a crash does: an epoch of
-    one model at most.
+    That is told by a pipe whose other end the parent holds: the one that multiprocessing gives a process,
+    else standard input. The system itself kills, where it can (Linux): a thread of ours needs its turn first,
+    and on a busy machine an idle process waits for its own half a minute. Not by PR_SET_PDEATHSIG, which asks
+    for the parent's thread: those of a page's requests end before a training does. A kill costs what a crash
+    does: an epoch of one model at most.
     """
-    group = os.getpgrp()
+    parent, pid = multiprocessing.parent_process(), os.getpid()
+    line, target = parent.sentinel if parent else 0, -pid if os.getpgrp() == pid else pid
+
+    def watch() -> None:
+        while os.read(line, 1024):
+            pass
+        os.kill(target, signal.SIGKILL)
+
     if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(0, fcntl.F_SETOWN, -group)
-        fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
-    when_stdin_ends(lambda: os.killpg(group, signal.SIGKILL))  # also what had ended before
+        fcntl.fcntl(line, fcntl.F_SETOWN, target)
+        fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(line, fcntl.F_SETFL, fcntl.fcntl(line, fcntl.F_GETFL) | os.O_ASYNC)
+    threading.Thread(target=watch, daemon=True).start()  # also where it has ended before
 
 
 def give_memory_back() -> None:

@@ -66,7 +66,7 @@ def test_dragging_and_clicking_move_a_hypothetical_sentence(open_map, served):
     page.mouse.move(x + 60, y + 50, steps=6)
     page.mouse.up()
     page.wait_for_function("old => document.querySelector('#map-side [data-part=alpha]').innerText != old", arg=before)
-    page.wait_for_selector("text=hypothetical")
+    page.wait_for_selector("text=What if it lay here")
     assert pin(page) == pytest.approx((x + 60, y + 50), abs=3)
     dragged = alpha(page)
     box = page.locator(".map-plot").bounding_box()

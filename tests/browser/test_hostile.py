@@ -66,7 +66,7 @@ def test_typed_listed_and_kept(watched):
     page.wait_for_selector("#history td")
     page.locator("#batch button").first.click()
     page.locator("#batch-lines textarea").fill("\n".join(PAYLOADS))
-    page.get_by_role("button", name="Read them all").click()
+    page.get_by_role("button", name="Classify all").click()
     page.wait_for_function(f"() => document.querySelector('#batch-status').innerText.includes('{len(PAYLOADS)} sentences read')")
     shown = page.inner_text("#batch-table")
     assert all(payload in shown for payload in PAYLOADS) and PAYLOADS[-1] in page.inner_text("#history")
@@ -98,7 +98,8 @@ def test_the_data_sets_own_on_the_map(watched):
 def test_results_and_report(watched, browser, quiet, tmp_path):
     page = watched()
     page.get_by_role("tab", name=re.compile("Results")).click()
-    page.wait_for_selector("#results-table .results")
+    page.wait_for_selector("#results-table .headline")
+    page.click("#results-table details.all > summary")
     page.wait_for_function("() => document.querySelectorAll('.figures figure .main-svg').length >= 4")
     quiet(page)
     with page.expect_download() as arriving:

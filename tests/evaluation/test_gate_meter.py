@@ -52,3 +52,16 @@ def test_what_cannot_be_told_is_none():
     assert meter.gap(whole, LABELS) == {"seen": pytest.approx(19 / 24), "unseen": None, "difference": None}
     always = replace(toy(), logits=np.repeat(logits("00001111")[:, None], 6, axis=1))
     assert meter.error_correlation(always, LABELS) is None and gate_meter(always, LABELS)["agreement"] == 1
+
+
+def test_what_is_known_before_training_by_hand():
+    # six sentences, labels 5 5 5 in A, 7 in B, 7 and 9 in C; pairs AB, BC, CA
+    clusters, labels = np.array([0, 0, 0, 1, 2, 2]), np.array([5, 5, 5, 7, 7, 9])
+    alpha = np.array([[1.0, 0, 0]] * 3 + [[1 / 3] * 3] * 3)
+    found = meter.before_training(alpha, clusters, labels, [(0, 1), (1, 2), (2, 0)])
+    # AB never meets 9 (one sentence), BC never 5 (three), CA meets all: (1 + 3 + 0) / 18
+    assert found["unseen"] == pytest.approx(4 / 18)
+    # ‖(1, 0, 0) − ⅓‖ = √(4/9 + 2/9) = √⅔ on half of them
+    assert found["uneven"] == pytest.approx((2 / 3) ** 0.5 / 2) and found["most"] == pytest.approx((2 / 3) ** 0.5)
+    few = meter.before_training(alpha[:1].repeat(22, 0), np.repeat([0, 1, 1], [1, 20, 1]), np.repeat([1, 1, 2], [1, 20, 1]), [(0,), (1,), (0,)])
+    assert few["unseen"] == pytest.approx((22 + 0 + 22) / 66)  # one of 21 examples is as good as none

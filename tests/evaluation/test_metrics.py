@@ -8,9 +8,9 @@ import pytest
 from toy import COST, LABELS, logits, toy, verdicts
 
 from monju.errors import MonjuError
+from monju.evaluation.gate_meter import agreement, mean_agreement
 from monju.evaluation.metrics import (
     POSTER,
-    agreement,
     calibration,
     compare_gains,
     compare_pair,
@@ -19,7 +19,6 @@ from monju.evaluation.metrics import (
     holm,
     interval,
     majority,
-    mean_agreement,
     measure,
     table,
     trained_on,

@@ -12,8 +12,8 @@ from monju.ensemble.gates import Membership
 from monju.ensemble.outputs import Reading, Verdict
 from monju.evaluation.metrics import table
 from monju.reporting.console import print_comparison, print_sweep, show, tables, tell
-from monju.training.lockstep import Step
-from monju.training.pipeline import Phase, Progress, Stage
+from monju.training.progress import Phase, Progress, Stage
+from monju.training.reports import Step
 
 
 def shown(metrics: dict) -> str:
@@ -35,7 +35,7 @@ def row(text: str, name: str, after: str = "") -> list[str]:
 def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeypatch, capsys, terminal):
     def events():
         yield Stage("Training [AB] on 400 sentences.")
-        yield Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, 0.5, 90.0)
+        yield Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), 32.0, 0.5, 90.0)
         time.sleep(1.2)
         yield Phase("Drawing the map.", "map", 0.9, 20.0)
         time.sleep(1.2)
@@ -44,8 +44,8 @@ def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeyp
     told = []
     monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
     monkeypatch.setenv("COLUMNS", "120")
-    assert Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, 0.5, 90.0).patience == 20
-    assert Progress("AB", Step(10, 4000, 320, 4000, 0.7, 1e-4, 20.0), None, 16.0, 0.1, 9.0).patience == 120
+    assert Progress("AB", Step(1, 100, 32, 400, 0.7, 1e-4, 1.0), 32.0, 0.5, 90.0).patience == 20
+    assert Progress("AB", Step(10, 4000, 320, 4000, 0.7, 1e-4, 20.0), 16.0, 0.1, 9.0).patience == 120
     monkeypatch.setattr(Progress, "patience", 0.2)
     show(events())
     assert "Training [AB] on 400 sentences.\n" in told[0] and "Drawing the map.\n" in told[0]
@@ -58,7 +58,7 @@ def test_a_training_that_waits_for_the_processor_and_its_phases_are_told(monkeyp
 
 def test_a_pipe_gets_a_line_a_percent(monkeypatch, capsys):
     monkeypatch.setenv("TTY_COMPATIBLE", "0")
-    show(Progress("AB", Step(i + 1, 1000, 32, 400, 0.7, 1e-4, 1.0), None, 32.0, i / 1000, 9.0) for i in range(500))
+    show(Progress("AB", Step(i + 1, 1000, 32, 400, 0.7, 1e-4, 1.0), 32.0, i / 1000, 9.0) for i in range(500))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 51 and lines[0].startswith("  0% AB 1/1000") and lines[-1] == "100% done"
 

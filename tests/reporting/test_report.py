@@ -156,12 +156,12 @@ def test_the_words_are_honest_about_luck():
     said = text_of(report.interpretation(results(data="sst2"), SAY))
     assert "Measured on 8 held-out sentences: one sentence is 12.50 points." in said
     assert "Monju − Baseline: +12.50 points" in said and "p = 1 (exact McNemar). This difference could be chance" in said
-    assert "The interval holds zero" in said and "models trained anew" in said and "RoBERTa-base" in said
+    assert "The interval includes zero" in said and "models trained anew" in said and "RoBERTa-base" in said
     metrics = table(toy(), LABELS)
     metrics["monju_vs_baseline"]["p_value"] = 0.01
-    assert "Monju is better, by more than luck" in text_of(report.interpretation(results(metrics), SAY))
+    assert "Monju is better, by more than chance" in text_of(report.interpretation(results(metrics), SAY))
     metrics["monju_vs_baseline"]["difference"] = -0.1
-    assert "Monju is worse, by more than luck" in text_of(report.interpretation(results(metrics), SAY))
+    assert "Monju is worse, by more than chance" in text_of(report.interpretation(results(metrics), SAY))
 
 
 def test_a_run_without_baseline_is_reported_too():

@@ -17,7 +17,7 @@ from monju.models.classifier import Expert
 from monju.reporting import figures
 from monju.reporting.console import rounds_table
 from monju.runs.run import Run
-from monju.training import btm, pipeline
+from monju.training import btm, fit_jobs
 from monju.training.pipeline import train
 from monju.training.plan import plan
 from monju.ui.i18n.translator import Translator
@@ -125,8 +125,8 @@ def test_a_run_that_was_stopped_in_its_second_round_repeats_one_model(two_rounds
     shutil.copytree(before, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "stopped" / "experts" / "B")
     (tmp_path / "stopped" / "metrics.json").unlink()
-    trained, fit = [], pipeline.TrainTask.fit
-    monkeypatch.setattr(pipeline.TrainTask, "fit", lambda task, jobs, device: trained.extend(job.key for job in jobs) or fit(task, jobs, device))
+    trained, fit = [], fit_jobs.TrainTask.fit
+    monkeypatch.setattr(fit_jobs.TrainTask, "fit", lambda task, jobs, device: trained.extend(job.key for job in jobs) or fit(task, jobs, device))
     again, _ = resumed(tmp_path / "stopped", tmp_path)
     assert trained == ["B"]
     same(again, out)
@@ -136,7 +136,7 @@ def test_a_run_that_was_stopped_while_it_was_sealed_trains_nothing_again(two_rou
     out, before = two_rounds
     shutil.copytree(before, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "stopped" / "rounds" / "1" / "A")  # killed amid the removal
-    monkeypatch.setattr(pipeline.TrainTask, "fit", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(fit_jobs.TrainTask, "fit", lambda *_: pytest.fail("trained again"))
     again, _ = resumed(tmp_path / "stopped", tmp_path)
     same(again, out)
 

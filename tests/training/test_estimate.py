@@ -1,6 +1,7 @@
 """The estimate: real steps in a process of its own."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from monju.config import Config
 from monju.errors import MonjuError
 from monju.training.estimate import estimate, measure
-from monju.training.pipeline import MAP_SECONDS
+from monju.training.progress import MAP_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -22,6 +23,7 @@ def test_what_would_be_trained_and_what_it_takes(movies):
     plan, cost = estimate(config)
     assert plan["train"] == 120 and plan["validation"] == 40 and plan["sampled"] is None
     assert sum(plan["clusters"].values()) == 120
+    assert plan["gate"]["unseen"] == 0 and 0 < plan["gate"]["uneven"] < plan["gate"]["most"]  # two labels, in every cluster
     sentences = {model["name"]: model["sentences"] for model in plan["models"]}
     assert list(sentences) == ["AB", "BC", "CA", "seed0", "seed1", "seed2"] and sentences["seed0"] == 120
     assert sentences["AB"] == plan["clusters"]["A"] + plan["clusters"]["B"]
@@ -42,4 +44,4 @@ def test_it_ends_with_the_process_that_asked(movies):
     """Whose end is the end of its standard input."""
     asked = json.dumps(Config(data=str(movies), finetuning="lora", max_tokens=32, device="cpu", workers=1).to_json())
     ran = subprocess.run([sys.executable, "-m", "monju.training.estimate"], cwd=REPOSITORY, input=asked + "\n", capture_output=True, text=True)
-    assert ran.returncode == 1 and "seconds" not in ran.stdout
+    assert ran.returncode == -signal.SIGKILL and "seconds" not in ran.stdout

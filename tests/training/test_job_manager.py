@@ -127,7 +127,7 @@ def test_a_processs_birth_tells_it_from_any_other():
 def test_an_idle_group_ends_within_five_seconds_of_its_page_on_a_busy_machine(tmp_path):
     """Whatever it does, and though the thread that started it has ended."""
     child = ("import os, time\nfrom monju.training import job_process\nfrom monju.utils import process\n"
-             "process.killed_when_stdin_ends(); job_process._stand_back(); os.fork(); print(flush=True)\n"
+             "process.end_with_parent(); job_process._stand_back(); os.fork(); print(flush=True)\n"
              "while True: sum(range(10**7))")  # as a step of training: long, with the interpreter's lock
     page = ("import subprocess, sys, threading, time\n"
             "def start():\n    p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=subprocess.PIPE,\n"

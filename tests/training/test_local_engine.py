@@ -1,5 +1,6 @@
 """Who trains where, with how many cores; and that every way out is an exit, however much waits to be sent."""
 
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -44,6 +45,16 @@ def test_jobs_share_the_cores(cores):
     for jobs, each in ((["AB", "BC", "CA"], 1), (["AB", "BC"], 1), (["AB"], 2)):
         told = dict(report for _, report in local_engine.run_all(Shop(), jobs, local_engine.places(CPU, len(jobs))))
         assert told == dict.fromkeys(jobs, each)
+
+
+def test_what_a_worker_records_is_of_its_own_gpu(cores, monkeypatch):
+    """Else all would record the first one's streams, in which nothing of theirs runs."""
+    chosen, (ours, theirs) = [], multiprocessing.Pipe()
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for job in ((0, "AB"), None):
+        ours.send(job)
+    local_engine._work(theirs, Shop(), torch.device("cuda:1"), 1)
+    assert chosen == [torch.device("cuda:1")] and [ours.recv() for _ in range(3)] == [None, (0, ("AB", 1)), None]
 
 
 # ---- every way out is an exit -----------------------------------------------------------------------------------

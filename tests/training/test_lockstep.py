@@ -1,5 +1,7 @@
 """Models in lockstep: each learns what it would learn alone, whatever the architecture, and leaves when it is done."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from monju.models import joint
 from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
-from monju.training import lockstep, member, pipeline, plan, trainer
+from monju.training import fit_jobs, lockstep, member, pipeline, plan, trainer
 from monju.training.member import Training
 from monju.training.samplers import SamplerContext, buckets
 
@@ -85,15 +87,16 @@ def test_each_learns_what_it_would_alone(backbone, family, finetuning):
 
 
 def test_one_forward_and_one_backward_pass_are_for_all(backbone):
-    """The matrix products of a step, counted: as many for three models as for one."""
+    """The matrix products of a step, counted: as many for three models as for one. Each has an optimizer step of its own."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Count(TorchDispatchMode):
         def __init__(self):
             super().__init__()
-            self.products = 0
+            self.products = self.optimizers = 0
 
         def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            self.optimizers += function.overloadpacket.__name__ == "_fused_adamw_"
             self.products += function.overloadpacket.__name__ in ("mm", "addmm", "bmm", "baddbmm")
             return function(*arguments, **options or {})
 
@@ -105,6 +108,7 @@ def test_one_forward_and_one_backward_pass_are_for_all(backbone):
         with Count() as count:
             next(running)
         counts[len(given)] = count.products
+        assert count.optimizers == len(given)
     assert counts[3] == counts[1] > 40
 
 
@@ -138,6 +142,97 @@ def test_in_batches_of_one_size_and_few_lengths_as_on_a_gpu_it_is_the_same(backb
         assert [step.learning_rate for step in steps] == [step.learning_rate for step in own_steps]
         assert steps[-1].padded >= 7 * 8 * len(steps)
     assert shapes <= {(8, True), (16, True), (24, True)} and len(shapes) > 1
+
+
+@pytest.fixture
+def as_a_gpu(monkeypatch):
+    """A GPU's way but the recording and the rate that is read from the device."""
+    AdamW = torch.optim.AdamW
+    monkeypatch.setattr(member, "is_gpu", lambda device: True)
+    monkeypatch.setattr(lockstep, "Replay", lambda act, forget: act)
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *given, capturable, **options: AdamW(*given, **options))
+
+
+def test_on_a_gpu_nobody_waits_for_a_loss_before_the_next_report_or_a_checkpoint(backbone, as_a_gpu, monkeypatch, tmp_path):
+    config, done, waits = settings(backbone("bert"), epochs=2), [], []
+    learn, wait = lockstep.Lockstep._learn, lockstep.Fetch.wait
+    monkeypatch.setattr(lockstep.Lockstep, "_learn", lambda self, shape: done.append(shape) or learn(self, shape))
+    monkeypatch.setattr(lockstep.Fetch, "wait", lambda self: waits.append(len(done)) or wait(self))
+    [given] = trainings(config)[2:]  # twice ten steps
+    given = Training(**{**vars(given), "checkpoints": Checkpoints(tmp_path)})
+    steps = [step.step for _, step in trainer.fit_in_lockstep([given], config, 4)]
+    assert steps == [4, 8, 12, 16, 20] and waits == [8, 10, 16, 20, 20]
+
+
+def test_on_a_gpu_the_training_goes_on_while_its_checkpoint_is_written(backbone, as_a_gpu, monkeypatch, tmp_path):
+    """And ends with it as it was when it was due; what its writing raises is raised."""
+    config, save, held = settings(backbone("bert"), epochs=3), Checkpoints.save, Event()
+
+    def kept(folder):
+        return [Training(**{**vars(each), "checkpoints": Checkpoints(tmp_path / folder / each.name)}) for each in trainings(config)]
+
+    def slowly(self, *given, **facts):
+        assert held.wait(60)
+        save(self, *given, **facts)
+
+    prompt = kept("prompt")
+    list(trainer.fit_in_lockstep(prompt, config, 1))
+    monkeypatch.setattr(Checkpoints, "save", slowly)
+    late, steps = kept("late"), []
+    for _, step in trainer.fit_in_lockstep(late, config, 1):
+        steps.append(step.step)
+        if step.step == 15:  # the first two have come to 8, the last to 10; at 16 they wait for what is not written yet
+            held.set()
+    for one, other in zip(prompt, late):
+        (ours, facts), (theirs, their_facts) = one.checkpoints.load(), other.checkpoints.load()
+        assert facts["step"] == their_facts["step"] == 2 * -(-len(one.tokens) // 4)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+    def full(self, *given, **facts):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        list(trainer.fit_in_lockstep(kept("full"), config, 1))
+
+
+def test_on_a_gpu_a_model_that_fails_is_named_though_its_loss_comes_later(backbone, as_a_gpu):
+    config, steps = settings(backbone("bert")), []
+
+    def breaks(logits, rows):
+        steps.append(logits)
+        return logits.sum(1) * (float("nan") if len(steps) > 3 else 1)
+
+    given = Training(**{**vars(trainings(config)[0]), "loss_of": breaks})
+    with pytest.raises(MonjuError, match="^AB: the loss became nan at step 4: "):
+        for _, step in trainer.fit_in_lockstep([given], config, 2):
+            assert step.step == 2
+    assert len(steps) == 6
+
+
+@pytest.mark.parametrize("finetuning", ["full", "lora"])
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_one_pass_checks_all_on_held_out_sentences(backbone, family, finetuning, monkeypatch):
+    """Logits within 1e-4 of each model's own, the same labels; words that no model has learned are among them."""
+    config, together, passes = settings(backbone(family), finetuning), joint.Joint.logits, []
+    held_out = [[2, *range(5 + row, 300, 40), 3][: 4 + row % 5] for row in range(30)], np.arange(30) % 2
+
+    def checked(self, ids, mask):
+        logits = together(self, ids, mask)
+        if len(ids) == config.batch_size:  # not the comparison before the first step
+            alone = torch.stack([expert.model(input_ids=ids, attention_mask=mask).logits for expert in self.experts])
+            assert (logits - alone).abs().max() < 1e-4 and torch.equal(logits.argmax(2), alone.argmax(2))
+            passes.append(len(self.experts))
+        return logits
+
+    monkeypatch.setattr(joint.Joint, "logits", checked)
+    given, accuracies = trainings(config), []
+    for number, step in trainer.fit_in_lockstep(given, config, 2, held_out):
+        if step.held_out_accuracy is not None:
+            own = (given[number].expert.logits(held_out[0]).argmax(1) == held_out[1]).mean()
+            accuracies.append((number, step.step, step.held_out_accuracy == own))
+    assert accuracies == [(number, step, True) for step in (2, 4, 6, 8) for number in range(3)] + [(2, 10, True)]
+    assert passes == 4 * 7 * [3] + 7 * [1]
 
 
 def test_a_model_that_fails_is_named_and_the_others_end_as_they_should(backbone):
@@ -268,7 +363,7 @@ def whole(tiny_run, movies, tiny_bert, tmp_path_factory):
     """A run of the tiny run's settings whose nine models were trained in lockstep, as on a GPU, and what was told."""
     config, folder = Run.open(tiny_run).config, tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "in_groups", lambda jobs, devices: plan.in_groups(jobs, [torch.device("cuda")]))
+        patch.setattr(fit_jobs, "in_groups", lambda jobs, devices: plan.in_groups(jobs, [torch.device("cuda")]))
         return folder, list(pipeline.train(config, folder))
 
 

@@ -24,9 +24,10 @@ from monju.presets import PRESETS
 from monju.runs.prediction_store import load_predictions
 from monju.runs.run import Run
 from monju.runs.run_data import load_run_data
-from monju.training import distill, pipeline
-from monju.training.pipeline import MAP_SECONDS, Phase, Progress, Stage, Work, train
+from monju.training import distill, fit_jobs
+from monju.training.pipeline import train
 from monju.training.plan import plan, refuse_one_sided
+from monju.training.progress import MAP_SECONDS, Phase, Progress, Stage, Work
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")  # bits are compared
@@ -141,9 +142,9 @@ def sorted_run(tiny_bert, tmp_path_factory):
     config = Config(**{**PRESETS["laptop"], "backbone": str(tiny_bert), "embedder": "backbone", "sample": 200, "tuning_size": 80, "k": 2, "subset_size": 1, "baselines": False, "epochs": 1,
                        "batch_size": 8, "max_tokens": 32, "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "HELD_OUT_SENTENCES", 100)
+        patch.setattr(fit_jobs, "HELD_OUT_SENTENCES", 100)
         finish(config, out)
-        return out, pipeline.curve_rows(load_predictions(Run.open(out))[1])
+        return out, fit_jobs.curve_rows(load_predictions(Run.open(out))[1])
 
 
 def test_the_curve_is_read_from_all_classes_of_a_sorted_source(sorted_run):
@@ -209,7 +210,7 @@ def test_history_has_every_step_of_every_model(history):
 
 def test_every_curve_ends_at_the_finished_models_accuracy_on_the_same_sentences(history, tiny_run):
     votes, labels = load_predictions(Run.open(tiny_run))
-    rows = pipeline.curve_rows(labels)
+    rows = fit_jobs.curve_rows(labels)
     assert np.bincount(labels[rows]).tolist() == [4, 4]
     right = {name: (votes.of([name])[rows, 0].argmax(axis=1) == labels[rows]).mean() for name in history}
     assert {name: lines[-1]["held_out_accuracy"] for name, lines in history.items()} == right
@@ -285,7 +286,7 @@ def test_a_run_tells_how_far_it_is(short_run):
     # 20 sentences a cluster, twice: 80 are trained on, then 40 read and 8 for the map, by two models, a third as long each
     assert phases[0].done == pytest.approx(told[-1].done) == pytest.approx(80 / (80 + 80 / 3 + 16 / 3), rel=0.02)
     assert phases[1].done == pytest.approx((80 + 80 / 3) / (80 + 80 / 3 + 16 / 3), rel=0.02)
-    assert 10 <= sum(event.held_out is not None for event in told if event.model == "A") <= 11
+    assert 10 <= sum(event.step.held_out_accuracy is not None for event in told if event.model == "A") <= 11
     first = [event for event in told if event.model == "A"]
     for event in told:
         spent = event.step.seconds + (first[-1].step.seconds if event.model == "B" else 0)

@@ -21,7 +21,8 @@ from monju.config import Config
 from monju.errors import MonjuError
 from monju.runs.run import Run
 from monju.training import local_engine, pipeline
-from monju.training.pipeline import MAP_SECONDS, Progress, train
+from monju.training.pipeline import train
+from monju.training.progress import MAP_SECONDS, Progress
 from monju.utils.files import digest
 
 REPOSITORY = Path(__file__).resolve().parents[2]

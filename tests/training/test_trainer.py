@@ -296,7 +296,7 @@ def test_only_words_that_are_used_are_optimised(tokenizer):
     used = {token for sentence in tokens for token in sentence} | {0}
     alone = {}
     for config in (PLAIN, ADAPTER):
-        made = Member(0, Training(fresh(config, 0), tokens, np.array([1, 0, 0, 1]), 0), config, None, False)
+        made = Member(0, Training(fresh(config, 0), tokens, np.array([1, 0, 0, 1]), 0), config, False)
         alone[config.finetuning] = [weight for weight in made.weights if weight.shape[0] == len(used)]
         assert not any(len(weight) == 30522 for weight in made.weights)
     assert len(alone["full"]) == 1 and not alone["lora"] and len(used) < 100

@@ -129,6 +129,16 @@ def snapshot(**more):
             "history": [line("AB", 1, 0.5), line("AB", 5, 0.75), line("seed0", 2)], **more}
 
 
+@pytest.mark.parametrize("language, said", [
+    ("en", "the right label of 28.4 % of the sentences is one that an expert hardly meets in training (mean over experts), "
+           "and α will be 0.03 away from equal weights (0: equal; 0.82: one expert alone)"),
+    ("ja", "学習しない文は、平均 28.4 %。α と等重みとの距離は平均 0.03（0 は等重み、0.82 は")])
+def test_a_plan_tells_what_is_known_of_the_gate(language, said):
+    plan = {"train": 900, "validation": 90, "sampled": None, "clusters": {"A": 450, "B": 450}, "models": [], "notes": [],
+            "gate": {"unseen": 0.284, "uneven": 0.026, "most": 0.8165}}
+    assert said in progress.plan(plan, Translator(language))
+
+
 def test_a_job_is_drawn_with_a_bar_and_a_curve_for_each_model():
     html = progress.job(snapshot(), SAY)
     assert re.findall(r'aria-label="([^"]+)" aria-valuemin="0" aria-valuemax="100" aria-valuenow="(\d+)"', html) == [
@@ -183,4 +193,4 @@ def test_a_job_tells_the_notes_of_its_data_and_why_it_failed_in_the_pages_langua
 
 
 def test_nothing_is_started_by_a_snapshot(tmp_path):
-    assert progress.job(JobManager(tmp_path).snapshot(), SAY).count("Nothing has been trained") == 1
+    assert progress.job(JobManager(tmp_path).snapshot(), SAY).count("No training is running") == 1

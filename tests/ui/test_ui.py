@@ -118,7 +118,7 @@ def test_the_fusion_is_written_out():
     ([POSITIVE] * 3, MEMBERS, "agrees", "All 3 experts agree."),
     ([POSITIVE, NEGATIVE, POSITIVE], MEMBERS, "agrees", "BC alone says negative and was outvoted."),
     ([POSITIVE] * 3, [NEGATIVE] * 3, "disagrees", "All 3 experts agree."),
-    ([[0, 9], [0.1, 0], [0.1, 0]], MEMBERS, "agrees", "Outweighed by AB, higher-weighted or more confident: BC and CA (negative)."),
+    ([[0, 9], [0.1, 0], [0.1, 0]], MEMBERS, "agrees", "Overruled by AB, with more weight or more confidence: BC and CA (negative)."),
     ([POSITIVE] * 3, None, None, "All 3 experts agree."),
 ])
 def test_agreement_and_outvoted_experts_in_words(experts, members, baseline, said):
@@ -171,7 +171,7 @@ def test_a_verdict_less_sure_than_nearly_all_held_out_ones_is_told(below, told):
 def test_an_expert_shows_its_clusters_its_weight_and_whether_it_met_the_nearest():
     html = flow.flow(read(opened(), [POSITIVE, NEGATIVE, POSITIVE], MEMBERS), opened(), SAY)  # nearest: A, which BC never saw
     ab, bc = (html.split(f'data-name="{name}"')[1].split("</article>")[0] for name in ("AB", "BC"))
-    assert ab.count("never saw C") == 1 and "has never met" not in ab and "--alpha:0.6250" in ab and ">0.625<" in ab
+    assert ab.count("not trained on C") == 1 and "has never met" not in ab and "--alpha:0.6250" in ab and ">0.625<" in ab
     assert "has never met cluster A" in bc and 'class="says other"' in bc and 'class="says"' in ab
 
 
@@ -222,7 +222,7 @@ def test_close_to_equal_weights_are_called_so():
     near = read(opened(), [POSITIVE] * 3, distances=(1.0, 1.05, 1.1))
     far = read(opened(), [POSITIVE] * 3, distances=(1.0, 2.0, 5.0))
     assert "close to equal" in cards.loudest(near, SAY) and "close to equal" not in cards.loudest(far, SAY)
-    assert "Nearest cluster: A. Loudest expert: AB." in cards.loudest(far, SAY)
+    assert "Nearest cluster: A. Most weight: AB." in cards.loudest(far, SAY)
 
 
 def test_sentences_and_labels_are_escaped():
@@ -305,7 +305,7 @@ def test_turning_the_gate_changes_the_answer_and_asks_no_model_again(tiny_run, m
 def test_what_the_settings_are_worth_is_counted_on_the_stored_predictions(tiny_run):
     shelf = _shelf(tiny_run)
     own = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
-    assert "Turn the gate and see" in playground.measure(shelf, "tiny", SAY, own)
+    assert "Move the slider" in playground.measure(shelf, "tiny", SAY, own)
     votes, labels = shelf.open("tiny").held_out()
     found = combiners.effect(shelf.open("tiny"), **own | {"gate": "membership", "temperature": 0.01})
     uniform, sharp = votes.decide(gates.Distance(1.0)), votes.decide(gates.Membership(0.01, 2.0, None))

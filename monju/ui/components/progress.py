@@ -156,6 +156,9 @@ def plan(estimate: dict, t: Translator) -> Markup:
              t("t_clusters", clusters=clusters)]
     if estimate["sampled"]:
         parts.append(t("t_sampled", n=f"{estimate['sampled']:,}"))
+    gate = estimate["gate"]
+    parts.append(t("t_gate", unseen=percent(gate["unseen"], 1), uneven=f"{gate['uneven']:.2f}",
+                   most=f"{gate['most']:.2f}"))
     status = t("t_planning")
     if "seconds" in estimate:
         status = t("t_estimate", time=clock(estimate["seconds"]), memory=size(estimate["memory"]),

@@ -28,6 +28,9 @@ def triangle(names: list[str], alpha: list[float], others: np.ndarray, title: st
 
 @lru_cache(32)  # they are the same for every sentence under the same settings
 def dots(others: bytes) -> str:
-    """Return one path for all points, float64 [n, 3] as bytes: a dot is a line of no length, round ends."""
-    points = np.unique(np.round(np.frombuffer(others).reshape(-1, 3) @ CORNERS, 1), axis=0)
-    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
+    """Return one path for all points, float64 [n, 3] as bytes: a dot is a line of no length, round ends.
+
+    Dots are 3 px wide: points closer than 2 px are one, since the path is sent with every answer.
+    """
+    points = np.unique(2 * np.round(np.frombuffer(others).reshape(-1, 3) @ CORNERS / 2), axis=0)
+    return "".join(f"M{x:.0f} {y:.0f}h0" for x, y in points)

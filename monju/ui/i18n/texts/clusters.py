@@ -4,25 +4,25 @@ Labels are plain text, translated in the browser; what Python draws is HTML, its
 """
 
 TEXTS = {
-    "map_sentence": ("Your sentence on the map", "地図に置く文"),
-    "map_search": ("Find a word", "語で探す"),
-    "map_search_hint": ("lights the sentences that contain it", "その語を含む文が光ります"),
+    "map_sentence": ("Your sentence on the map", "地図に表示する文"),
+    "map_search": ("Find a word", "単語で検索"),
+    "map_search_hint": ("highlights sentences containing it", "その単語を含む文を強調します"),
     "map_projection": ("Projection", "投影"),
     "map_colour": ("Colour", "色分け"),
-    "map_keep": ("Keep on the map", "地図に残す"),
-    "map_clear": ("Clear", "消す"),
-    "plane": ("centre plane", "中心の平面"),
+    "map_keep": ("Pin", "ピンで留める"),
+    "map_clear": ("Clear pins", "ピンをすべて消す"),
+    "plane": ("three centres", "3 つの中心"),
     "pca": ("PCA", "PCA"),
     "umap": ("UMAP", "UMAP"),
     "by_cluster": ("cluster", "クラスタ"),
     "by_label": ("label", "ラベル"),
-    "by_correct": ("Monju right or wrong", "文殊の正誤"),
-    "by_differ": ("Monju against baseline", "文殊とベースラインの一致"),
+    "by_correct": ("Monju right or wrong", "文殊の正解・不正解"),
+    "by_differ": ("where Monju and the baseline differ", "両者の判定の異同"),
     "about_plane": ("The plane through the three centres. Which centre is nearest, and every border, is "
-                    "exact; how far a sentence "
-                    "stands off the plane is not seen. Click the map or drag the marker: α and the verdict "
+                    "exact; height above "
+                    "this plane is not shown. Click the map or drag the marker: α and the verdict "
                     "follow.",
-                    "3 つの中心を通る平面。どの中心に最も近いか、どこが境界かは正確で、平面からどれだけ離れているかは見えません。"
+                    "3 つの中心を通る平面。どの中心に最も近いか、どこが境界かは正確で、平面からの距離は図に表れません。"
                     "地図をクリックするか印を動かすと、α と判定が変わります。"),
     "about_pca": ("The two directions in which the sentences spread most. Large distances are kept best; "
                   "what differs in other "
@@ -49,24 +49,23 @@ TEXTS = {
                   "地図上の {total} 文のうち {n} 文が「{word}」を含みます。"),
     "map_hint": ("Type a sentence: it appears on the map.", "文を入力すると地図に現れます。"),
     "map_answer": ("Monju: {label}", "文殊：{label}"),
-    "map_moved": ("A hypothetical sentence, with the experts’ logits held: only the distances, and so α, "
-                  "have changed.",
-                  "仮想の文です。エキスパートのロジットはそのままで、距離と α だけが変わります。"),
-    "map_here": ("Where your sentence really stands.", "入力した文の実際の位置です。"),
-    "map_off": ("{h} off the plane", "平面からの距離 {h}"),
+    "map_moved": ("“What if it lay here?” The experts’ answers stay fixed; only their weights change.",
+                  "もしここにあったら、という仮想の文です。エキスパートの答えはそのままで、重みだけが変わります。"),
+    "map_here": ("Your sentence.", "入力した文の実際の位置です。"),
+    "map_off": ("{h} of its distance lies outside this picture", "この図に表れない距離 {h}"),
     "map_distances": ("Distances to the centres", "各中心との距離"),
     "map_alpha": ("The experts’ α", "各エキスパートの α"),
     "map_nearest": ("Nearest training sentences, in the embedding’s own space", "最も近い学習文（埋め込み空間での距離）"),
-    "map_shade": ("Shade and level lines: the largest α.", "濃淡と等高線は最大の α です。"),
+    "map_shade": ("Darker: one expert dominates (level lines: the largest α).", "濃いほど 1 つのエキスパートが優勢です（等高線は最大の α）。"),
     "map_sizes": ("The clusters", "クラスタの内訳"),
     "map_size": ("sentences", "文数"),
     "map_balance": ("labels", "ラベル"),
-    "map_validation": ("held-out sentences", "検証用の文"),
+    "map_validation": ("held-out sentences", "評価用の文"),
     "map_words": ("characteristic words", "特徴的な語"),
-    "map_silhouette": ("Silhouette {value}: 1 would be wholly apart, 0 side by side. The map shows {n} of "
+    "map_silhouette": ("Silhouette {value} (1: clusters fully separate, 0: they overlap). The map shows {n} of "
                        "{total} training sentences. "
-                       "A sentence’s colour is the cluster that it was trained in; clusters of equal size "
-                       "reach across borders.",
-                       "シルエット係数 {value}（1 は完全に分離、0 は隣り合わせ）。地図には学習文 {total} 文のうち {n} 文を表示しています。"
+                       "A sentence’s colour is the cluster that it was trained in; clusters were forced "
+                       "to equal size, so some points lie across a border.",
+                       "シルエット係数 {value}（1 は完全に分離、0 は重なり合い）。地図には学習文 {total} 文のうち {n} 文を表示しています。"
                        "色は学習時のクラスタです。大きさをそろえたクラスタは境界をまたぐことがあります。"),
 }

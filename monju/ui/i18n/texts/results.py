@@ -19,7 +19,7 @@ TEXTS = {
     "mean_member": ("mean", "平均"),
     "row_baseline": ("{n} models on everything, averaged", "全データで学習した {n} モデルの平均"),
     "row_equal_cost": ("{n} models on everything, with an expert’s steps", "全データ、ステップ数はエキスパートと同じ {n} モデル"),
-    "row_monju": ("{n} experts, weighted by α", "{n} 人のエキスパートを α で重み付け"),
+    "row_monju": ("{n} experts, weighted by α", "{n} つのエキスパートを α で重み付け"),
     "row_majority": ("Always the commonest label, {label}", "常に最も多いラベル（{label}）"),
     "results_waiting": ("Reading the results…", "結果を読み込んでいます…"),
     # the headline
@@ -30,19 +30,19 @@ TEXTS = {
                    "学習トークンはベースラインの {share} %。p = {p}（正確 McNemar 検定）。"),
     # what it says
     "told_point": ("Measured on {n} held-out sentences: one sentence is {point} points.",
-                   "未学習の {n} 文で測定。1 文は {point} ポイントに相当します。"),
+                   "評価用の {n} 文で測定。1 文は {point} ポイントに相当します。"),
     "told_pair": ("<b>Monju − {other}: {points} points</b>{bounds}: {rescued} sentences rescued, {broken} "
                   "broken, "
                   "p = {p} (exact McNemar).",
-                  "<b>文殊 − {other}：{points} ポイント</b>{bounds}。救った文 {rescued}、壊した文 {broken}、"
+                  "<b>文殊 − {other}：{points} ポイント</b>{bounds}。文殊だけが正解 {rescued} 文、文殊だけが誤り {broken} 文、"
                   "p = {p}（正確 McNemar 検定）。"),
     "told_same": ("Monju and {other} answered no sentence differently.", "文殊と{other}で判定が異なる文はありません。"),
     "told_both_wrong": ("Monju and {other} answered {changed} sentences differently, both wrongly.",
                         "文殊と{other}で判定が異なるのは {changed} 文で、どちらも誤りです。"),
     "told_luck": ("This difference could be chance: no winner can be declared.",
                   "偶然でも生じうる差です。どちらが優れているとも、両者が等しいとも言えません。"),
-    "told_better": ("Monju is better, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが優れています。"),
-    "told_worse": ("Monju is worse, by more than luck would give.", "偶然では説明しにくい差で、文殊のほうが劣っています。"),
+    "told_better": ("Monju is better, by more than chance would give.", "偶然では説明しにくい差で、文殊のほうが優れています。"),
+    "told_worse": ("Monju is worse, by more than chance would give.", "偶然では説明しにくい差で、文殊のほうが劣っています。"),
     "told_no_baseline": ("This run has no baseline: whether Monju beats one cannot be told from it.",
                          "このランにはベースラインがないため、比較はできません。"),
     "told_gains": ("Ensembling gains Monju’s experts <b>{points} points</b> [{low}, {high}] more than the "
@@ -54,9 +54,9 @@ TEXTS = {
                         "members’ means are "
                         "{experts} % and {members} %.",
                         "アンサンブルによる向上は、どの文でも文殊とベースラインで同じです（メンバー平均は {experts} % と {members} %）。"),
-    "told_gains_sure": ("The interval leaves out zero: on other sentences, too, the two gains should differ.",
+    "told_gains_sure": ("The interval excludes zero: on other sentences, too, the two gains should differ.",
                         "区間は 0 を含まず、ほかの文でも向上の差が見込まれます。"),
-    "told_gains_unsure": ("The interval holds zero: the two gains may well be alike.",
+    "told_gains_unsure": ("The interval includes zero: the two gains may well be alike.",
                           "区間は 0 を含むため、向上に差がない可能性もあります。"),
     "told_gate": ("The gate’s mean sorted α is {sorted} (equal weights: {equal}); against an equal-weight "
                   "average it changed "
@@ -82,7 +82,7 @@ TEXTS = {
     # figures
     "fig_cluster": ("Accuracy by nearest cluster, %", "最も近いクラスタ別の正解率（%）"),
     "note_cluster": ("Dashed frame: out of fold, the expert never saw this cluster. A cell with few "
-                     "sentences moves by luck.",
+                     "sentences is noisy.",
                      "破線の枠：そのエキスパートが学習していないクラスタ。文の少ない枠の値は偶然で動きます。"),
     "fig_cell_seen": ("{model} in {cluster}: {accuracy} %<br>{right} of {n} sentences",
                       "{model}、{cluster}：{accuracy} %<br>{n} 文中 {right} 文"),
@@ -91,15 +91,15 @@ TEXTS = {
     "fig_agreement": ("Agreement between models, % of equal verdicts", "モデル間の一致（判定が同じ文の %）"),
     "note_same": ("Two experts agree on {experts} % of the sentences on average, two of the baseline’s "
                   "models on {members} %: "
-                  "what differs can be mended by the others.",
+                  "where they differ, others can correct the mistake.",
                   "平均の一致率はエキスパート同士 {experts} %、ベースラインのモデル同士 {members} %。"
                   "違いがあるほど、誤りを補い合う余地があります。"),
-    "note_same_alone": ("Two experts agree on {experts} % of the sentences on average: what differs can be "
-                        "mended by the others.",
+    "note_same_alone": ("Two experts agree on {experts} % of the sentences on average: where they "
+                        "differ, others can correct the mistake.",
                         "エキスパート同士の一致率は平均 {experts} %。違いがあるほど、誤りを補い合う余地があります。"),
     "fig_same": ("{one} and {other}: {share} % of verdicts are equal", "{one} と {other}：判定の {share} % が一致"),
-    "fig_calibration": ("Calibration: as sure as right?", "較正：確信の強さは正しさに見合うか"),
-    "note_calibration": ("Under the dotted line: surer than right. A small mark stands for few sentences.",
+    "fig_calibration": ("Calibration: does confidence match accuracy?", "キャリブレーション：確信度は正解率と合っているか"),
+    "note_calibration": ("Under the dotted line: overconfident. A small mark stands for few sentences.",
                          "点線より下は自信過剰。小さな印は文が少ないことを示します。"),
     "fig_perfect": ("as sure as right", "確信＝正解率"),
     "fig_sure": ("probability of the verdict", "判定の確率"),
@@ -107,7 +107,7 @@ TEXTS = {
     "fig_sentences": ("sentences", "文の数"),
     "fig_bin": ("{model}, {low}–{high} % sure: {n} sentences<br>{sure} % sure, {accuracy} % right",
                 "{model}、確率 {low}～{high} %：{n} 文<br>平均の確率 {sure} %、正解率 {accuracy} %"),
-    "fig_alpha": ("α over the held-out sentences", "未学習の文での α の分布"),
+    "fig_alpha": ("α over the held-out sentences", "評価用の文での α の分布"),
     "note_alpha": ("The nearer to the dashed line, the more Monju is an equal-weight average. All rows share "
                    "one scale.",
                    "破線に近いほど等重みの平均と変わりません。縦の目盛りは全行共通です。"),
@@ -126,16 +126,16 @@ TEXTS = {
                        "{model}、ラウンド {round} の後：{accuracy} % [{low}, {high}]"),
     "save_as": ("Save “{title}” as {format}", "「{title}」を {format} で保存"),
     # sentences
-    "turned_title": ("Sentences that Monju turned, against the baseline", "ベースラインと正誤が分かれた文"),
+    "turned_title": ("Where Monju and the baseline disagree", "文殊とベースラインで正誤が分かれた文"),
     "turned_hint": ("Click a sentence to open it in the Playground. The surest change comes first.",
                     "文をクリックするとプレイグラウンドで開きます。変化の大きい順に並んでいます。"),
-    "rescued": ("Rescued: Monju right, the baseline wrong", "救った文：文殊が正解、ベースラインが誤り"),
-    "broken": ("Broken: Monju wrong, the baseline right", "壊した文：文殊が誤り、ベースラインが正解"),
+    "rescued": ("Monju fixes: right where the baseline is wrong", "文殊だけが正解した文"),
+    "broken": ("Monju breaks: wrong where the baseline is right", "文殊だけが誤った文"),
     "nothing_turned": ("None.", "ありません。"),
     "more_turned": ("and {n} more", "ほか {n} 文"),
     "truth": ("label {label}", "正解 {label}"),
     "turned_verdict": ("{name}: {label} {share}", "{name}：{label} {share}"),
-    "turned_id": ("Held-out sentence no. {id}", "未学習の文 {id} 番"),
+    "turned_id": ("Held-out sentence no. {id}", "評価用の文 {id} 番"),
     "turned_reading": ("Reading the sentences again from the run’s own source…", "ランのデータから文を読み直しています…"),
     "turned_gone": ("A run stores no sentences, and those of “{source}” cannot be had here now: numbers, "
                     "labels and weights are "
@@ -148,7 +148,7 @@ TEXTS = {
     "compare_told": ("Against {against} on {n} held-out sentences, the most accurate first. {rows} systems "
                      "are tested at once: "
                      "the last p is corrected for that (Holm).",
-                     "未学習の {n} 文で「{against}」と比べ、正解率の高い順に並べています。{rows} 方式を同時に検定するため、"
+                     "評価用の {n} 文で「{against}」と比べ、正解率の高い順に並べています。{rows} 方式を同時に検定するため、"
                      "Holm 法で補正した p も示します。"),
     "compare_name": ("System", "方式"), "compare_kind": ("Kind", "種類"),
     "compare_accuracy": ("Accuracy, %", "正解率（%）"),
@@ -164,10 +164,16 @@ TEXTS = {
     "compare_left": ("{n} left out, and why", "除いた {n} 方式とその理由"),
     "kind_member": ("one model", "単独モデル"), "kind_ensemble": ("ensemble", "アンサンブル"),
     "kind_gate": ("gate", "ゲート"),
+    "kind_calibration": ("calibrated", "較正"), "kind_early exit": ("early exit", "早期終了"),
     "kind_weights": ("one weight each", "固定の重み"), "kind_selection": ("selection", "選択"),
     "kind_control": ("control", "対照"),
-    "kind_merge": ("merge", "統合"), "kind_student": ("student", "生徒モデル"),
-    "system_uniform": ("equal weights", "等重み"), "system_oracle": ("oracle: the ceiling", "神託（上限）"),
+    "system_early exit": ("asked in turn until sure", "確信が持てるまで順に聞く"),
+    "system_calibrated, equal weights": ("one temperature an expert, equal weights",
+                                         "エキスパートごとの温度・等重み"),
+    "system_calibrated, gate": ("one temperature an expert, and the gate", "エキスパートごとの温度・ゲート"),
+    "system_Arrow": ("Arrow: adapters routed by themselves", "Arrow：アダプター自身による振り分け"),
+    "kind_merge": ("merge", "統合"), "kind_student": ("student", "蒸留モデル"),
+    "system_uniform": ("equal weights", "等重み"), "system_oracle": ("oracle: the ceiling", "オラクル（理論上の上限）"),
     "system_α permuted": ("α of other sentences", "他の文の α"),
     # to take away
     "take_csv": ("Table as CSV", "表を CSV で保存"),

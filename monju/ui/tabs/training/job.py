@@ -16,6 +16,8 @@ from monju.ui.tabs.training.form import Form
 from monju.ui.tabs.training.handlers import guarded
 from monju.ui.tabs.training.runs import RunsPanel
 
+TO_THE_JOB = "() => document.getElementById('job').scrollIntoView({behavior: 'smooth', block: 'start'})"
+
 
 class JobPanel:
     """The panel of the job. `parts` are what `draw` gives values for."""
@@ -55,20 +57,42 @@ class JobPanel:
             self.jobs.stop()
             return [gr.update(visible=False), *self.draw("", t), *runs.draw(t)]
 
+        def looked():
+            """Return what the header's button says, and whether to look again."""
+            now = self.running()
+            return gr.update(value=now, visible=bool(now)), gr.Timer(active=bool(now))
+
+        # a page on which nothing trains asks nothing more: who starts a training is told by the start itself
+        clock = gr.Timer(5, active=False)
+        header = [page.running, clock]
+        gr.on([page.blocks.load, clock.tick], looked, None, header, **unqueued)
+        page.running.click(lambda: (gr.Tabs(selected=tab.id), tab.id), None, [page.tabs, page.where],
+                           **unqueued)
+        form.start.click(None, None, None, js=TO_THE_JOB, api_visibility="private")
         timer = gr.Timer(2, active=False)
         timer.tick(ticked, self.seen, [*self.parts, *runs.parts], **unqueued)
         # a page that does not show the tab asks nothing: visitors of another would pay for curves unseen
         page.where.change(lambda where: gr.Timer(active=where == tab.id), page.where, timer, **unqueued)
         tab.select(opened, self.seen, [page.where, *self.parts, *runs.parts], **QUIET)
         form.start.click(only(guarded(self.begin)), [form.name, form.planned],
-                         [form.plan_panel, form.start, *self.parts], **QUIET)
+                         [form.plan_panel, form.start, *self.parts], **QUIET).then(looked, None, header,
+                                                                                   **unqueued)
         self.stop.click(lambda: gr.update(visible=True), None, self.sure, **unqueued)
         self.go_on.click(lambda: gr.update(visible=False), None, self.sure, **unqueued)
         self.really_stop.click(only(guarded(end)), None, [self.sure, *self.parts, *runs.parts], **QUIET)
-        self.resume.click(only(guarded(self.go)), None, self.parts, **QUIET)
+        self.resume.click(only(guarded(self.go)), None, self.parts, **QUIET).then(looked, None, header,
+                                                                                  **unqueued)
         self.use.click(lambda: runs.choose(self.jobs.last()), None, [page.chosen, page.tabs, page.where],
                        **QUIET)
         gr.api(self.training, api_name="training")
+
+    def running(self) -> str:
+        """Return the training in progress and its share, as "● name 46 %"; "" where nothing trains."""
+        snapshot = self.jobs.snapshot()
+        if snapshot["status"] not in ("training", "stopping"):
+            return ""
+        done = (snapshot.get("now") or {}).get("done")
+        return f"● {snapshot['name']}" + ("" if done is None else f" {done:.0%}")
 
     def snapshot(self) -> dict[str, Any]:
         """Return the job as anyone may see it.

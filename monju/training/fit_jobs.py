@@ -1,0 +1,133 @@
+"""Fits the jobs of a plan, several at a time, and writes their folders, history and checkpoints."""
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from monju.config import Config
+from monju.data import sources, splits
+from monju.ensemble.subsets import expert_names
+from monju.models import backbones
+from monju.models.classifier import Expert
+from monju.runs.checkpoints import Checkpoints
+from monju.runs.run import Run
+from monju.training import btm, local_engine, trainer
+from monju.training.member import Training
+from monju.training.plan import in_groups
+from monju.training.progress import Progress, Stage
+
+HELD_OUT_SENTENCES = 256  # at most, drawn for a model's curve; the table comes from all of them
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """What every job needs; sent once to each worker."""
+
+    run: Run
+    config: Config
+    encoded: dict  # backbone → Encoded
+    labels: np.ndarray
+    clusters: np.ndarray
+    held_out: np.ndarray  # the held-out rows that the curves are read from
+    held_out_labels: np.ndarray  # of all held-out sentences
+    label_names: list[str]
+    alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
+
+    def fit(self, jobs, device):
+        """Fine-tune jobs in lockstep and write their folders.
+
+        A generator of (job's number, Step).
+        """
+        encoded = self.encoded[jobs[0].backbone]
+        held_out = [encoded.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
+        trainings = [self.training(job, encoded, device) for job in jobs]
+        for number, step in trainer.fit_in_lockstep(trainings, self.config, held_out=held_out):
+            yield number, step
+            if step.step == step.steps:  # after the last report: a whole folder has a whole history
+                with self.run.folder(f"{jobs[number].kind}/{jobs[number].name}") as folder:
+                    trainings[number].expert.save(folder, encoded.tokenizer)
+
+    def training(self, job, encoded, device):
+        """Return what a job's model is trained on, and the model as it starts."""
+        expert = Expert.start(replace(self.config, backbone=job.backbone), self.label_names,
+                              encoded.tokenizer.pad_token_id, job.seed, device)
+        if job.start:
+            folders = [self.run.path / job.start / name for name in expert_names(self.config)]
+            btm.init_from_average(expert, folders, self.alpha[job.rows].mean(axis=0))
+        return Training(expert, [encoded.train[row] for row in job.rows], self.labels[job.rows], job.seed,
+                        job.steps, job.order, self.clusters[job.rows],
+                        checkpoints=checkpoints(self.run, job), name=job.key)
+
+
+def curve_rows(labels):
+    """Return the held-out rows that a model's curve is measured on.
+
+    Every class in its proportion, whatever their order. The same for every run on the same sentences.
+    """
+    return sources.stratified(labels, HELD_OUT_SENTENCES, splits.SPLIT_SEED)
+
+
+def fit_all(task, jobs, complete, work):
+    """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress.
+
+    Returns the last speed in tokens/s, None where all are complete.
+    """
+    for job in jobs:
+        if job.key in complete:
+            yield Stage(f"{job.key} is complete.")
+    steps_done = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"]
+                  for job in jobs}
+    tokens_done = {job.key: job.tokens * steps_done[job.key] / job.steps for job in jobs}
+    n_parallel = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
+                                         task.config.workers))
+    parts, untidied, speeds, speed, notes = dict.fromkeys(tokens_done, 1), [], {}, None, []
+    for job, step in in_rounds(task, jobs, complete):
+        line = {"model": job.key, **asdict(step)}
+        if (note := line.pop("note")) and note not in notes:
+            notes.append(note)
+            yield Stage(note)
+        task.run.append_history(line)
+        if step.parts > parts[job.key]:
+            parts[job.key] = step.parts
+            yield Stage(f"The GPU's memory does not do for a whole batch: {job.key} reads it in {step.parts} "
+                        "parts, to the same result.")
+        tokens_done[job.key] = job.tokens * step.step / job.steps
+        # by the models' own clocks: neither a pause nor the start of a process counts
+        speeds[job.key] = step.tokens / step.seconds
+        open_jobs = sum(tokens_done[other.key] < other.tokens for other in jobs)
+        speed = float(np.mean(list(speeds.values()))) * max(1, min(n_parallel, open_jobs))
+        yield Progress(job.key, step, step.sentences / step.seconds,
+                       *work.standing(sum(tokens_done.values()), speed))
+        # not before the model's folder is there with its whole history: until then a kill needs it
+        untidied += [job] * (step.step == job.steps)
+        untidied = [other for other in untidied if not tidied(task.run, other)]
+    return speed and float(np.mean(list(speeds.values()))) * n_parallel
+
+
+def in_rounds(task, jobs, complete):
+    """Yield (job, Step) of `local_engine.run_all` on the jobs that are not complete.
+
+    Jobs that others start from come first.
+    """
+    for start in dict.fromkeys(job.start for job in jobs):
+        group = [job for job in jobs if job.start == start]
+        places = local_engine.places(backbones.pick_device(task.config.device), len(group),
+                                     task.config.workers)
+        waiting = in_groups([job for job in group if job.key not in complete], places)
+        if waiting:
+            for number, (member, step) in local_engine.run_all(task, waiting, places[: len(waiting)],
+                                                               local_engine.cores_each(places)):
+                yield waiting[number][member], step
+
+
+def checkpoints(run, job):
+    """Return the checkpoints of a model in training."""
+    return Checkpoints(run.path / "checkpoints" / job.key)
+
+
+def tidied(run, job):
+    """Remove the checkpoint of a model whose folder is there; return whether it is."""
+    exists = (run.path / job.kind / job.name).exists()
+    if exists:
+        checkpoints(run, job).clear()
+    return exists
