@@ -119,7 +119,7 @@ def test_no_error_names_a_flag_or_a_place(language):
     ("give --k --m", "give “Clusters (k)” “m”"), ("choose another --out", "choose another “Name of the new run”"),
     ("continue it with `python -m monju train --out /a/b --resume`", "continue it with “Continue the training”"),
     ("draw one with `python -m monju map /a/b`", "draw one with the command “map”"),
-    ("get it with `pip install --no-deps -r docs/x.txt`, or --k 3", "get it with `pip install --no-deps -r docs/x.txt`, or “Clusters (k): 3”"),
+    ("get it with `pip install --no-deps -r x.txt`, or --k 3", "get it with `pip install --no-deps -r x.txt`, or “Clusters (k): 3”"),
     ("/srv/app/My data.csv, line 3 is broken", "My data.csv, line 3 is broken"), ("C:\\Users\\me\\a.csv is bad", "a.csv is bad"),
     ("there is no source '../shared/data/sst2': give", "there is no source 'sst2': give"), ("~/secret/a.csv, /x/y. So", "a.csv, y. So"),
     ("FacebookAI/roberta-base, owner/name, yes/no/both, 5/10, https://hub.example/a/b", "FacebookAI/roberta-base, owner/name, yes/no/both, 5/10, "
