@@ -28,9 +28,11 @@ def run_evaluate(args: argparse.Namespace) -> None:
     from monju.data import sources
     from monju.ensemble import gates
     from monju.evaluation import metrics, out_of_scope
+    from monju.runs.prediction_store import as_stored
 
     monju, labelled, notes = evaluated(args)
-    cost, predictions = monju.run.read_json("metrics.json").get("cost"), monju.predict(labelled.texts)
+    cost = monju.run.read_json("metrics.json").get("cost")
+    predictions = as_stored(monju.outputs(labelled.texts)).decide_as(monju.config)
     table = metrics.table(predictions, labelled.labels, cost, repr(gates.make(monju.config)))
     if outside := sources.load_out_of_scope(args.data, args.text_column):
         table["out_of_scope"] = out_of_scope.table(predictions, monju.predict(outside))

@@ -33,11 +33,8 @@ def save_predictions(run: Run, outputs: ModelOutputs, labels: np.ndarray,
     import pyarrow as pa
     import pyarrow.parquet
 
-    if outputs.logits.shape[2] > MANY_LABELS:
-        stored = (np.round(outputs.logits / STEP) * STEP).astype(np.float16)
-        outputs = replace(outputs, logits=stored.astype(np.float32))
-    else:
-        stored = outputs.logits
+    outputs = as_stored(outputs)
+    stored = outputs.logits.astype(np.float16) if many_labels(outputs) else outputs.logits
     columns = {"id": np.arange(len(labels)), "label": labels, "distances": outputs.distances}
     if outputs.posterior is not None:
         columns["posterior"] = outputs.posterior
@@ -53,6 +50,19 @@ def save_predictions(run: Run, outputs: ModelOutputs, labels: np.ndarray,
                                 use_byte_stream_split=True)
     run.write_bytes(f"{name}.parquet", buffer.getvalue())
     return outputs
+
+
+def many_labels(outputs: ModelOutputs) -> bool:
+    """Return whether logits are stored in steps, and in half precision."""
+    return outputs.logits.shape[2] > MANY_LABELS
+
+
+def as_stored(outputs: ModelOutputs) -> ModelOutputs:
+    """Return outputs with their logits as a file gives them again: what is measured of both is the same."""
+    if not many_labels(outputs):
+        return outputs
+    steps = (np.round(outputs.logits / STEP) * STEP).astype(np.float16)
+    return replace(outputs, logits=steps.astype(np.float32))
 
 
 def load_predictions(run: Run, name: str = "predictions") -> tuple[ModelOutputs, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
 from monju.evaluation import metrics
 from monju.runs import prediction_store
-from monju.runs.prediction_store import load_predictions, save_predictions
+from monju.runs.prediction_store import as_stored, load_predictions, save_predictions
 from monju.runs.run import Run
 
 
@@ -85,3 +86,18 @@ def test_the_sentences_kept_aside_have_their_own_predictions(tiny_run):
     run.manifest["data"]["tuning"] = 0
     with pytest.raises(MonjuError, match="--tuning-size"):
         load_predictions(run, "tuning")
+
+
+def test_of_many_labels_what_is_measured_is_what_the_file_gives_again(tiny_run, tmp_path):
+    run = Run.open(shutil.copytree(tiny_run, tmp_path / "run"))
+    votes, labels = load_predictions(run)
+    logits = np.random.default_rng(0).normal(scale=6, size=(*votes.logits.shape[:2], 150)).astype(np.float32)
+    many = replace(votes, logits=logits)
+    run.manifest["data"]["labels"] = list(range(150))
+    measured = save_predictions(run, many, labels)
+    found, _ = load_predictions(run)
+    np.testing.assert_array_equal(found.logits, measured.logits)
+    assert 0 < np.abs(measured.logits - logits).max() <= 1 / 128 + 1 / 128  # half a step, and half precision's own from 16 on
+    np.testing.assert_array_equal(as_stored(measured).logits, measured.logits)
+    assert (run.path / "predictions.parquet").stat().st_size < 0.6 * logits.nbytes
+    assert as_stored(votes) is votes  # of few labels nothing is lost
