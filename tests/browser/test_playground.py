@@ -182,7 +182,7 @@ def test_the_gate_is_turned_and_its_worth_told(open_page, served):
     assert alphas() == ["0.333"] * 3 != before
     assert "On 40 held-out sentences" in page.inner_text("#effect")
     page.locator("#gate input").click()
-    page.get_by_role("option", name="membership").click()
+    page.get_by_role("option", name="softmax of distance").click()
     page.wait_for_function("() => document.querySelector('#details').textContent.includes('softmax')")
     assert page.locator("#temperature").is_visible() and not page.locator("#sharpness").is_visible()
     page.locator("#reset").click()
@@ -235,7 +235,7 @@ def test_as_trained_is_what_it_says_after_the_list_of_gates_was_opened(open_page
         page.wait_for_function("() => document.querySelector('#details').textContent.includes('20')"
                                " && document.querySelector('#effect').innerText.includes('p =')")
         page.locator("#gate input").click()
-        page.get_by_role("option", name="membership").wait_for()
+        page.get_by_role("option", name="softmax of distance").wait_for()
         page.keyboard.press("Escape")
         page.locator("#reset").click()
         assert settled(page) == first
