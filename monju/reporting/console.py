@@ -159,7 +159,7 @@ def print_comparison(comparison: dict) -> None:
             tested = ["same answers", "", ""]
         table.add_row(*map(Text, (row["name"], row["kind"], with_interval(row), *tested, f"{row['nll']:.4f}",
                                   f"{row['ece']:.4f}",
-                                  str(row["forward_passes"]))))
+                                  f"{row['forward_passes']:.3g}")))
     console.print(table)
     for row in comparison["rows"]:
         if row["gate"]:

@@ -107,7 +107,7 @@ def test_where_nothing_differs_no_interval_and_no_luck_is_told():
 def test_a_comparison_says_where_nothing_differs_and_which_temperature_its_gates_have(capsys):
     base = {"kind": "gate", "gate": repr(Membership(0.5, 2.0, None)), "accuracy": 0.9, "interval": [0.8, 1.0], "nll": 0.1, "ece": 0.1,
             "difference": 0.0, "p_value": 1.0, "p_holm": 1.0, "forward_passes": 3}
-    print_comparison({"n": 40, "against": "baseline", "left_out": [], "rows": [
+    print_comparison({"n": 40, "against": "baseline", "left_out": [], "early_exit": None, "rows": [
         {**base, "name": "membership", "changed": 0},
         {**base, "name": "membership top-1", "changed": 2, "gate": repr(Membership(0.5, 2.0, 1))},
         {**base, "name": "baseline", "gate": None, "kind": "ensemble", "changed": 0}]})

@@ -350,7 +350,7 @@ def test_every_adapter_loads_with_plain_peft_and_answers_alike(minilm_run, kind)
         folder = minilm_run / kind / name
         base = transformers.AutoModelForSequenceClassification.from_pretrained(str(package), num_labels=2, dtype=torch.float32)
         model = PeftModel.from_pretrained(base, folder).eval()
-        tokens = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+        tokens = transformers.AutoTokenizer.from_pretrained(str(package))(TEXTS, padding=True, return_tensors="pt")
         with torch.inference_mode():
             logits = model(**tokens).logits.numpy()
         np.testing.assert_allclose(logits, ours[f"{kind}/{name}" if kind == "equal-cost" else name], atol=1e-5)
