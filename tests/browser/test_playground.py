@@ -249,7 +249,7 @@ def test_a_link_opens_exactly_what_is_on_the_screen(open_page, served, settled, 
     answered(page, "a film of few words & many")
     if way == "membership":
         page.locator("#gate input").click()
-        page.get_by_role("option", name=way).click()
+        page.get_by_role("option", name="softmax of distance").click()
         page.wait_for_selector("#temperature", state="visible")
         turn(page, "temperature", 0.03)
     else:
