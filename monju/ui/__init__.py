@@ -80,7 +80,8 @@ OPTIONS = {
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
-    "css_paths": [ROOT / "assets" / f"{name}.css" for name in ("style", "flow", *list(TABS)[1:])],
+    "css_paths": [*(ROOT / "assets" / f"{name}.css" for name in ("style", "flow", *list(TABS)[1:])),
+                  ROOT / "monju" / "reporting" / "templates" / "headline.css"],
     "js": ARRIVE,
 }
 

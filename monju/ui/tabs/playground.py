@@ -1,6 +1,6 @@
 """The playground: a sentence in, every expert's view and both verdicts out, as one types.
 
-Layout and wiring only: `cards` draws, `Monju.read` computes.
+Layout and wiring only: `flow` and `cards` draw, `Monju.read` computes.
 """
 
 from collections.abc import Mapping
