@@ -30,7 +30,7 @@ from monju.inference.run_cache import RunCache
 from monju.runs import registry
 from monju.runs.registry import FIRST
 from monju.ui.i18n.translator import I18N, spoken
-from monju.ui.page import PLOTLY, Page
+from monju.ui.page import PLOTLY, QUIET, Page
 from monju.ui.server import gradio_patches
 from monju.ui.server.auth import Owner, is_public
 from monju.ui.server.hosts import Hosts
@@ -51,24 +51,6 @@ TABS = {"playground": playground, "clusters": clusters, "training": training, "r
 LIMITS = {"visitor": (60, 10), "address": (600, 150), "page": (150, 5), "files": (200 * MIB, MIB // 16),
           "all files": (1024 * MIB, MIB // 4)}
 PRIVATE = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10"  # a Space's own proxy has such an address
-# Gradio shows what a queued function is refused with, and keeps silent about the others: the sentence's is
-# told here
-ARRIVE = """() => {
-  document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
-  const ask = window.fetch;
-  let fade;
-  window.fetch = async (...what) => {
-    const answer = await ask(...what);
-    if (answer.url.includes("/run/predict")) {
-      const told = document.getElementById("busy");
-      told.textContent = answer.status !== 503 ? ""
-        : (await answer.clone().json().catch(() => ({}))).error || "503";
-      clearTimeout(fade);
-      fade = setTimeout(() => { told.textContent = ""; }, 6000);
-    }
-    return answer;
-  };
-}"""
 OPTIONS = {
     "ssr_mode": False,
     "footer_links": [],
@@ -79,10 +61,12 @@ OPTIONS = {
     "state_session_capacity": 256,
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
     "i18n": I18N,
-    "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO),
+    # Gradio's own grey for help and placeholders has too little contrast
+    "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO).set(**{
+        name + end: grey for name in ("body_text_color_subdued", "block_info_text_color", "input_placeholder_color")
+        for end, grey in (("", "#566174"), ("_dark", "#a8b3c5"))}),
     "css_paths": [*(ROOT / "assets" / f"{name}.css" for name in ("style", "flow", *list(TABS)[1:])),
                   ROOT / "monju" / "reporting" / "templates" / "headline.css"],
-    "js": ARRIVE,
 }
 
 
@@ -95,12 +79,14 @@ def build(shelf, owner=None):
                                delete_cache=(3600, 3600)) as blocks:
         with gr.Row(elem_id="header"):
             gr.HTML('<h1>Monju <span lang="ja">三人寄れば文殊の知恵</span></h1>', apply_default_css=False)
-            gr.Markdown(I18N("idea"), elem_id="idea")
             # any value: the list of a page that stayed open may be older than the runs
             chosen = gr.Dropdown([shelf.start], value=shelf.start, label=I18N("run_choice"),
                                  allow_custom_value=True,
                                  elem_id="run", scale=0, min_width=220)
             running = gr.Button("", size="sm", visible=False, elem_id="running", scale=0, min_width=0)
+            language, theme = (gr.Button(I18N(name), size="sm", elem_id=name, scale=0, min_width=0)
+                               for name in ("language", "theme"))
+            gr.Markdown(I18N("idea"), elem_id="idea")
             gr.HTML('<p id="busy" role="status"></p>', apply_default_css=False, elem_id="busy-place")
         where = gr.State(next(iter(TABS)))
         with gr.Tabs(elem_id="tabs") as tabs:
@@ -108,6 +94,8 @@ def build(shelf, owner=None):
             for name, part in TABS.items():
                 with gr.Tab(I18N(f"tab_{name}"), id=name, elem_id=name) as tab:
                     part.build(page, tab)
+        language.click(None, page.linked, None, js="(...values) => monju.speak(...values)", **QUIET)
+        theme.click(None, None, None, js="() => monju.turn()", **QUIET)
 
     # beyond the shares of the request guard, which tells them apart
     return blocks.queue(api_open=False, max_size=4 * waiting())
@@ -163,7 +151,7 @@ def launch(run=None, open_to_all=False, **options):
         app, page, Hosts(shared=shared), Visitors(), shares,
         {name: RateLimit(*limit) for name, limit in LIMITS.items()},
         busy=lambda languages: spoken(languages)("busy"), left=owner.left, public=public)
-    gradio_patches.install()
+    gradio_patches.install((ROOT / "assets" / "page.js").read_text(encoding="utf-8"))
     return_large_blocks()
     shelf.warm()
     temp_files.keep_swept()

@@ -36,7 +36,7 @@ class Page:
     """The parts that the tabs share.
 
     `running` is the header's button that names the training in progress, `sentence` the playground's text
-    box, which every tab may fill.
+    box, which every tab may fill, `linked` what an address holds: run, sentence and settings.
     """
 
     blocks: gr.Blocks
@@ -47,6 +47,7 @@ class Page:
     owner: "Owner"
     running: gr.Button
     sentence: gr.Textbox | None = None
+    linked: Sequence[Component] = ()
 
     def follow(self, tab: gr.Tab, draw: Callable, inputs: Sequence[Component],
                outputs: Sequence[Component], drawn: str = "", **options: Any) -> gr.State:

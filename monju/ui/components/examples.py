@@ -76,6 +76,5 @@ def varied(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def labelled(pairs: list[tuple[str, str]], t: Translator) -> list[str]:
-    """Return what stands on SHOWN buttons, "case: sentence"; "" on one that is not needed."""
-    shown = [f"{t(f'case_{case}')}: {text}" for case, text in pairs]
-    return [*shown, *[""] * (SHOWN - len(shown))]
+    """Return what stands on SHOWN buttons: the case; "" on one that is not needed."""
+    return [*(str(t(f"case_{case}")) for case, _ in pairs), *[""] * (SHOWN - len(pairs))]

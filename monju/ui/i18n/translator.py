@@ -129,8 +129,8 @@ class Translator:
         return bool(re.search(r"[\d+]", word)) and (name in schema.SETTINGS or flag not in FLAGS)
 
     def label(self, name: str) -> str:
-        """Return a label's readable name: the common ones translated, others as they are. Not escaped."""
-        return self(name) if name in ("positive", "negative") else str(name)
+        """Return a label's readable name: the common ones translated, others without underscores. Not escaped."""
+        return self(name) if name in ("positive", "negative") else str(name).replace("_", " ")
 
     def labels(self, names: Iterable[str]) -> list[str]:
         """Return every label's readable name."""

@@ -1,10 +1,12 @@
 """What is changed of Gradio: what no page sends is refused in one sentence, and a session is small."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
-from gradio import route_utils, state_holder
+from gradio import route_utils, routes, state_holder
 from gradio.routes import App
+from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader
 from starlette.responses import JSONResponse
 from uvicorn import config as uvicorn_config
 
@@ -73,10 +75,11 @@ def writable(value, is_file=False):
     return value
 
 
-def install():
+def install(script=""):
     """Stand outside of all that is Gradio's, keep sessions small, and let no connection wait without end.
 
-    Gradio answers other sites' preflights before any middleware it is given.
+    Gradio answers other sites' preflights before any middleware it is given. `script` runs in the browser before
+    Gradio's own scripts: what Gradio calls a page's head it adds after them.
     """
     build = App.build_middleware_stack
     if not hasattr(build, "guarded"):
@@ -84,6 +87,11 @@ def install():
             return app.get_blocks().guard(build(app))
         guarded.guarded = True
         App.build_middleware_stack = guarded
+    html = Path(routes.STATIC_TEMPLATE_LIB)
+    pages = {name: (html / name).read_text(encoding="utf-8").replace(
+        "<head>", f"<head>{{% raw %}}<script>{script}</script>{{% endraw %}}", 1)
+        for name in ("frontend/index.html", "frontend/share.html")}
+    routes.templates.env.loader = ChoiceLoader([DictLoader(pages), FileSystemLoader(html)])
     state_holder.SessionState = route_utils.SessionState = Session
     uvicorn_config.HTTP_PROTOCOLS["auto"] = "monju.ui.server.protocol:Impatient"
 

@@ -5,6 +5,7 @@ Layout and wiring only: `flow` and `cards` draw, `Monju.read` computes.
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -25,15 +26,6 @@ from monju.utils.files import ROOT
 
 FLOW = (ROOT / "assets" / "flow.js").read_text(encoding="utf-8")
 TYPED_FIRST = "A quiet film that stays with you."  # where the run that the page starts on has no example
-# the address of this run, sentence and settings: in the address bar always, on the clipboard where it may be
-# had
-LINK = """(run, text, gate, sharpness, temperature, fusion) => {
-  const params = new URLSearchParams({run, text, gate, sharpness, temperature, fusion});
-  const link = `${location.origin}${location.pathname}?${params}`;
-  history.replaceState(null, "", link);
-  navigator.clipboard?.writeText(link).catch(() => {});
-  return [run, text, gate, sharpness, temperature, fusion];
-}"""
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -45,8 +37,8 @@ def build(page: Page, tab: gr.Tab) -> None:
                                               placeholder=I18N("placeholder"),
                                               max_lines=3, elem_id="sentence", autofocus=True)
         with gr.Row(elem_id="examples"):
-            chips = [gr.Button(text, size="sm", elem_classes="chip", min_width=0, visible=bool(text))
-                     for text in examples.labelled(first, Translator())]
+            chips = [gr.Button(case, size="sm", elem_classes="chip", min_width=0, visible=bool(case))
+                     for case in examples.labelled(first, Translator())]
             surprise = gr.Button(I18N("surprise"), size="sm", elem_id="surprise", min_width=0, scale=0)
         panel = drawn_in_place("panel")
         with gr.Row(elem_id="turn"):
@@ -61,13 +53,16 @@ def build(page: Page, tab: gr.Tab) -> None:
         effect = gr.HTML(elem_id="effect", apply_default_css=False)
         details = drawn_in_place("details")
         with gr.Row(elem_id="after"):
-            link = gr.Button(I18N("link"), size="sm", elem_id="link", scale=0, min_width=200)
+            link, picture = (gr.Button(I18N(name), size="sm", elem_id=name, scale=0, min_width=200)
+                             for name in ("link", "picture"))
         merged_models.build(shelf, chosen, sentence)
         rows, table = history.build()
         batch.build(shelf, chosen, [gate, sharpness, temperature, mix])
         about = gr.HTML(elem_id="about", apply_default_css=False)
     settings = [gate, sharpness, temperature, mix]
+    page.linked = [chosen, sentence, *settings]
     shown = gr.State(None)  # the run and settings whose effect is shown
+    offered = gr.State(first)  # the chips' cases and sentences
     again = gr.State(0)  # counts what has set the controls for the answer to follow
     answered = [panel, details, rows, table, shown, effect, sharpness, temperature, mix]
 
@@ -113,6 +108,9 @@ def build(page: Page, tab: gr.Tab) -> None:
     def linked(request: gr.Request, *_):
         gr.Info(translator.asked(request)("linked"), duration=4)
 
+    def pictured(what, request: gr.Request):
+        gr.Info(translator.asked(request)("saved" if what == "saved" else "copied"), duration=4)
+
     def predict(sentence: str, run: str = "") -> dict[str, Any]:
         """Return what a run (the one that the page starts on, unless named) says of a sentence.
 
@@ -124,7 +122,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         except MonjuError as error:
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
-    whole = [panel, details, *settings, effect, about, shown, *chips]
+    whole = [panel, details, *settings, effect, about, shown, offered, *chips]
     drawn = page.follow(tab, lambda name, t, text: show(shelf, name, text, t), [sentence], whole,
                         drawn=shelf.start, **MODELS)  # whoever arrives is answered by `arrive`
     page.blocks.load(arrive, [sentence, again], [chosen, sentence, drawn, *whole, again], **QUIET, **MODELS)
@@ -148,9 +146,10 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     surprise.click(surprised, [chosen, sentence], sentence, **QUIET)
     reset.click(as_trained, [chosen, again], [*settings, again], **QUIET, **MODELS)
-    link.click(linked, [chosen, sentence, *settings], None, js=LINK, **QUIET)
-    for chip in chips:
-        chip.click(None, chip, sentence, js=r"text => text.replace(/^.*?: /, '')", api_visibility="private")
+    picture.click(pictured, chosen, None, js="run => monju.picture(`Monju · ${run}`)", **QUIET)
+    link.click(linked, page.linked, None, js="(...values) => monju.copy(...values)", **QUIET)
+    for number, chip in enumerate(chips):
+        chip.click(partial(nth, number), offered, sentence, queue=False, **QUIET)
     gr.api(predict, api_name="predict", **MODELS)
 
 
@@ -172,11 +171,16 @@ def show(shelf: RunCache, name: str, text: str, t: Translator,
         settings = asked_for(opened, params or {})
     except MonjuError as error:
         return [trouble(error, t), "", *[gr.update(interactive=False)] * 4, "", "", None,
-                *[gr.skip()] * examples.SHOWN]
+                *[gr.skip()] * (1 + examples.SHOWN)]
+    cases = examples.examples(opened)
     return [*respond(shelf, name, text, t, settings)[0], *controls(opened, settings, t),
-            measure(shelf, name, t, settings), describe(shelf, name, t), [name, *settings.values()],
-            *[gr.update(value=shown, visible=bool(shown))
-              for shown in examples.labelled(examples.examples(opened), t)]]
+            measure(shelf, name, t, settings), describe(shelf, name, t), [name, *settings.values()], cases,
+            *[gr.update(value=case, visible=bool(case)) for case in examples.labelled(cases, t)]]
+
+
+def nth(number: int, pairs: list[tuple[str, str]]) -> Any:
+    """Return the sentence of one chip."""
+    return pairs[number][1] if number < len(pairs) else gr.skip()
 
 
 def controls(opened: LoadedRun, settings: dict[str, Any], t: Translator) -> list[Any]:

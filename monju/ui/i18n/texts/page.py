@@ -9,6 +9,8 @@ TEXTS = {
              "what a model has seen, the more its vote counts.",
              "データの異なる部分で学習した 3 つの小さなモデル。入力文に近いデータを学んだものほど、発言力が大きくなります。"),
     "busy": ("The page is busy: try again in a moment.", "混み合っています。少し待ってから、もう一度お試しください。"),
+    "language": ("日本語", "English"),
+    "theme": ("Theme", "配色"),
     "run_choice": ("Model", "モデル"),
     "tab_playground": ("Playground", "プレイグラウンド"),
     "tab_clusters": ("Clusters", "クラスタ"),
