@@ -34,7 +34,15 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "その間の行が失われます。"),
     "id_column": ("{table}: column '{column}' holds ids, so sentences are taken from '{text}'.",
                   "{table}: 列「{column}」は ID なので、文は列「{text}」から読みます。"),
+    "documents": ("{table}: {n:,} documents from column '{text}'.",
+                  "{table}: 列「{text}」から {n:,} 件の文書を読みます。"),
+    "sample_documents": ("Sample: {n:,} of {total:,} training documents.",
+                         "学習用 {total:,} 件の文書のうち {n:,} 件を使います。"),
+    "held_out_documents": ("Measured on {n:,} of {total:,} held-out documents.",
+                           "評価用 {total:,} 件の文書のうち {n:,} 件で測ります。"),
     # what was dropped or merged
+    "documents_dropped": ("{table}: {n:,} documents that are empty or stand there twice are dropped.",
+                          "{table}: 空または重複する {n:,} 件の文書を除きました。"),
     "repeated_header": ("{table}: {n:,} rows repeat the header and are left out.",
                         "{table}: 見出し行の繰り返しが {n:,} 行あり、除きました。"),
     "empty_texts": ("{table}: {n:,} rows with an empty sentence are dropped.",
@@ -165,6 +173,11 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
                   "{table} にはラベルがありません。ラベルの列が埋まったデータにしてください"),
     "no_sentences": ("{table} has no labelled sentences: every row lacks its text or its label",
                      "{table} にはラベル付きの文がありません。どの行にも文かラベルが欠けています"),
+    "no_documents": ("{table} holds no text: give documents with words in them",
+                     "{table} には文章がありません。文章のある文書にしてください"),
+    "few_documents": (
+        "{source} holds {n} document: bring at least two, so that one can be held out",
+        "{source} の文書は {n} 件だけです。評価用に取り分けるため、2 件以上にしてください"),
     "no_whole_number": ("the label {label} is no whole number: give the classes as whole numbers or words",
                         "ラベル {label} は整数ではありません。クラスは整数か語にしてください"),
     "one_class": (

@@ -139,7 +139,7 @@ class InPieces:
 
 @dataclass(frozen=True)
 class InGguf:
-    """A decoder in one GGUF file of a package. On the hub lie other weights: it is had from the package alone.
+    """A decoder in one GGUF file of a package. On the hub lie other weights: it comes with the package alone.
 
     Parameters
     ----------
