@@ -97,6 +97,10 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "reflect what they say.",
         "この文の {tokens:,} トークンのうち {n:,} 個は {backbone} の語彙にないもので、"
         "その内容は判定に反映されません。"),
+    "prompt_shortened": ("Only the last {limit:,} of {n:,} tokens of the prompt are read.",
+                         "プロンプトの {n:,} トークンのうち、最後の {limit:,} トークンだけを読みます。"),
+    "prompt_empty": ("There is no prompt: the text starts from the beginning-of-text token.",
+                     "プロンプトがないため、文頭トークンから書き始めます。"),
     # what an evaluation counts
     "own_source": ("These are the sentences of the run: its {n:,} held-out sentences are counted.",
                    "この実行自身のデータなので、評価用の {n:,} 文だけを数えます。"),

@@ -7,6 +7,7 @@ gates.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,6 +137,12 @@ class CausalExpert:
 def decoder(name: str) -> Any:
     """Return a decoder for language modelling. Raises MonjuError where it cannot be had."""
     return backbones.from_pretrained(transformers.AutoModelForCausalLM, name)
+
+
+def cache_name(model: Any) -> str:
+    """Return the name of the argument that takes keys and values seen before: transformers renames it."""
+    parameters = inspect.signature(model.base_model.forward).parameters
+    return "cache" if "cache" in parameters else "past_key_values"
 
 
 def shifted(ids: torch.Tensor, start_token: int) -> torch.Tensor:

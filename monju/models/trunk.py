@@ -7,7 +7,6 @@ decoder: in training each token's state is worked out once, and lies in the cach
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from monju.errors import MonjuError
 from monju.models import backbones
-from monju.models.causal import decoder, edges, shifted
+from monju.models.causal import cache_name, decoder, edges, shifted
 from monju.utils.files import cache
 
 KEPT = 4  # of the last states in the cache; 100,000 tokens of 576 numbers are 115 MB
@@ -52,8 +51,7 @@ class Trunk:
         self.tokenizer = backbones.tokenizer(name)
         self.start, self.end = edges(self.tokenizer)
         self.model = decoder(name).eval().to(device)
-        parameters = inspect.signature(self.model.base_model.forward).parameters
-        self.cache_name = "cache" if "cache" in parameters else "past_key_values"  # transformers renames it
+        self.cache_name = cache_name(self.model)
         self.body, head = self.model.base_model, self.model.get_output_embeddings()
         self.head, self.bias = head.weight.detach(), getattr(head, "bias", None)
         self.vocabulary, self.width = self.head.shape

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor
 
 from monju.models import backbones
-from monju.models.causal import CausalExpert, decoder
+from monju.models.causal import CausalExpert, cache_name, decoder, edges
 from monju.models.last_state import SCORED_TOKENS, Adapter, load_adapter, nll_of
 from monju.models.trunk import TokenStates, Trunk, kind_of
 
@@ -134,11 +134,10 @@ class LayerVoices:
 
     def __init__(self, backbone: str, folders: Mapping[str, Path], device: torch.device):
         self.tokenizer, self.device = backbones.tokenizer(backbone), device
-        from monju.models.causal import edges
-
         self.start, self.end = edges(self.tokenizer)
         self.names, self.asked = [BASE, *folders], 0
         self.base = decoder(backbone).eval().to(device)
+        self.cache_name = cache_name(self.base)
         self.context = getattr(self.base.config, "max_position_embeddings", None) or 1 << 20
         self.adapted: Any = None
         self.whole: dict[str, Any] = {}
@@ -217,8 +216,8 @@ class LayerPrefix:
         ids = torch.tensor([self.ids[stream][read:]], device=self.voices.device)
         self.voices.asked += 1
         with torch.inference_mode():
-            outputs = self.voices.run(name, input_ids=ids, past_key_values=cache, use_cache=True)
-        self.seen[stream, name] = outputs.past_key_values, len(self.ids[stream])
+            outputs = self.voices.run(name, input_ids=ids, use_cache=True, **{self.voices.cache_name: cache})
+        self.seen[stream, name] = cache, len(self.ids[stream])
         return outputs.logits[0, -1].float().log_softmax(-1)
 
 
