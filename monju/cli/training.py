@@ -44,9 +44,9 @@ def run_train(args: argparse.Namespace) -> int | None:
                              "or train a new run in another --out")
         chosen = None
     else:
-        preset, why = presets.choose_preset(vars(args).get("preset", "auto"))
+        base, why = base_of(settings, vars(args).get("preset"))
         print(why, file=sys.stderr)
-        chosen = schema.Config(**{**presets.PRESETS[preset], **settings})
+        chosen = schema.Config(**{**base, **settings})
     try:
         show(train(chosen, args.out, resume=chosen is None))
     except KeyboardInterrupt:
@@ -55,6 +55,16 @@ def run_train(args: argparse.Namespace) -> int | None:
         print(f"monju: stopped; continue with `{command(args.out)} --resume`.", file=sys.stderr)
         return INTERRUPTED
     return report(Run.open(args.out).read_json("metrics.json"), vars(args).get("json"))
+
+
+def base_of(settings: dict[str, Any], preset: str | None) -> tuple[dict[str, Any], str]:
+    """Return the settings that a training starts from, and one line on which and why."""
+    if settings.get("task") == "lm":
+        if preset:
+            raise MonjuError(f"--preset {preset} is for classifiers: leave it out with --task lm")
+        return presets.choose_writer()
+    preset, why = presets.choose_preset(preset or "auto")
+    return presets.PRESETS[preset], why
 
 
 def add_data(commands: Any) -> None:

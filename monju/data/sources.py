@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from monju.config import Config
+from monju.data import documents
 from monju.data.named import Parts, Source, called, open_source, unread
 from monju.data.notes import Note, refusal
 from monju.data.rows import (
@@ -82,6 +83,8 @@ class Data:
 
 def load_for(config: Config) -> Data:
     """Return the data of a run's configuration: the same sentences in the same order every time."""
+    if config.task == "lm":
+        return load_documents(config)
     return load(config.data, text_column=config.text_column, label_column=config.label_column,
                 domain_column=config.domain_column, label_names=config.label_names,
                 keep_overlap=config.keep_overlap, sample=config.sample, tuning_size=config.tuning_size,
@@ -168,6 +171,16 @@ def load(source: Source, *, text_column: str | None = None, label_column: str | 
     index = {label: i for i, label in enumerate(labels)}
     return Data(train.numbered(index), validation.numbered(index), labels, names, notes, overlap,
                 tuning and tuning.numbered(index), identity, out_of_scope)
+
+
+def load_documents(config: Config) -> Data:
+    """Return the documents that a configuration trains language models on: no labels, each class number 0."""
+    notes: list[Note] = []
+    train, validation, overlap = documents.load_parts(
+        joined(config.data) or [config.data], config.text_column, config.keep_overlap, config.sample,
+        config.held_out, config.seed, notes)
+    return Data(train.numbered({0: 0}), validation.numbered({0: 0}), [], [], notes, overlap, None,
+                fingerprint(train, validation))
 
 
 def load_labelled(source: Source, labels: Sequence[Label], label_names: Sequence[str], *,

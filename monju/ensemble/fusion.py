@@ -45,7 +45,19 @@ def mix_probabilities(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     >>> np.exp(mix_probabilities(np.array([[even, sure]]), np.array([[0.5, 0.5]]))).tolist()
     [[0.75, 0.25]]
     """
-    log_probabilities = log_softmax(np.asarray(logits, np.float64), axis=-1)
+    return mix_log_probabilities(log_softmax(np.asarray(logits, np.float64), axis=-1), alpha)
+
+
+def mix_log_probabilities(log_probabilities: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return log Σ_S α_S · p_S of log-probabilities [n, experts, labels], under α [n, experts]: [n, labels].
+
+    Of a text they may be those of its tokens alone, one label each: nothing else of the vocabulary is needed.
+
+    Examples
+    --------
+    >>> np.exp(mix_log_probabilities(np.log([[[0.5], [0.1]]]), np.array([[0.75, 0.25]]))).round(6).tolist()
+    [[0.4]]
+    """
     return logsumexp(log_probabilities, b=alpha[:, :, None], axis=1)  # never underflows to log 0
 
 

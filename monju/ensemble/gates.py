@@ -1,6 +1,7 @@
 """Gates: a sentence's distances to the clusters → α, one non-negative weight per expert, summing to 1.
 
-Knows nothing of texts, models or logits. A new gate is one class here and one line in TABLE.
+Knows nothing of texts, models or logits. A new gate is one class here and one line in TABLE. The gate in
+ON_TEXT reads the likelihood of the text so far in place of distances.
 """
 
 from dataclasses import dataclass, fields
@@ -178,6 +179,31 @@ class Posterior:
         return share(keep_top(posterior, self.top_k), subsets)
 
 
+@dataclass(frozen=True)
+class Likelihood:
+    """BTM's gate for running text: an expert weighs as much as the text so far is likely under it.
+
+    α_S = P(S | x_<t) ∝ P(S) Π_{i<t} p_S(x_i | x_<i) with equal P(S) (Li et al. 2022, arXiv 2208.03306,
+    section 3.2; the paper's prior is a mean of posteriors over earlier texts). It knows no distances.
+
+    Parameters
+    ----------
+    top_k : int or None
+        Number of experts that keep their weight, renormalised; None: all.
+
+    Examples
+    --------
+    >>> Likelihood(top_k=None)(np.log([[0.2, 0.1, 0.1]])).round(6).tolist()
+    [[0.5, 0.25, 0.25]]
+    """
+
+    top_k: int | None
+
+    def __call__(self, log_likelihood: ndarray) -> ndarray:
+        """Weigh the experts by the log-likelihood [n, experts] of each text so far: α [n, experts]."""
+        return keep_top(softmax(log_likelihood, axis=1), self.top_k)
+
+
 def keep_top(q: ndarray, top: int | None) -> ndarray:
     """Return the `top` largest of each row of q [n, k], renormalised, the others zero; q itself for None.
 
@@ -210,9 +236,11 @@ def share(q: ndarray, subsets: Subsets) -> ndarray:
 
 TABLE: dict[str, type] = {"distance": Distance, "inverse-distance": InverseDistance, "nearest": Nearest,
                           "membership": Membership, "posterior": Posterior}
+# for running text alone: the text so far says more than where it lies
+ON_TEXT: dict[str, type] = {"likelihood": Likelihood}
 
 
-def make(config: Any) -> Gate:
+def make(config: Any) -> Any:
     """Return the gate that `config.gate` names, its fields read from the attributes of the same names.
 
     Examples
@@ -221,5 +249,5 @@ def make(config: Any) -> Gate:
     >>> make(SimpleNamespace(gate="distance", sharpness=2.0))
     Distance(sharpness=2.0)
     """
-    gate = TABLE[config.gate]
+    gate = {**TABLE, **ON_TEXT}[config.gate]
     return gate(**{field.name: getattr(config, field.name) for field in fields(gate)})

@@ -104,10 +104,11 @@ class ClusterMap:
         return near, d[near]
 
 
-def build(run: Run, monju: SentenceReader, train: Split, size: int = MOST) -> None:
-    """Write the map of a run whose predictions are stored: a sample of `size` sentences of `train`.
+def build(run: Run, monju: SentenceReader, train: Split, size: int = MOST,
+          held_out: np.ndarray | None = None) -> None:
+    """Write a run's map: a sample of `size` sentences of its training split.
 
-    `train` is the run's training split.
+    `held_out` [n, k] are the held-out sentences' distances, by default those of the stored predictions.
     """
     clusters = monju.clustering.labels_
     strata = clusters * (train.labels.max() + 1) + train.labels
@@ -128,7 +129,7 @@ def build(run: Run, monju: SentenceReader, train: Split, size: int = MOST) -> No
         arrays |= {f"{name}.{key}": array for key, array in fitted[name].state().items()}
     facts = {"projections": list(fitted), "sentences": len(clusters),
              "silhouette": silhouette(vectors, clusters[rows], run.config.seed),
-             "clusters": cluster_summaries(run, clusters, train)}
+             "clusters": cluster_summaries(run, clusters, train, held_out)}
     with run.folder("map") as folder:
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         save_file(arrays, folder / "map.safetensors")
@@ -147,14 +148,15 @@ def silhouette(vectors: np.ndarray, clusters: np.ndarray, seed: int) -> float | 
     return float(silhouette_score(vectors[rows], clusters[rows]))
 
 
-def cluster_summaries(run: Run, clusters: np.ndarray, train: Split) -> list[dict[str, Any]]:
+def cluster_summaries(run: Run, clusters: np.ndarray, train: Split,
+                      distances: np.ndarray | None = None) -> list[dict[str, Any]]:
     """Return each cluster's size, sentences of each label, share of the held-out sentences, and words."""
     config, labels = run.config, len(run.manifest["data"]["labels"])
-    held_out, _ = load_predictions(run)
-    shares = np.bincount(held_out.distances.argmin(axis=1), minlength=config.k) / len(held_out.distances)
+    distances = load_predictions(run)[0].distances if distances is None else distances
+    shares = np.bincount(distances.argmin(axis=1), minlength=config.k) / len(distances)
     words = characteristic_words(train.texts, clusters, config.k)
     return [{"name": name, "size": int((clusters == c).sum()),
-             "labels": np.bincount(train.labels[clusters == c], minlength=labels).tolist(),
+             "labels": np.bincount(train.labels[clusters == c], minlength=labels)[:labels].tolist(),
              "validation": float(shares[c]), "words": words[c]}
             for c, name in enumerate(subsets.cluster_names(config.k))]
 

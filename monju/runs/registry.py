@@ -119,7 +119,8 @@ def list_runs(folder: AnyPath) -> list[dict[str, Any]]:
         try:
             runs.append(summarize(Run.open(manifest.parent), manifest.stat().st_mtime))
         except Exception:  # whatever stands in it: the others are listed
-            unknown = dict.fromkeys(("date", "data", "backbone", "monju", "baseline", "meter", "bytes"))
+            unknown = dict.fromkeys(("date", "task", "data", "backbone", "monju", "baseline", "perplexity",
+                                     "meter", "bytes"))
             runs.append({"name": manifest.parent.name, **unknown, "status": "damaged"})
     return sorted(runs, key=lambda run: run["date"] or 0, reverse=True)
 
@@ -135,9 +136,10 @@ def summarize(run: Run, date: float) -> dict[str, Any]:
     status = run.manifest.get("status")
     if status == "training" and not locks.taken(run.path):
         status = "died"
-    return {"name": run.path.name, "date": date, "data": Path(run.config.data).name,
+    return {"name": run.path.name, "date": date, "task": run.task, "data": Path(run.config.data).name,
             "backbone": run.config.backbone, "monju": metrics.get("monju", {}).get("accuracy"),
-            "baseline": metrics.get("baseline", {}).get("accuracy"), "n": metrics.get("n"),
+            "baseline": metrics.get("baseline", {}).get("accuracy"),
+            "perplexity": metrics.get("monju", {}).get("perplexity"), "n": metrics.get("n"),
             "meter": metrics.get("gate_meter"),
             "bytes": sum(file.stat().st_size for file in files(run.path)), "status": status}
 

@@ -138,6 +138,19 @@ class Run:
         return Config.from_json(self.manifest["config"])
 
     @property
+    def task(self) -> str:
+        """What the run's models learned: "classify" or "lm"."""
+        return self.manifest["config"].get("task", "classify")
+
+    def refuse_task(self, task: str) -> None:
+        """Raise MonjuError unless the run's models learned this task."""
+        if self.task != task:
+            raise MonjuError(f"{self.path} is a run of language models, which label no sentence: write or "
+                             "score texts with it, or name a run of classifiers" if self.task == "lm" else
+                             f"{self.path} is a run of classifiers, which write no text: name a run that was "
+                             "trained with --task lm")
+
+    @property
     def finished(self) -> bool:
         """Whether training has ended and every file is listed."""
         return self.manifest.get("status") == "finished"
@@ -225,9 +238,9 @@ class Run:
         """
         try:
             found = schema.read_value(self.check("metrics.json").path / "metrics.json")
-            known = schema.Metrics.model_validate(found)
+            known: Any = schema.METRICS[self.task].model_validate(found)
             fits = (list(known.experts) == self.manifest["models"]["experts"]
-                    and known.labels == len(self.manifest["data"]["labels"])
+                    and (self.task == "lm" or known.labels == len(self.manifest["data"]["labels"]))
                     and bool(known.baseline) == bool(self.manifest["models"]["baseline"])
                     and bool(known.equal_cost) == bool(self.manifest["models"]["equal-cost"]))
         except (OSError, ValueError):

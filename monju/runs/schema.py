@@ -86,7 +86,8 @@ class Manifest(Entry):
         if (self.models["experts"] != expert_names(config)
                 or not {"baseline", "equal-cost"} <= set(self.models)):
             raise ValueError("other experts than its settings'")
-        if len(labels) < 2 or len(labels) != len(self.data.label_names):
+        if config.task == "classify" and len(labels) < 2 or len(labels) != len(
+                self.data.label_names):
             raise ValueError("not a name for each label")
         if self.clusters and list(self.clusters) != cluster_names(config.k):
             raise ValueError("other clusters than its settings'")
@@ -234,6 +235,44 @@ class Metrics(Entry):
         if any(set(found.experts) != set(self.experts) for found in self.rounds or ()):
             raise ValueError("rounds of other experts")
         return self
+
+
+class TextCell(Entry):
+    """A language model on the held-out passages of one cluster."""
+
+    tokens: Count
+    perplexity: float | None
+    seen: bool
+
+
+class Perplexity(Entry):
+    """How well held-out text is predicted."""
+
+    perplexity: Annotated[float, Field(gt=0)]
+    per_byte: Annotated[float, Field(gt=0)]
+    interval: tuple[float, float] = Field(strict=False)
+    nll: float
+    clusters: dict[str, TextCell] = {}
+    models: dict[str, Perplexity] = {}
+
+
+class LanguageMetrics(Entry):
+    """A metrics.json of language models."""
+
+    task: Literal["lm"]
+    n: Annotated[int, Field(gt=0, lt=2**63)]
+    tokens: Annotated[int, Field(gt=0, lt=2**63)]
+    base: Perplexity
+    experts: dict[str, Perplexity]
+    monju: Perplexity
+    gates: dict[str, Perplexity]
+    baseline: Perplexity = ABSENT
+    equal_cost: Perplexity = ABSENT
+    merged: Perplexity = ABSENT
+    cost: dict[str, Cost] = {}
+
+
+METRICS: dict[str, type[Entry]] = {"classify": Metrics, "lm": LanguageMetrics}
 
 
 # ---- history.jsonl

@@ -1,6 +1,7 @@
 """Fits the jobs of a plan, several at a time, and writes their folders, history and checkpoints."""
 
 from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
 from monju.training import btm, local_engine, trainer
+from monju.training.lockstep import TokenStore
 from monju.training.member import Training
 from monju.training.plan import in_groups
 from monju.training.progress import Progress, Stage
@@ -19,9 +21,42 @@ from monju.training.progress import Progress, Stage
 HELD_OUT_SENTENCES = 256  # at most, drawn for a model's curve; the table comes from all of them
 
 
+class FitTask:
+    """What fits jobs; sent once to each worker. A subclass says what a job's model is, and what it learns."""
+
+    run: Run
+    config: Config
+    store_of: ClassVar[type[TokenStore]] = TokenStore
+
+    def fit(self, jobs, device):
+        """Fine-tune jobs in lockstep and write their folders.
+
+        A generator of (job's number, Step).
+        """
+        trainings = self.trainings(jobs, device)
+        for number, step in trainer.fit_in_lockstep(trainings, self.config, held_out=self.checks(jobs),
+                                                    store_of=self.store_of):
+            yield number, step
+            if step.step == step.steps:  # after the last report: a whole folder has a whole history
+                with self.run.folder(f"{jobs[number].kind}/{jobs[number].name}") as folder:
+                    trainings[number].expert.save(folder, self.tokenizer(jobs[number]))
+
+    def trainings(self, jobs, device):
+        """Return what each job's model is trained on, and the model as it starts."""
+        raise NotImplementedError
+
+    def checks(self, jobs):
+        """Return the held-out sentences on which the models' curves are measured, or None."""
+        return None
+
+    def tokenizer(self, job):
+        """Return the tokenizer that is saved beside a model of its own."""
+        return backbones.tokenizer(job.backbone)
+
+
 @dataclass(frozen=True)
-class TrainTask:
-    """What every job needs; sent once to each worker."""
+class TrainTask(FitTask):
+    """What every job of a run of classifiers needs."""
 
     run: Run
     config: Config
@@ -33,19 +68,18 @@ class TrainTask:
     label_names: list[str]
     alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
 
-    def fit(self, jobs, device):
-        """Fine-tune jobs in lockstep and write their folders.
-
-        A generator of (job's number, Step).
-        """
+    def checks(self, jobs):
+        """Return token ids and labels of the held-out sentences of the curves."""
         encoded = self.encoded[jobs[0].backbone]
-        held_out = [encoded.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
-        trainings = [self.training(job, encoded, device) for job in jobs]
-        for number, step in trainer.fit_in_lockstep(trainings, self.config, held_out=held_out):
-            yield number, step
-            if step.step == step.steps:  # after the last report: a whole folder has a whole history
-                with self.run.folder(f"{jobs[number].kind}/{jobs[number].name}") as folder:
-                    trainings[number].expert.save(folder, encoded.tokenizer)
+        return [encoded.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
+
+    def tokenizer(self, job):
+        """Return the tokenizer of a job's backbone."""
+        return self.encoded[job.backbone].tokenizer
+
+    def trainings(self, jobs, device):
+        """Return what each job's model is trained on, and the model as it starts."""
+        return [self.training(job, self.encoded[job.backbone], device) for job in jobs]
 
     def training(self, job, encoded, device):
         """Return what a job's model is trained on, and the model as it starts."""

@@ -1,5 +1,7 @@
 """Lockstep: members learn together, one forward and one backward pass for the next batch of each."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -26,6 +28,8 @@ WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
 class TokenStore:
     """The members' sentences as token ids on the device, where batches are put together."""
 
+    replayable = True  # all of a step's tensors have the shapes of its batch
+
     def __init__(self, members: Sequence[Member]):
         expert, lengths = members[0].expert, np.concatenate([member.lengths for member in members])
         self.padding, self.longest = expert.padding, int(lengths.max())
@@ -44,6 +48,22 @@ class TokenStore:
         mask = at < self.lengths[rows][..., None]
         ids = self.ids[torch.where(mask, self.start[rows][..., None] + at, 0)]
         return torch.where(mask, ids, self.padding), mask.long()
+
+    def join(self, members: Sequence[Member], frozen_layers: int) -> Joint:
+        """Return the members as one model. Raises CannotJoin where they cannot be."""
+        return Joint([member.expert for member in members], [member.words for member in members],
+                     frozen_layers)
+
+    def row_losses(self, lockstep: Lockstep, rows: Tensor, width: int, padded: bool) -> Tensor:
+        """Return the loss [members, n] of each row at `rows` [members, n], read as so wide a batch."""
+        ids, mask = self.batch(rows, width)
+        with lockstep.autocast():
+            logits = lockstep.joint(ids, mask if padded else None).float()
+        if any(member.training.loss_of for member in lockstep.members):
+            return torch.stack([member.training.loss_of(own, at - self.first[member.number])
+                                for member, own, at in zip(lockstep.members, logits, rows)])
+        return cross_entropy(logits.flatten(0, 1), self.labels[rows].flatten(),
+                             reduction="none").view(rows.shape)
 
 
 class Lockstep:
@@ -75,8 +95,7 @@ class Lockstep:
         self.writer, self.held_out = writer, held_out
         self.device = members[0].expert.device
         self.bf16, self.parts = wants_bf16(config.precision, self.device), max(m.parts for m in members)
-        self.joint = Joint([member.expert for member in members], [member.words for member in members],
-                           config.frozen_layers)
+        self.joint = store.join(members, config.frozen_layers)
         self.losses = torch.stack([member.loss_sum for member in members])  # since each one's last report
         for member, loss_sum in zip(members, self.losses):
             member.loss_sum = loss_sum
@@ -207,11 +226,7 @@ class Lockstep:
         self.joint.train()
         for rows, shares in zip(*(given.tensor_split(min(self.parts, given.shape[1]), 1)
                                   for given in (self.rows, self.shares))):
-            ids, mask = self.store.batch(rows, width)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16,
-                                cache_enabled=not self.on_gpu):
-                logits = self.joint(ids, mask if padded else None)
-            part = (self._row_losses(logits.float(), rows) * shares).sum(1)
+            part = (self.store.row_losses(self, rows, width, padded) * shares).sum(1)
             part.sum().backward()
             losses += part.detach()
         self.joint.hand_out_gradients()
@@ -221,16 +236,13 @@ class Lockstep:
             member.optimizer.zero_grad()
         self.losses += losses
 
-    def _row_losses(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Return the loss [members, n] of each sentence under logits [members, n, labels]."""
-        if any(member.training.loss_of for member in self.members):
-            return torch.stack([member.training.loss_of(own, at - self.store.first[member.number])
-                                for member, own, at in zip(self.members, logits, rows)])
-        return cross_entropy(logits.flatten(0, 1), self.store.labels[rows].flatten(),
-                             reduction="none").view(rows.shape)
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the models compute."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16,
+                              cache_enabled=not self.on_gpu)
 
     def _replayed(self) -> Callable[[tuple[int, bool]], None]:
-        return Replay(self._learn, self._forget) if self.on_gpu else self._learn
+        return Replay(self._learn, self._forget) if self.on_gpu and self.store.replayable else self._learn
 
     def _forget(self) -> None:
         """Drop the gradients of a step that did not end."""

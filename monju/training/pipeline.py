@@ -20,16 +20,17 @@ from monju.clustering.cluster_model import Clustering
 from monju.data import sources
 from monju.ensemble import subsets
 from monju.errors import MonjuError
-from monju.evaluation import cluster_map, results
-from monju.inference.pipeline import Monju
 from monju.models import backbones
 from monju.runs.run import Run, command, refuse_taken
 from monju.training import btm
-from monju.training.fit_jobs import TrainTask, checkpoints, curve_rows, fit_all
-from monju.training.plan import Encoded, cost_summary, plan, refuse_one_sided
+from monju.training.fit_jobs import checkpoints, fit_all
+from monju.training.language import LanguageModelling
+from monju.training.plan import cost_summary, plan
 from monju.training.progress import Phase, Progress, Stage, Work
+from monju.training.tasks import Classification
 from monju.utils import locks
 
+TASKS = {"classify": Classification, "lm": LanguageModelling}
 __all__ = ["Phase", "Progress", "Stage", "machine", "train", "versions"]
 
 
@@ -68,37 +69,35 @@ def train(config, out, resume=False, siblings=()):
     # 1. the sentences
     data = sources.load_for(config)
     yield from (Stage(note.text()) for note in data.notes)
+    task = TASKS[config.task](config, data)
     if resume and run.manifest["data"]["fingerprint"] != data.fingerprint:
         raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
                          "bring the same data back, or train a new run")
     device = backbones.pick_device(config.device)
-    # a backbone that cannot be had is told here
-    notes = backbones.token_notes(config.all_backbones, data.texts, config.max_tokens)
-    yield from (Stage(note.text()) for note in notes)
-    data.notes.extend(notes)
+    yield from task.read()
 
     # 2. the clusters
     if resume and (run.path / "clustering").exists():
         clustering = Clustering.load(run.intact().path / "clustering", config)
     else:
-        yield Stage(f"Placing {len(data.train.texts):,} sentences with {config.embedder}, then "
+        yield Stage(f"Placing {len(task.texts):,} {task.called} with {config.embedder}, then "
                     f"{config.clusterer} clusters.")
-        clustering = Clustering(config).fit(data.train.texts, data.train.domains)
+        clustering = Clustering(config).fit(task.texts, task.domains)
     sizes = dict(zip(subsets.cluster_names(config.k),
                      np.bincount(clustering.labels_, minlength=config.k).tolist()))
-    refuse_one_sided(config, clustering.labels_, data)
-    yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
+    task.encode(clustering.labels_)
+    yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+                + f" {task.called}.")
 
     # 3. the models
-    encoded = {name: Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
-    jobs = plan(config, clustering.labels_, encoded[config.backbone_of(0)].lengths)
+    jobs = plan(config, clustering.labels_, task.lengths)
     yield Stage(cost_summary(config, jobs))
     models = {kind: [job.name for job in jobs if job.kind == kind]
               for kind in dict.fromkeys(("experts", "baseline", "equal-cost", *(job.kind for job in jobs)))}
     manifest = {"versions": versions(), "machine": machine(device), "data": facts(data), "clusters": sizes,
                 "models": models,
                 "signatures": {job.key: job.signature(config, data.fingerprint, clustering.labels_)
-                               for job in jobs}}
+                               for job in jobs}, **task.facts()}
     if hasattr(clustering.clusterer, "domains_"):
         manifest["domains"] = clustering.clusterer.domains_
     if not resume:
@@ -109,10 +108,10 @@ def train(config, out, resume=False, siblings=()):
         if resume and (run := Run.open(out)).finished:
             yield Stage(f"{out} is already finished.")
             return
-        yield from fill(run, config, data, manifest, clustering, jobs, encoded, siblings)
+        yield from fill(run, task, manifest, clustering, jobs, siblings)
 
 
-def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
+def fill(run, task, manifest, clustering, jobs, siblings=()):
     """Train what the run folder lacks, evaluate and seal it: a generator of Stage and Progress.
 
     Whatever ends it early is kept in the manifest as its status and reason.
@@ -135,29 +134,18 @@ def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
         for job in jobs:
             if checkpoints(run, job).damaged:
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
-        alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
-        task = TrainTask(run, config, encoded, data.train.labels, clustering.labels_,
-                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
-        work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
-        speed = yield from fit_all(task, jobs, complete, work)
+        fitting = yield from task.fitting(run, clustering)
+        work = Work.of(task.config, task.data, jobs, task.lengths)
+        speed = yield from fit_all(fitting, jobs, complete, work)
 
         shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 
         # 4. what they are worth
-        yield Phase(f"Reading {len(data.validation.texts):,} held-out sentences with every model.",
+        yield Phase(f"Reading {len(task.data.validation.texts):,} held-out {task.held_out} with every model.",
                     "evaluation", *work.standing(work.models, speed))
-        monju = Monju.of(run, config.device, controls=True)
-        outputs, table = results.measure(run, monju, data, cost(run, jobs))
-        if config.rounds > 1:
-            yield Stage(f"Reading them with the experts of all {config.rounds} rounds.")
-            table["rounds"] = rounds_curve or btm.curve(run, config, outputs, data.validation.labels,
-                                                        encoded[config.backbone_of(0)].held_out,
-                                                        alpha, monju.tokenizer.pad_token_id,
-                                                        backbones.pick_device(config.device))
-        run.write_json("metrics.json", table)
+        yield from task.evaluate(run, cost(run, jobs))
         yield Phase("Drawing the map.", "map", *work.standing(work.models + work.evaluation, speed))
-        cluster_map.build(run, monju, data.train, config.map_size)
-        btm.clear(run)
+        task.draw_map(run)
         run.finish()
     except BaseException as error:
         explained = failure(run, error)

@@ -29,7 +29,8 @@ def fit(expert: Expert, config: Config, tokens: list[list[int]], labels: np.ndar
 
 
 def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every: int | None = None,
-                    held_out: tuple[list[list[int]], np.ndarray] | None = None) -> Iterator[tuple[int, Step]]:
+                    held_out: tuple[list[list[int]], np.ndarray] | None = None,
+                    store_of: type[TokenStore] = TokenStore) -> Iterator[tuple[int, Step]]:
     """Fine-tune classifiers on one backbone together: a generator that trains as it is read.
 
     Each as if it were alone: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1. A model
@@ -47,6 +48,8 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every:
         Steps between two reports; by default at most 200 reports of a model are made.
     held_out : (list [n] of list of int, ndarray of int [n]), optional
         Token ids and labels of sentences on which the models are checked some ten times.
+    store_of : type
+        Holds what they learn, and knows their loss.
 
     Yields
     ------
@@ -61,7 +64,7 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every:
     """
     together = len(trainings) > 1
     members = [Member(number, training, config, together) for number, training in enumerate(trainings)]
-    store, longest = TokenStore(members), max(member.steps for member in members)
+    store, longest = store_of(members), max(member.steps for member in members)
     every = report_every or max(1, longest // REPORTS)
     checks = held_out and HeldOut(*held_out, store.padding, config.batch_size, members[0].expert.device)
     groups, failed, note = [members], [], ""

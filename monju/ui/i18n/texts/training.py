@@ -4,6 +4,7 @@ from monju import config as schema
 
 # a setting's readable name in both languages, and its help in Japanese
 SETTINGS = {
+    "task": ("Task", "課題", "何を学ぶか：文のラベル（classify）、または文章の続き（lm。ラベルは読みません）"),
     "data": ("Source", "データ",
              "ラベル付きの文：名前（sst2、clinc150、rotten-tomatoes、imdb）、ハブのデータセット、"
              "ファイルまたはフォルダ"),
@@ -16,6 +17,7 @@ SETTINGS = {
     "label_names": ("Label names", "ラベル名", "ラベルの名前をラベルの順に（空欄ならデータの名前）"),
     "keep_overlap": ("Keep overlap", "重複を残す", "評価用にも含まれる学習文を残します"),
     "sample": ("Sample", "サンプル数", "この数だけ層別抽出した文で学習します（空欄なら全文）"),
+    "held_out": ("Held-out documents", "評価用の文書数", "言語モデル：この数の評価用文書で測ります（空欄なら全件）"),
     "tuning_size": ("Kept aside for tuning", "調整用に取り置く文数",
                     "調整用分割の大きさ：どのモデルも学習に使わず、ゲートや重みを選ぶための学習文の数"),
     "embedder": ("Embedder", "埋め込み", "文 → ベクトル"),
@@ -28,8 +30,12 @@ SETTINGS = {
     "temperature": ("Temperature (T)", "温度（T）", "所属度ゲートの温度 T"),
     "power": ("Power", "距離のべき", "所属度ゲートでの距離のべき：c-BTM の論文は 2、コードは 4"),
     "top_k": ("Top k", "上位 k", "所属度ゲートと事後確率ゲートが残すクラスタの数（空欄ならすべて）"),
-    "fusion": ("Fusion", "融合", "エキスパートの何を混ぜるか"),
-    "backbone": ("Backbone", "ベースモデル", "事前学習済みエンコーダ：ハブの名前、フォルダ、またはパッケージ"),
+    "fusion": ("Fusion", "融合", "エキスパートの何を混ぜるか（言語モデルでは常に確率）"),
+    "renew_every": ("Renew α every", "α の更新間隔",
+                    "言語モデル：この数のトークンごとに、それまでの文章から α を計算し直します"),
+    "backbone": ("Backbone", "ベースモデル",
+                 "事前学習済みモデル：ハブの名前、フォルダ、またはパッケージ。言語モデルでは GGUF ファイルや "
+                 "from-scratch も選べます"),
     "backbones": ("Backbones", "エキスパートごとの土台",
                   "エキスパートの順に、コンマで区切ったベースモデル（空欄なら全員同じ）"),
     "orders": ("Data order", "データの順序",
@@ -37,7 +43,9 @@ SETTINGS = {
                "buckets（長さの近い文をバッチにまとめ、順序は無作為）、"
                "shuffled（完全に無作為）、short-to-long（短い文から）、easy-to-hard（易しい文から）、"
                "by-cluster（クラスタごと）"),
-    "finetuning": ("Fine-tuning", "微調整", "全重み（full）または低ランクアダプタ（lora）を学習します"),
+    "finetuning": ("Fine-tuning", "微調整",
+                   "全重み（full）、全層の低ランクアダプタ（lora）、または言語モデルの最終状態だけの"
+                   "アダプタ（last-state。ほかはすべて共有）を学習します"),
     "lora_rank": ("Adapter rank", "アダプタのランク", "低ランクアダプタのランク"),
     "frozen_layers": ("Frozen layers", "固定する層",
                       "事前学習のまま固定するエンコーダ下位の層の数（埋め込み層も固定）。"
