@@ -154,6 +154,8 @@ def _serve(line: Any) -> None:
     import tqdm
 
     from monju.inference.pipeline import Monju
+    from monju.inference.reader import SentenceReader
+    from monju.runs.run import Run
     from monju.utils.process import give_memory_back
     from monju.utils.quiet import quiet
 
@@ -162,8 +164,12 @@ def _serve(line: Any) -> None:
     tqdm.tqdm.set_lock(threading.RLock())
     runs, sending = Cache(KEPT), threading.Lock()
 
-    def load(path: str) -> Monju:
+    def load(path: str) -> SentenceReader:
         try:
+            if Run.open(path).task == "lm":
+                from monju.inference.language import LanguageRun
+
+                return LanguageRun.load(path)
             return Monju.load(path, bf16=True)
         except MonjuError:
             raise

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monju.clustering.cluster_model import Clustering
+from monju.data.notes import refusal
 from monju.data.sources import Data
 from monju.ensemble.outputs import ModelOutputs, Reading
 from monju.errors import MonjuError
@@ -152,12 +154,34 @@ class RunCache:
     def open(self, name: str) -> LoadedRun:
         """Return the opened run, without loading a model. Raises MonjuError where it cannot be shown."""
         path = self.path(name)
+        self._refuse_other(name, "classify", "run_writes", "a run trained with --task classify")
         try:
             stamp = (path / "run.json").stat().st_mtime_ns
         except OSError:
             stamp = None  # gone: opening it says so in words
         return self._opened.get(name, lambda: LoadedRun(path, stamp, self.process),
                                 lambda kept: kept.stamp == stamp)
+
+    def writer(self, name: str) -> Callable[..., Any]:
+        """Return `call(function, *arguments)` on a run of language models, in the inference process.
+
+        Raises MonjuError for a run that is none, or cannot be shown.
+        """
+        self._refuse_other(name, "lm", "run_labels", "a run trained with --task lm")
+        run = self.run(name).check()
+        return partial(self.process.call, run.path, (run.path / "run.json").stat().st_mtime_ns)
+
+    def _refuse_other(self, name: str, task: str, code: str, otherwise: str) -> None:
+        """Raise MonjuError, which names the runs that will do, for a run of another task."""
+        if self._task(name) not in (task, None):
+            others = [other for other in self.names() if self._task(other) == task]
+            raise refusal(code, name=name, others=", ".join(others[:3]) or otherwise)
+
+    def _task(self, name: str) -> str | None:
+        try:
+            return self.run(name).task
+        except MonjuError:
+            return None
 
     def warm(self) -> None:
         """Load the first run in the background, so that it is ready, or nearly, when the first user comes."""

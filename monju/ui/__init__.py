@@ -38,14 +38,15 @@ from monju.ui.server.rate_limit import RateLimit
 from monju.ui.server.request_guard import MIB, RequestGuard
 from monju.ui.server.shares import Shares
 from monju.ui.server.visitors import Visitors
-from monju.ui.tabs import clusters, playground, results, training
+from monju.ui.tabs import clusters, playground, results, training, writer
 from monju.utils.files import ROOT
 from monju.utils.process import return_large_blocks
 
 FONTS = ("system-ui", "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", "sans-serif")
 MONO = ("ui-monospace", "monospace")
 # in the order of the page; each has build(page, tab), its texts and its style sheet
-TABS = {"playground": playground, "clusters": clusters, "training": training, "results": results}
+TABS = {"playground": playground, "clusters": clusters, "writer": writer, "training": training,
+        "results": results}
 # at once, and a second in the long run: requests of a visitor, of an address (a lecture hall may stand behind
 # it), pages that an address opens; bytes in files of an address and of all
 LIMITS = {"visitor": (60, 10), "address": (600, 150), "page": (150, 5), "files": (200 * MIB, MIB // 16),
@@ -63,7 +64,8 @@ OPTIONS = {
     "i18n": I18N,
     # Gradio's own grey for help and placeholders has too little contrast
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO).set(**{
-        name + end: grey for name in ("body_text_color_subdued", "block_info_text_color", "input_placeholder_color")
+        name + end: grey
+        for name in ("body_text_color_subdued", "block_info_text_color", "input_placeholder_color")
         for end, grey in (("", "#566174"), ("_dark", "#a8b3c5"))}),
     "css_paths": [*(ROOT / "assets" / f"{name}.css" for name in ("style", "flow", *list(TABS)[1:])),
                   ROOT / "monju" / "reporting" / "templates" / "headline.css"],

@@ -7,6 +7,7 @@ and its arithmetic. Knows nothing of gradio.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import comb
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_EXPERTS = 6  # drawn: of more, those with the largest α
 WIDTH, HEIGHT, MARGIN = 240, 210, 22  # of the small map, in px
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,24 @@ def place(reading: Reading, monju: SentenceReader) -> dict[str, Any] | None:
     {"centres": [(name, x, y, distance)], "here": (x, y)}. The plane is the map's: the centres' own for three,
     else the two directions in which the centres differ most.
     """
-    plane, centres = monju.memo("flow plane", lambda: plane_of(monju.clustering.clusterer.centres_))
-    reach = 1.6 * np.abs(centres).max() or 1.0
-    here = plane(np.asarray(reading.vector, np.float64)[None])[0]
+    drawn, centres = monju.memo("flow plane", lambda: small_map(monju.clustering.clusterer.centres_))
+    return {"width": WIDTH, "height": HEIGHT, "here": drawn(reading.vector),
+            "centres": [(name, *centre, d) for (name, d), centre in zip(reading.distances.items(), centres)]}
 
-    def drawn(point: np.ndarray) -> tuple[float, float]:
-        x, y = np.clip(point / reach, -1, 1) * (WIDTH / 2 - MARGIN, MARGIN - HEIGHT / 2)
-        return round(WIDTH / 2 + x, 1), round(HEIGHT / 2 + y, 1)
 
-    return {"width": WIDTH, "height": HEIGHT, "here": drawn(here),
-            "centres": [(name, *drawn(centre), d)
-                        for (name, d), centre in zip(reading.distances.items(), centres)]}
+def small_map(centres: np.ndarray) -> tuple[Callable[[np.ndarray], Point], list[Point]]:
+    """Return a function from a vector [dim] to its point on WIDTH × HEIGHT, and the centres' points."""
+    plane, places = plane_of(centres)
+    reach = 1.6 * np.abs(places).max() or 1.0
+
+    def drawn(place: np.ndarray) -> Point:
+        x, y = np.clip(place / reach, -1, 1) * (WIDTH / 2 - MARGIN, MARGIN - HEIGHT / 2)
+        return round(WIDTH / 2 + float(x), 1), round(HEIGHT / 2 + float(y), 1)
+
+    def of(vector: np.ndarray) -> Point:
+        return drawn(plane(np.asarray(vector, np.float64)[None])[0])
+
+    return of, [drawn(place) for place in places]
 
 
 def plane_of(centres: np.ndarray) -> tuple[Any, np.ndarray]:

@@ -29,10 +29,11 @@ def note(text: str, t: Translator, kind: str = "note", role: str | None = "statu
 def trouble(error: MonjuError, t: Translator) -> Markup:
     """Draw why a run cannot be shown: one sentence, what to do about it, and the error.
 
-    For want of its backbone, only its models cannot be: the error says how to get it.
+    For want of its backbone, only its models cannot be: the error says how to get it. One of another task is
+    shown in another tab.
     """
     code = getattr(error.note, "code", "")
-    return html("trouble.html", t, error=error, backbone=code.startswith("backbone_"))
+    return html("trouble.html", t, error=error, backbone=code.startswith("backbone_"), other=code in ("run_writes", "run_labels"))
 
 
 def without_texts(key: str, run: Run, t: Translator) -> Markup:

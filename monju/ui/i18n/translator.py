@@ -19,10 +19,11 @@ from markupsafe import Markup, escape
 from monju import config as schema
 from monju.data.notes import Note
 from monju.errors import MonjuError
-from monju.ui.i18n.texts import clusters, owner, page, playground, results, training
+from monju.ui.i18n.texts import clusters, owner, page, playground, results, training, writer
 
 # one file of texts a tab; a key belongs to one of them
-TEXTS = {**page.TEXTS, **playground.TEXTS, **clusters.TEXTS, **training.TEXTS, **results.TEXTS, **owner.TEXTS}
+TEXTS = {key: text for part in (page, playground, clusters, training, results, writer, owner)
+         for key, text in part.TEXTS.items()}
 
 LANGUAGES = ("en", "ja")
 I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()}
@@ -129,7 +130,7 @@ class Translator:
         return bool(re.search(r"[\d+]", word)) and (name in schema.SETTINGS or flag not in FLAGS)
 
     def label(self, name: str) -> str:
-        """Return a label's readable name: the common ones translated, others without underscores. Not escaped."""
+        """Return a label's readable name: common ones translated, others without underscores. Not escaped."""
         return self(name) if name in ("positive", "negative") else str(name).replace("_", " ")
 
     def labels(self, names: Iterable[str]) -> list[str]:

@@ -78,8 +78,8 @@ def writable(value, is_file=False):
 def install(script=""):
     """Stand outside of all that is Gradio's, keep sessions small, and let no connection wait without end.
 
-    Gradio answers other sites' preflights before any middleware it is given. `script` runs in the browser before
-    Gradio's own scripts: what Gradio calls a page's head it adds after them.
+    Gradio answers other sites' preflights before any middleware it is given. `script` runs in the browser
+    before Gradio's own scripts: what Gradio calls a page's head it adds after them.
     """
     build = App.build_middleware_stack
     if not hasattr(build, "guarded"):

@@ -14,6 +14,7 @@ TEXTS = {
     "run_choice": ("Model", "モデル"),
     "tab_playground": ("Playground", "プレイグラウンド"),
     "tab_clusters": ("Clusters", "クラスタ"),
+    "tab_writer": ("Writer", "作文"),
     "tab_training": ("Training", "学習"),
     "tab_results": ("Results", "結果"),
     "positive": ("positive", "ポジティブ"),

@@ -1,0 +1,42 @@
+"""Texts of the Writer tab: key → (English, Japanese)."""
+
+TEXTS = {
+    "w_prompt": ("Begin a text", "書き出し"),
+    "w_prompt_first": ("The film begins", "The film begins"),
+    "w_write": ("Write", "続きを書く"),
+    "w_stop": ("Stop", "止める"),
+    "w_settings": ("Settings", "設定"),
+    "w_length": ("Length in tokens", "長さ（トークン数）"),
+    "w_temperature": ("Temperature (0 = the likeliest token)", "温度（0 なら最も確率の高いトークン）"),
+    "w_top_p": ("Top p", "上位 p"),
+    "w_seed": ("Seed", "乱数の種"),
+    "w_until": ("Stop before this text", "この文字列の前で止める"),
+    "w_gate": ("Weights α", "重み α"),
+    "w_gate_run": ("as trained", "学習時のまま"),
+    "w_gate_uniform": ("equal", "均等"),
+    "w_gate_likelihood": ("by how well each expert predicted the text so far", "ここまでの文をよく予測した順"),
+    "w_gate_nearest": ("nearest cluster only", "最も近いクラスタのみ"),
+    "w_gate_distance": ("by distance", "距離に応じて"),
+    "w_intro": ("Three language models, each trained on two of three clusters of texts, write one text together: each "
+                "next token is drawn from the mixture of their predictions. Beside it, the baseline's text from the "
+                "same seed.",
+                "3 つのクラスタのうち 2 つずつで学習した 3 つの言語モデルが、予測を混ぜ合わせて 1 つの文章を書きます。"
+                "隣は、同じ乱数の種で書いたベースラインの文章です。"),
+    "w_monju": ("Monju: the experts mixed", "文殊：エキスパートの混合"),
+    "w_baseline": ("Baseline: models of all the data", "ベースライン：全データのモデル"),
+    "w_waiting": ("Waiting for a turn: two texts are written at a time.", "順番を待っています。同時に書けるのは 2 つまでです。"),
+    "w_writing": ("Writing…", "書いています…"),
+    "w_ended_end": ("The text is complete.", "文章が終わりました。"),
+    "w_ended_stop": ("Ended before the stop text.", "指定した文字列の前で終わりました。"),
+    "w_ended_length": ("Ended at the length that was set.", "指定した長さで終わりました。"),
+    "w_stopped": ("Stopped.", "止めました。"),
+    "w_token": ("Point at a token, or go through them with the arrow keys.", "トークンを指すか、矢印キーで選んでください。"),
+    "w_alpha": ("Weight α", "重み α"),
+    "w_by": ("Its probability", "確率"),
+    "w_share": ("Share", "割合"),
+    "w_mixed": ("mixed", "混合"),
+    "w_others": ("It could also have been", "ほかの候補"),
+    "w_path": ("α along the text", "文章に沿った α"),
+    "w_walk": ("Where the text so far lies", "ここまでの文の位置"),
+    "w_not_asked": ("not asked", "未使用"),
+}
