@@ -8,6 +8,7 @@ that is not asked reads nothing. Knows nothing of clusters, gates or texts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -186,12 +187,11 @@ class Running(torch.nn.Module):
 
     def __init__(self, voices: LayerVoices, name: str):
         super().__init__()
-        object.__setattr__(self, "voices", voices)  # no submodule: nothing of it is moved
-        self.name = name
+        self.run = partial(voices.run, name)  # no submodule: nothing of it is moved
 
     def forward(self, **inputs: Any) -> Any:
         """Return its outputs."""
-        return self.voices.run(self.name, **inputs)
+        return self.run(**inputs)
 
 
 class LayerPrefix:
