@@ -97,6 +97,6 @@ def word_scores(language: LanguageRun, prompt: str, words: Sequence[str], names:
     for at in range(longest):
         for i, piece in enumerate(pieces):
             if at < len(piece):
-                scores[i] += prefix.log_probabilities(i, names)[:, piece[at]].double().cpu().numpy()
+                scores[i] += prefix.log_probabilities(i, names)[:, piece[at]].cpu().numpy()
         prefix.push([piece[min(at, len(piece) - 1)] for piece in pieces])
     return scores

@@ -117,7 +117,7 @@ class SharedPrefix:
                 voices.asked += 1
                 if name != BASE:
                     row[voices.at] = voices.adapters[name].logits(state, trunk, voices.head)[0]
-            return rows.log_softmax(-1)
+            return rows.double().log_softmax(-1)  # float32 would sum to 1 but for 2e-6
 
 
 class LayerVoices:
@@ -218,7 +218,7 @@ class LayerPrefix:
         with torch.inference_mode():
             outputs = self.voices.run(name, input_ids=ids, use_cache=True, **{self.voices.cache_name: cache})
         self.seen[stream, name] = cache, len(self.ids[stream])
-        return outputs.logits[0, -1].float().log_softmax(-1)
+        return outputs.logits[0, -1].double().log_softmax(-1)
 
 
 def load_shared(trunk: Trunk, words: np.ndarray, folders: Mapping[str, Path]) -> SharedVoices:
