@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 import transformers
+import writers
 
 from monju.config import Config
 from monju.data import sources
@@ -221,3 +222,18 @@ def tiny_page(tiny_shelf):
     """The URL of one page on that shelf, for all who change nothing."""
     with serving(tiny_shelf / "tiny", MONJU_RUNS=tiny_shelf) as (url, _):
         yield url
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(once):
+    """The folder of a decoder for tests of which its wisdom is not the point."""
+    return once("tiny-decoder", writers.make_decoder)
+
+
+@pytest.fixture(scope="session")
+def tiny_writer(once, tiny_decoder):
+    """The folder of a run of language models on it: three experts, three baselines and their controls."""
+    def make(folder):
+        list(train(writers.settings(tiny_decoder, equal_cost=True), folder / "writer"))
+
+    return once("writers", make) / "writer"

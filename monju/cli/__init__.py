@@ -1,7 +1,8 @@
 """The command line: `python -m monju COMMAND`, with the commands of `parser`.
 
-data, train, evaluate, compare, report, predict, distill, refresh, map, sweep, bench, prefetch, app. Flags are
-drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one line and exit code 2.
+data, train, evaluate, compare, report, predict, write, distill, refresh, map, sweep, bench, prefetch, app.
+Flags are drawn from the schema in `config`; the work is done elsewhere. Bad input ends in one line and exit
+code 2.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from typing import Any
 
 from monju.cli.bench import add_bench
+from monju.cli.language import add_write
 from monju.cli.runs import (
     add_compare,
     add_evaluate,
@@ -55,8 +57,8 @@ def parser() -> Parser:
                   description="Three language models, each an expert on two of three clusters, decide "
                   "together.")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_train, add_data, add_evaluate, add_predict, add_compare, add_report, add_distill,
-                add_refresh, add_map, add_sweep, add_bench, add_prefetch, add_app):
+    for add in (add_train, add_data, add_evaluate, add_predict, add_write, add_compare, add_report,
+                add_distill, add_refresh, add_map, add_sweep, add_bench, add_prefetch, add_app):
         add(commands)
     return root
 

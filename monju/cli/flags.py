@@ -15,8 +15,9 @@ DEFAULTS = {"True": "yes", "False": "no"}  # what people read in their place
 def add_evaluation_data(command: argparse.ArgumentParser) -> None:
     """Add the flags of the run, and of the labelled sentences for `evaluate` and `compare`."""
     command.add_argument("run", metavar="RUN", help="a finished run's folder")
-    command.add_argument("--data", required=True, metavar="SOURCE",
-                         help="labelled sentences: their held-out part where there is one")
+    command.add_argument("--data", metavar="SOURCE",
+                         help="labelled sentences, or documents for language models: their held-out part "
+                         "where there is one (documents: the run's own)")
     for name in ("text_column", "label_column"):
         command.add_argument(schema.flag(name), metavar="NAME")
     command.add_argument("--keep-trained", action="store_true",
@@ -62,8 +63,9 @@ def report(metrics: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(metrics, indent=1, ensure_ascii=False))
     else:
         from monju.reporting.console import print_metrics
+        from monju.reporting.perplexity import print_perplexities
 
-        print_metrics(metrics)
+        (print_perplexities if metrics.get("task") == "lm" else print_metrics)(metrics)
 
 
 def tell_progress(text: str) -> None:

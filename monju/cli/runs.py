@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monju.cli import language
 from monju.cli.flags import add_device_and_json, add_evaluation_data, add_settings, report, settings_of
 from monju.errors import MonjuError
 from monju.utils.files import ROOT
@@ -20,11 +21,15 @@ def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="the results table on a labelled source")
     evaluate.set_defaults(command=run_evaluate)
     add_evaluation_data(evaluate)
+    language.add_texts(evaluate)
     add_device_and_json(evaluate)
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    """Print a run's table on labelled sentences."""
+    """Print a run's table on labelled sentences, or of language models on documents."""
+    if writes(args.run):
+        return language.evaluate_texts(args)
+    language.refuse_missing_data(args)
     from monju.data import sources
     from monju.ensemble import gates
     from monju.evaluation import metrics, out_of_scope
@@ -55,6 +60,8 @@ def run_predict(args: argparse.Namespace) -> None:
     from monju.reporting.console import tell
 
     texts = [line for text in args.texts for line in (typed() if text == "-" else [text])]
+    if writes(args.run):
+        return language.predict_texts(args, texts)
     readings = Monju.load(args.run, args.device).read(texts)
     if args.json:
         print(json.dumps([reading.to_json() for reading in readings], indent=1, ensure_ascii=False))
@@ -73,6 +80,9 @@ def add_compare(commands: Any) -> None:
 
 def run_compare(args: argparse.Namespace) -> None:
     """Print every gate, weighting and merge that a run allows, side by side."""
+    if writes(args.run):
+        return language.compare_texts(args)
+    language.refuse_missing_data(args)
     from monju.evaluation.comparison import compare
     from monju.reporting.console import print_comparison
 
@@ -173,6 +183,13 @@ def run_map(args: argparse.Namespace) -> None:
         print(f"Drawing the map of {args.run}.", file=sys.stderr)
         cluster_map.build(run, Monju.of(run, args.device), train, args.size)
         run.finish()
+
+
+def writes(path: str) -> bool:
+    """Return whether a run's models are language models. Raises MonjuError where there is no run."""
+    from monju.runs.run import Run
+
+    return Run.open(path).task == "lm"
 
 
 def evaluated(args: argparse.Namespace) -> tuple:

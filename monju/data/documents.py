@@ -99,7 +99,7 @@ def open_texts(source: Source) -> Parts:
     by_stem = {file.stem.lower(): file for file in files}
     held_out = next((by_stem[stem] for stem in VALIDATION_STEMS if stem in by_stem), None)
     if "train" in by_stem:
-        return Parts(text_table([by_stem["train"]]), held_out and text_table([held_out]))
+        return Parts(text_table([by_stem["train"]]), None if held_out is None else text_table([held_out]))
     return Parts(text_table(files))
 
 
@@ -124,7 +124,7 @@ def documents(table: Table, text_column: str | None, notes: list[Note], domain: 
         notes.append(Note("documents_dropped", {"table": table.name, "n": dropped}))
     if not found:
         raise refusal("no_documents", table=table.name)
-    return Rows(found, [0] * len(found), {}, domain and [domain] * len(found))
+    return Rows(found, [0] * len(found), {}, [domain] * len(found) if domain else None)
 
 
 def clean(text: str) -> str:

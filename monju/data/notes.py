@@ -104,6 +104,8 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
     # what an evaluation counts
     "own_source": ("These are the sentences of the run: its {n:,} held-out sentences are counted.",
                    "この実行自身のデータなので、評価用の {n:,} 文だけを数えます。"),
+    "own_documents": ("These are the texts of the run: its {n:,} held-out documents are measured.",
+                      "この実行自身のデータなので、評価用の {n:,} 件の文書で測ります。"),
     "trained_left_out": (
         "{n:,} of {total:,} sentences are left out, since the run trained on them (--keep-trained counts "
         "them too).",

@@ -83,7 +83,8 @@ def held_out_rows(language: LanguageRun, texts: Sequence[str]) -> Rows:
 
 def all_gates(language: LanguageRun) -> dict[str, Any]:
     """Return the gates that a run allows by name: the project's, c-BTM's with top-k, BTM's posterior."""
-    config, named = language.config, {"uniform": gates.Distance(sharpness=0)}
+    config = language.config
+    named: dict[str, Any] = {"uniform": gates.Distance(sharpness=0)}
     for name in gates.TABLE:
         if name != "posterior" or config.clusterer in ("gmm", "domain"):
             named[name] = gates.make(replace(config, gate=name))
@@ -162,6 +163,29 @@ def table(language: LanguageRun, split: Split, cost: dict | None = None,
         found[MERGED] = measured(others[MERGED])
     found |= {f"monju_vs_{key}": documents.compare(monju, log_p) for key, log_p in others.items()}
     return found if cost is None else found | {"cost": cost}
+
+
+def tokens_of(language: LanguageRun, text: str) -> dict[str, Any]:
+    """Return a text token by token: {"text", "perplexity": {system: …}, "tokens": [{"text", "alpha",
+    "distances", "log_p": {model: …, "monju", "baseline"}}]}.
+
+    Raises MonjuError for an empty text.
+    """  # noqa: D205
+    rows = held_out_rows(language, [text])
+    scores = language.score(rows)
+    alpha = scores.alpha(gates.make(language.config), language.experts, language.subsets)
+    systems = {"monju": scores.mixed(language.experts, alpha)}
+    if language.members:
+        systems["baseline"] = scores.mixed(language.members)
+    columns = dict(zip(scores.names, scores.log_p.T)) | systems
+    ids = [number for row in rows.tokens for number in row]
+    return {"text": text,
+            "perplexity": {name: float(np.exp(-log_p.mean())) for name, log_p in columns.items()},
+            "tokens": [{"text": language.tokenizer.decode([number]),
+                        "alpha": dict(zip(language.experts, alpha[i].tolist())),
+                        "distances": dict(zip(language.clusters, scores.distances[i].tolist())),
+                        "log_p": {name: float(log_p[i]) for name, log_p in columns.items()}}
+                       for i, number in enumerate(ids)]}
 
 
 def gated(documents: Documents, scores: TextScores, language: LanguageRun, gate: Any,

@@ -121,7 +121,7 @@ class LanguageRun(SentenceReader):
         """Return a run's loaded models as `load` does, also for a run that is not sealed yet."""
         run.refuse_task("lm")
         torch_device = backbones.pick_device(device)
-        config = replace(run.config, device=torch_device.type)
+        config = replace(run.config, device="cuda" if torch_device.type == "cuda" else "cpu")
         models = run.manifest["models"]
         folders = {model_key(kind, name): run.path / kind / name
                    for kind in KINDS if controls or kind != "equal-cost" for name in models[kind]}

@@ -298,7 +298,7 @@ class Writer:
         # the likelihood of all voices is summed up: each must be asked
         asked = (stream.voices if isinstance(gate, gates.Likelihood) else heard(stream.voices, stream.alpha))
         weights = np.array([stream.alpha[stream.voices.index(name)] for name in asked])
-        log_p = prefix.log_probabilities(stream.row, asked).double().cpu().numpy()
+        log_p = prefix.log_probabilities(stream.row, asked).cpu().numpy()
         mixed = fusion.mix_log_probabilities(log_p[None], weights[None])[0]
         chosen = draw(self._allowed(mixed), request, stream.draws)
         stream.ids.append(chosen)

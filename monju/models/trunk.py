@@ -121,7 +121,7 @@ def work_out(trunk: Trunk, tokens: Sequence[list[int]], words: np.ndarray,
     """Fill the arrays of `found` for rows of tokens: a generator of the share that is done."""
     lengths, kept_words = np.diff(found.starts), torch.as_tensor(words, device=trunk.device)
     batch, done = max(1, BATCH_TOKENS // int(lengths.max())), 0
-    for rows in backbones.length_batches(lengths, batch):
+    for rows in backbones.length_batches(lengths.tolist(), batch):
         ids, mask = backbones.pad([tokens[row] for row in rows], trunk.start)
         states = trunk.states(shifted(ids, trunk.start).to(trunk.device))
         # as they are stored: what is measured on them is what the file gives again
@@ -151,7 +151,8 @@ def empty(tokens: Sequence[list[int]], make: Any) -> TokenStates:
     """Return unfilled TokenStates of rows of tokens; `make(name, tokens)` makes each array of FILES."""
     starts = np.concatenate([[0], np.cumsum([len(row) for row in tokens])]).astype(np.int64)
     ids = np.concatenate([np.asarray(row, np.int64) for row in tokens])
-    return TokenStates(*(make(name, len(ids)) for name in FILES), ids, starts)
+    states, outside, target, total = (make(name, len(ids)) for name in FILES)
+    return TokenStates(states, outside, target, total, ids, starts)
 
 
 def states_of(trunk: Trunk, tokens: Sequence[list[int]], words: np.ndarray) -> TokenStates:
@@ -202,8 +203,8 @@ class StateCache:
 
             found = empty(self.tokens, make)
             yield from work_out(trunk, self.tokens, self.words, found)
-            for array in found[: len(FILES)]:
-                array.flush()
+            for array in (found.states, found.outside, found.target, found.total):
+                array.flush()  # type: ignore[attr-defined]  # memory-mapped
             os.replace(partial, self.folder)
             kept = [path for path in self.folder.parent.iterdir() if not path.name.startswith(".")]
             for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-KEPT]:

@@ -8,6 +8,7 @@ that is not asked reads nothing. Knows nothing of clusters, gates or texts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,7 +117,7 @@ class SharedPrefix:
                 voices.asked += 1
                 if name != BASE:
                     row[voices.at] = voices.adapters[name].logits(state, trunk, voices.head)[0]
-            return rows.log_softmax(-1)
+            return rows.double().log_softmax(-1)  # float32 would sum to 1 but for 2e-6
 
 
 class LayerVoices:
@@ -186,12 +187,11 @@ class Running(torch.nn.Module):
 
     def __init__(self, voices: LayerVoices, name: str):
         super().__init__()
-        object.__setattr__(self, "voices", voices)  # no submodule: nothing of it is moved
-        self.name = name
+        self.run = partial(voices.run, name)  # no submodule: nothing of it is moved
 
     def forward(self, **inputs: Any) -> Any:
         """Return its outputs."""
-        return self.voices.run(self.name, **inputs)
+        return self.run(**inputs)
 
 
 class LayerPrefix:
@@ -218,7 +218,7 @@ class LayerPrefix:
         with torch.inference_mode():
             outputs = self.voices.run(name, input_ids=ids, use_cache=True, **{self.voices.cache_name: cache})
         self.seen[stream, name] = cache, len(self.ids[stream])
-        return outputs.logits[0, -1].float().log_softmax(-1)
+        return outputs.logits[0, -1].double().log_softmax(-1)
 
 
 def load_shared(trunk: Trunk, words: np.ndarray, folders: Mapping[str, Path]) -> SharedVoices:

@@ -74,6 +74,24 @@ def evaluation_data(run: Run, source: sources.Source, *, text_column: str | None
     return split, notes + backbones.token_notes(run.config.all_backbones, split.texts, run.config.max_tokens)
 
 
+def held_out_documents(run: Run, source: sources.Source | None = None, text_column: str | None = None,
+                       keep_trained: bool = False) -> tuple[Split, list[Note]]:
+    """Return documents to measure language models on, and notes: by default the run's own held-out ones.
+
+    Of another source, documents that the run trained on are left out, or kept and counted with
+    `keep_trained`. Raises MonjuError for a source that cannot be read, and where nothing is left.
+    """
+    own = own_data(run, run.config.data if source is None else source)
+    if source is None and own is None:
+        return load_run_data(run).validation, []  # raises, and says why
+    if own:
+        return own.validation, [Note("own_documents", {"n": len(own.validation.texts)})]
+    config = replace(run.config, data=str(source), text_column=text_column, sample=None)
+    data = sources.load_documents(config)
+    split = without_trained(run, None, data.validation, str(source), keep_trained, data.notes)
+    return split, data.notes
+
+
 def own_data(run: Run, source: sources.Source) -> sources.Data | None:
     """Return the run's data where the source holds exactly them; else None."""
     try:
