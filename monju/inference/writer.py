@@ -67,11 +67,12 @@ class Request:
     def __post_init__(self) -> None:
         for name, low, high in (("tokens", 1, MOST_TOKENS), ("temperature", 0, 10), ("top_p", 1e-6, 1),
                                 ("seed", 0, 2**32 - 1), ("renew_every", 1, MOST_TOKENS)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))
+            value, whole = getattr(self, name), name not in ("temperature", "top_p")
+            kinds = int if whole else (int, float)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)
                                       or not low <= value <= high):
-                raise MonjuError(f"--{name.replace('_', '-')} cannot be {value!r}: give a number from "
-                                 f"{low:g} to {high:g}")
+                raise MonjuError(f"--{name.replace('_', '-')} cannot be {value!r}: give a "
+                                 f"{'whole ' * whole}number from {low:g} to {high:g}")
         texts = (self.prompt, *self.stop)
         if not all(isinstance(text, str) for text in texts) or not all(self.stop):
             raise MonjuError("a prompt is a text, and so is each stop string: leave empty ones out")
