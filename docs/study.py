@@ -3,8 +3,9 @@
     python docs/study.py --data ../shared/data --out FOLDER
 
 trains what the folder lacks, piece by piece (`--pieces 1`: one and stop), writes docs/study.json, and from it the
-tables in docs/study.md between their marks and the picture docs/study.svg. `python docs/study.py` alone redraws
-from docs/study.json. What is asked, and how it is tested, stands in docs/study.md under "Said in advance".
+tables in docs/study.md between their marks and the picture docs/study.svg. With `--resume` a new folder takes over
+the numbers of docs/study.json. `python docs/study.py` alone redraws from docs/study.json. What is asked, and how
+it is tested, stands in docs/study.md under "Said in advance".
 """
 
 import argparse
@@ -24,10 +25,13 @@ def main():
     asked.add_argument("--runs", type=Path, nargs="*", default=[HERE.parent / "trained"],
                        help="folders of finished runs, as further points of the figure")
     asked.add_argument("--pieces", type=int, help="train at most so many pieces")
+    asked.add_argument("--resume", action="store_true", help="train only what docs/study.json lacks")
     asked = asked.parse_args()
     if asked.data and asked.out:
         from experiments import pieces  # torch and scikit-learn: redrawing needs neither
 
+        if asked.resume:
+            pieces.restore(json.loads((HERE / "study.json").read_text()), asked.out)
         left = pieces.make(asked.data, asked.out, asked.pieces)
         text = json.dumps(pieces.collect(asked.out, asked.runs), separators=(",", ":"))
         (HERE / "study.json").write_text(text.replace('{"seed"', '\n{"seed"') + "\n")

@@ -120,7 +120,8 @@ def tiny(monkeypatch, tmp_path):
         y = (np.arange(n) // 5) % labels
         centres = np.random.default_rng(9).normal(size=(5 + labels, 8))
         x = (centres[np.arange(n) % 5] + 0.3 * centres[5 + y] + rng.normal(size=(n, 8))).astype(np.float32)
-        return Split([""] * n, y, domains.tolist()), x / np.linalg.norm(x, axis=1, keepdims=True)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        return Split([json.dumps(row) for row in x.tolist()], y, domains.tolist()), x
 
     def load(root, name, out):
         labels, rng = 12 if name == "clinc150" else 2, np.random.default_rng(len(name))
@@ -128,6 +129,7 @@ def tiny(monkeypatch, tmp_path):
         return corpora.Corpus(train, held_out, labels, x, its_x)
 
     monkeypatch.setattr(corpora, "load", load)
+    monkeypatch.setattr(corpora, "vectors", lambda out, name, texts: np.array([json.loads(text) for text in texts], np.float32))
     monkeypatch.setattr(settings, "SEEDS", (0,))
     monkeypatch.setattr(ladder, "RUNGS", {ladder.LINEAR: None})
     monkeypatch.setattr(ladder, "PER_DOMAIN", 40)
@@ -155,6 +157,8 @@ def test_every_experiment_is_made_piece_by_piece_and_drawn(tiny):
         assert len(lines) > 2 and len({line.count("|") for line in lines}) == 1
     assert figure.picture(found).count("<circle") > 40
     assert pieces.make(tiny, tiny) == 0  # nothing is made twice
+    pieces.restore(found, tiny / "anew")
+    assert pieces.make(tiny, tiny / "anew", 0) == 0 and pieces.collect(tiny / "anew", []) == found
 
 
 # ---- corrections and the page

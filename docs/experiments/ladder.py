@@ -13,6 +13,7 @@ from experiments import corpora, heads
 from experiments.settings import strength
 from monju.clustering import clusterers
 from monju.config import Config
+from monju.data.rows import Split
 from monju.models import backbones
 from monju.models.classifier import Expert
 from monju.training import trainer
@@ -50,44 +51,58 @@ def path_of(out: Path, rung: str, seed: int, model: str) -> Path:
 
 def train(root: Path, out: Path, rung: str, seed: int, model: str) -> None:
     """Train one model of a rung and write its log-probabilities or logits [held-out sentences, 2]."""
-    train, held_out, labels = corpora.read(root, "fdu-mtl")
-    clusters, _, rows, data = placed(root, out, seed)
-    own, read = rows[clusters == MODELS.index(model)], drawn(held_out.domains, HELD_OUT, 0)
+    learned, asked, labels = parts(root, seed)
+    clusters, _, vectors = placed(out, learned, seed)
+    own = np.flatnonzero(clusters == MODELS.index(model))
     settings = RUNGS[rung]
     if settings is None:
-        head = heads.Head(data.train_vectors[own], train.labels[own], labels, strength(root, out, "fdu-mtl"))
-        answers = head(data.held_out_vectors[read])
+        head = heads.Head(vectors[own], learned.labels[own], labels, strength(root, out, "fdu-mtl"))
+        answers = head(vectors_of(out, asked, "held-out"))
     else:
         config = Config(max_tokens=corpora.MAX_TOKENS, epochs=EPOCHS, **settings)
         tokenizer = backbones.tokenizer(config.backbone)
-        tokens = backbones.encode(tokenizer, [train.texts[row] for row in own], config.max_tokens)
+        tokens = backbones.encode(tokenizer, [learned.texts[row] for row in own], config.max_tokens)
         expert = Expert.start(config, ["0", "1"], tokenizer.pad_token_id, seed, torch.device("cpu"))
-        for _ in trainer.fit(expert, config, tokens, train.labels[own], seed):
+        for _ in trainer.fit(expert, config, tokens, learned.labels[own], seed):
             pass
-        asked = backbones.encode(tokenizer, [held_out.texts[row] for row in read], config.max_tokens)
+        tokens = backbones.encode(tokenizer, asked.texts, config.max_tokens)
         with torch.autocast("cpu", torch.bfloat16, enabled=backbones.computes_in_bf16(torch.device("cpu"))):
-            answers = expert.logits(asked)
+            answers = expert.logits(tokens)
     path = path_of(out, rung, seed, model)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path.with_suffix(".partial.npy"), answers.astype(np.float32))
     path.with_suffix(".partial.npy").replace(path)
 
 
-def placed(root: Path, out: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, corpora.Corpus]:
-    """Return the drawn sentences' clusters, the centres, their rows, and the data."""
-    data = corpora.load(root, "fdu-mtl", out)
-    rows = drawn(data.train.domains, PER_DOMAIN, seed)
-    clusterer = clusterers.TABLE["balanced"](K, seed).fit(data.train_vectors[rows])
-    return clusterer.labels_, clusterer.centres_, rows, data
+def parts(root: Path, seed: int) -> tuple[Split, Split, int]:
+    """Return a seed's training sentences, the held-out sentences that all read, and the number of labels."""
+    train, held_out, labels = corpora.read(root, "fdu-mtl")
+    return some(train, PER_DOMAIN, seed), some(held_out, HELD_OUT, 0), labels
+
+
+def some(split: Split, n: int, seed: int) -> Split:
+    """Return n sentences of each domain, drawn by a seed."""
+    rows = drawn(split.domains, n, seed)
+    return Split([split.texts[row] for row in rows], split.labels[rows], [split.domains[row] for row in rows])
+
+
+def vectors_of(out: Path, part: Split, name: str) -> np.ndarray:
+    """Return the vectors of a part, kept under its name."""
+    return corpora.vectors(out, f"fdu-mtl-ladder-{name}", part.texts)
+
+
+def placed(out: Path, learned: Split, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the clusters of a seed's training sentences, the centres, and the sentences' vectors."""
+    vectors = vectors_of(out, learned, str(seed))
+    clusterer = clusterers.TABLE["balanced"](K, seed).fit(vectors)
+    return clusterer.labels_, clusterer.centres_, vectors
 
 
 def answers(root: Path, out: Path, rung: str, seed: int) -> dict[str, Any]:
     """Return the arrays of a rung whose models are all trained, named as `settings.answers` names them."""
-    _, centres, rows, data = placed(root, out, seed)
-    logits = [np.load(path_of(out, rung, seed, model)) for model in MODELS]
-    layout, read = f"k={K} m={M}", drawn(data.held_out.domains, HELD_OUT, 0)
+    learned, asked, _ = parts(root, seed)
+    _, centres, _ = placed(out, learned, seed)
+    logits, layout = [np.load(path_of(out, rung, seed, model)) for model in MODELS], f"k={K} m={M}"
     return {f"{layout} experts held out": np.stack(logits, axis=1),
-            f"{layout} distances held out": clusterers.distances(data.held_out_vectors[read], centres),
-            f"{layout} labels held out": data.held_out.labels[read], "trained on": np.array(len(rows))}
-
-
+            f"{layout} distances held out": clusterers.distances(vectors_of(out, asked, "held-out"), centres),
+            f"{layout} labels held out": asked.labels, "trained on": np.array(len(learned.texts))}

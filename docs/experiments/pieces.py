@@ -67,6 +67,17 @@ def make(root: Path, out: Path, most: int | None = None) -> int:
     return sum(not piece.numbers(out).exists() for piece in everything())
 
 
+def restore(found: dict[str, Any], out: Path) -> None:
+    """Give `out` the numbers that `collect` found elsewhere, so that only what they lack is trained."""
+    for piece in everything():
+        stored = found["settings"].get(piece.setting, {}) | {"aim": found["aim"].get(piece.setting, [])}
+        numbers = {layout: one for layout, seeds in stored.items() for one in seeds if one["seed"] == piece.seed}
+        if numbers and not piece.numbers(out).exists():
+            write(piece.numbers(out), lambda path, numbers=numbers: path.write_text(json.dumps(numbers)))
+    for corpus, c in found["strength"].items():
+        write(out / f"strength-{corpus}.txt", lambda path, c=c: path.write_text(f"{c}\n"))
+
+
 def write(path: Path, fill: Any) -> None:
     """Let `fill` write a file that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

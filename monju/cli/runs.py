@@ -32,13 +32,13 @@ def run_evaluate(args: argparse.Namespace) -> None:
     language.refuse_missing_data(args)
     from monju.data import sources
     from monju.ensemble import gates
-    from monju.evaluation import metrics, out_of_scope
+    from monju.evaluation import out_of_scope, run_table
     from monju.runs.prediction_store import as_stored
 
     monju, labelled, notes = evaluated(args)
     cost = monju.run.read_json("metrics.json").get("cost")
     predictions = as_stored(monju.outputs(labelled.texts)).decide_as(monju.config)
-    table = metrics.table(predictions, labelled.labels, cost, repr(gates.make(monju.config)))
+    table = run_table.table(predictions, labelled.labels, cost, repr(gates.make(monju.config)))
     if outside := sources.load_out_of_scope(args.data, args.text_column):
         table["out_of_scope"] = out_of_scope.table(predictions, monju.predict(outside))
     return report(table | {"notes": notes}, args.json)
@@ -181,8 +181,8 @@ def run_map(args: argparse.Namespace) -> None:
     with Run.changing(args.run) as run:
         train = read_again(run, run.manifest["data"]["fingerprint"], args.data).train
         print(f"Drawing the map of {args.run}.", file=sys.stderr)
-        cluster_map.build(run, Monju.of(run, args.device), train, args.size)
-        run.finish()
+        with run.replacing() as new:
+            cluster_map.build(new, Monju.of(new, args.device), train, args.size)
 
 
 def writes(path: str) -> bool:

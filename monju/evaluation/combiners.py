@@ -1,4 +1,4 @@
-"""Combiners: ways to weigh trained experts (gates, learned weights, selections, controls).
+"""Combiners: ways to weigh trained experts (gates, learned weights, selections, controls), and their table.
 
 A combiner gives α [n, experts] for the `ModelOutputs` of n sentences, and may learn from a `FitContext`.
 Knows nothing of texts. A new combiner is one function here and one line in TABLE; every gate is one, too.
@@ -24,13 +24,13 @@ from monju.errors import MonjuError
 from monju.evaluation import metrics, out_of_scope
 from monju.evaluation.cluster_map import ClusterMap
 from monju.evaluation.out_of_fold import Folds, fit_temperatures
+from monju.evaluation.selections import best_single, knora_u, ola, right, shares
 from monju.runs.prediction_store import load_predictions
 
 if TYPE_CHECKING:
     from monju.inference.reader import SentenceReader
 
 GateMaker = Callable[[Any], gates.Gate]  # config → gate
-NEIGHBOURS = 7  # of the dynamic selections (Ko, Sabourin & Britto 2008)
 LACKS = {  # what a combiner may need → what to do where a run lacks it
     "tuning": "needs a tuning split: train the run with --tuning-size 2000",
     "mixture": "needs a Gaussian mixture: train the run with --clusterer gmm",
@@ -132,11 +132,6 @@ class Combiner:
             return fused
         scaled = outputs.of(outputs.experts) / self.temperature(outputs, context)[:, :, None]
         return replace(fused, monju=mix(scaled, alpha))
-
-
-def right(outputs: ModelOutputs, labels: np.ndarray) -> np.ndarray:
-    """Return which expert is right on which sentence: bool [n, experts]."""
-    return outputs.of(outputs.experts).argmax(axis=2) == np.asarray(labels)[:, None]
 
 
 # Gates
@@ -246,7 +241,7 @@ def calibrated(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
     return context.once("temperatures", lambda: fit_temperatures(context.folds))(outputs)
 
 
-# One weight for all sentences, and selections
+# One weight for all sentences
 
 
 def uniform(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
@@ -272,45 +267,6 @@ def fit_weights(tuning: ModelOutputs, labels: np.ndarray, mix: fusion.Fusion) ->
         return -log_softmax(mixed, axis=1)[rows, labels].mean()
 
     return softmax(minimize(loss, np.zeros(logits.shape[1]), method="BFGS").x)
-
-
-def best_single(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """Return a weight of one for the expert with the best accuracy on the tuning split."""
-    best = right(*context.tuning).mean(axis=0).argmax()
-    return np.broadcast_to(np.eye(len(outputs.experts))[best], (len(outputs.logits), len(outputs.experts)))
-
-
-def knora_u(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """Return α ∝ how many of the 7 nearest tuning sentences an expert gets right.
-
-    KNORA-U (Ko et al. 2008).
-    """
-    return shares(local(outputs, context))
-
-
-def ola(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """Return equal weights for the experts that are best on the 7 nearest tuning sentences.
-
-    Overall local accuracy (Woods et al. 1997).
-    """
-    competence = local(outputs, context)
-    return shares((competence == competence.max(axis=1, keepdims=True)).astype(float))
-
-
-def local(outputs: ModelOutputs, context: FitContext) -> np.ndarray:
-    """Return how many of the nearest tuning sentences each expert gets right: [n, experts]."""
-    from sklearn.neighbors import NearestNeighbors
-
-    tuning, labels = context.tuning
-    search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(labels))).fit(tuning.vectors)
-    near = search.kneighbors(outputs.vectors)[1]
-    return right(tuning, labels)[near].sum(axis=1).astype(float)
-
-
-def shares(counts: np.ndarray) -> np.ndarray:
-    """Return counts [n, experts] as weights that sum to one; equal weights where every count is zero."""
-    counts = np.where(counts.sum(axis=1, keepdims=True) > 0, counts, 1.0)
-    return counts / counts.sum(axis=1, keepdims=True)
 
 
 # Controls

@@ -17,7 +17,7 @@ from monju.data.inputs import sentences
 from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs, Predictions
 from monju.errors import MonjuError
-from monju.evaluation import combiners, early_exit, merge_methods, metrics
+from monju.evaluation import combiners, early_exit, merge_methods, metrics, run_table
 from monju.evaluation.arrow import arrow_logits
 from monju.evaluation.merge_runner import MergeRunner
 from monju.inference import students
@@ -114,7 +114,7 @@ def all_systems(monju: Monju, outputs: ModelOutputs, labels: np.ndarray, texts: 
     """
     context = replace(combiners.fit_context(monju), labels=labels)
     predictions = outputs.decide_as(monju.config)
-    metrics.check(predictions, labels)
+    run_table.check(predictions, labels)
     systems = [System(name, "member", outputs.of([name])[:, 0], 1, [name], [name])
                for name in outputs.experts + outputs.members + outputs.equal_cost]
     for name, members, logits in (("baseline", outputs.members, predictions.baseline),

@@ -12,7 +12,7 @@ from monju.data.named import Source
 from monju.data.sources import Data
 from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs
-from monju.evaluation import cluster_map, metrics, out_of_scope
+from monju.evaluation import cluster_map, out_of_scope, run_table
 from monju.inference.pipeline import Monju
 from monju.models.adapters import store_in_eight_bits
 from monju.runs.prediction_store import save_predictions
@@ -40,13 +40,13 @@ def measure(run: Run, monju: Monju, data: Data,
     outputs : ModelOutputs
         On the held-out sentences, as they are stored.
     table : dict
-        As `metrics.table`; not written.
+        As `run_table.table`; not written.
     """
     outputs = save_predictions(run, monju.outputs(data.validation.texts), data.validation.labels)
     if data.tuning:
         save_predictions(run, monju.outputs(data.tuning.texts), data.tuning.labels, "tuning")
     predictions = outputs.decide_as(run.config)
-    table = metrics.table(predictions, data.validation.labels, cost, repr(gates.make(run.config)))
+    table = run_table.table(predictions, data.validation.labels, cost, repr(gates.make(run.config)))
     if data.out_of_scope:
         table["out_of_scope"] = out_of_scope.table(predictions, monju.predict(data.out_of_scope))
     return outputs, table
@@ -80,20 +80,19 @@ def refresh(run: Run, changes: dict[str, Any], source: Source | None = None,
     """
     config = replace(run.config, **changes)
     data = read_again(run, run.manifest["data"]["fingerprint"], source)
-    run.manifest["config"] = {**config.to_json(), "device": run.config.device}
-    adapters = [file.parent for file in run.path.glob("*/*/adapter_config.json")]
-    for folder in adapters if eight_bits else ():
-        store_in_eight_bits(folder)
-    monju = Monju.of(run, config.device, controls=True)
-    cost = run.read_json("metrics.json").get("cost")
-    _, table = measure(run, monju, data, cost)
-    run.write_json("metrics.json", table)
-    with run.folder("clustering") as folder:
-        monju.clustering.save(folder)
-    for file in (file for adapter in adapters for file in adapter.glob("tokenizer*")):
-        file.unlink()
-    # in bf16 where the processor has it: on two cores the map is most of the work, and its logits are stored
-    # in half precision
-    cluster_map.build(run, Monju.of(run, config.device, bf16=True), data.train, config.map_size)
-    run.finish()
+    with run.replacing() as new:
+        new.manifest["config"] = {**config.to_json(), "device": run.config.device}
+        adapters = [file.parent for file in new.path.glob("*/*/adapter_config.json")]
+        for folder in adapters if eight_bits else ():
+            store_in_eight_bits(folder)
+        monju = Monju.of(new, config.device, controls=True)
+        _, table = measure(new, monju, data, run.read_json("metrics.json").get("cost"))
+        new.write_json("metrics.json", table)
+        with new.folder("clustering") as folder:
+            monju.clustering.save(folder)
+        for file in (file for adapter in adapters for file in adapter.glob("tokenizer*")):
+            file.unlink()
+        # in bf16 where the processor has it: on two cores the map is most of the work, and its logits are
+        # stored in half precision
+        cluster_map.build(new, Monju.of(new, config.device, bf16=True), data.train, config.map_size)
     return table

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monju.ensemble.outputs import Reading
-from monju.evaluation.metrics import COSTS, TITLES, ensembles, table_rows, trained_on
+from monju.evaluation.run_table import COSTS, TITLES, ensembles, table_rows, trained_on
 from monju.training.progress import Phase, Progress, Stage
 from monju.utils.format import clock, interval, percent
 
@@ -199,7 +199,7 @@ def spread(statistic: dict, sign: str = "") -> str:
 
 
 def tables(metrics: dict) -> Group:
-    """Return what `metrics.table` holds: the poster's table, then the details behind it. Fits 80 columns."""
+    """Return what `run_table.table` holds: the poster's table, then the details. Fits 80 columns."""
     costs = [cost_table(metrics), ""] if "cost" in metrics else []
     commonest = []
     if "majority" in metrics:

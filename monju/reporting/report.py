@@ -22,18 +22,8 @@ from monju.data.notes import Note
 from monju.data.readers import no_formula
 from monju.ensemble.outputs import Predictions
 from monju.evaluation.gate_meter import agreement, mean_agreement
-from monju.evaluation.metrics import (
-    POSTER,
-    TITLES,
-    Row,
-    calibration,
-    compare_gains,
-    cost_share,
-    ensembles,
-    majority,
-    table_rows,
-    turned,
-)
+from monju.evaluation.metrics import calibration, compare_gains, majority, turned
+from monju.evaluation.run_table import POSTER, TITLES, Row, cost_share, ensembles, table_rows
 from monju.reporting import figures
 from monju.reporting.figures import Words
 from monju.runs.prediction_store import load_predictions

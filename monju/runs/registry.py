@@ -225,7 +225,8 @@ def download(folder: AnyPath, repository: str, token: str | None = None) -> list
 def _take(hub: Any, repository: str, name: str, target: Path) -> None:
     """Fetch one run into a temporary folder, check it, and move it to its place."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
-        hub.snapshot_download(repository, local_dir=temporary, allow_patterns=[f"{glob.escape(name)}/*"])
+        hub.snapshot_download(repository, local_dir=temporary, allow_patterns=[f"{glob.escape(name)}/*"],
+                              ignore_patterns=["*/.*"])
         run = Run.open(Path(temporary) / name).check()
         for file in files(run.path):
             if file.relative_to(run.path).as_posix() not in {*run.manifest["files"], "run.json", "README.md"}:

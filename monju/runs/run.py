@@ -7,6 +7,7 @@ error. No pickle anywhere.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ from monju.utils import locks
 from monju.utils.files import digest, write
 
 FORMAT = 1
+CHANGE = ".change"  # in a run: the whole run as it is to be, while its files are moved to their places
+UNLISTED = ("run.json", "README.md")  # files that the manifest does not list
 AnyPath = str | os.PathLike[str]
 
 
@@ -103,6 +106,7 @@ class Run:
         path = Path(path)
         if not os.path.isdir(path):
             raise MonjuError(f"there is no run folder {path}: train one with `{command(path)}`")
+        finish_change(path)
         try:
             manifest = schema.read_value(path / "run.json")
             if manifest["format"] != FORMAT:
@@ -122,15 +126,35 @@ class Run:
     @classmethod
     @contextmanager
     def changing(cls, path: AnyPath) -> Iterator[Run]:
-        """Open a finished run to add to it, locked until the block ends.
+        """Open a finished run that `replacing` is to change, locked until the block ends.
 
         Raises MonjuError for a run that is not whole, or is in use.
         """
         cls.open(path)  # a folder that is no run has its own message
-        in_use = MonjuError(f"{path} is in use by another training, distill or map: "
+        in_use = MonjuError(f"{path} is in use by another training, distill, refresh or map: "
                             "wait for it, or stop it first")
         with locks.holding(path, in_use):
             yield cls.open(path).check()
+
+    @contextmanager
+    def replacing(self) -> Iterator[Run]:
+        """Change a copy of a run opened by `changing`, which takes its place if the block ends without error.
+
+        Killed at any moment, the old or the new run is there: `open` finishes what was killed between two
+        files.
+        """
+        partial = self.path / f"{CHANGE}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(self.path, partial, copy_function=link, ignore=shutil.ignore_patterns(".*"))
+        changed = Run(partial, copy.deepcopy(self.manifest))
+        try:
+            yield changed
+            changed.finish()
+            os.replace(partial, self.path / CHANGE)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        move_change(self.path)
+        self.manifest = changed.manifest
 
     @property
     def config(self) -> Config:
@@ -201,7 +225,7 @@ class Run:
     def listed(self, folder: str = "") -> dict[str, dict[str, Any]]:
         """Return {file: {bytes, sha256}} of all files in the run, or in one of its folders."""
         files = sorted(file for file in (self.path / folder).rglob("*")
-                       if file.is_file() and file.name not in ("run.json", "README.md"))
+                       if file.is_file() and file.name not in UNLISTED)
         return {file.relative_to(self.path).as_posix(): {"bytes": file.stat().st_size, "sha256": digest(file)}
                 for file in files}
 
@@ -301,6 +325,47 @@ def refuse_taken(path: AnyPath) -> None:
         raise MonjuError(f"{path} already holds a run: choose another --out, or continue it with --resume")
     if os.path.exists(path) and (not path.is_dir() or any(path.iterdir())):
         raise MonjuError(f"{path} already holds something that is no run: choose another --out")
+
+
+def finish_change(path: Path) -> None:
+    """Finish a change whose process was killed while it moved the files."""
+    if not (path / CHANGE).is_dir():
+        return
+    try:
+        held = locks.take(path)
+        if held is not None:  # else it is being moved
+            try:
+                move_change(path)
+            finally:
+                os.close(held)
+    except OSError as error:
+        raise MonjuError(f"{path} was being changed when that was stopped, and it cannot be finished "
+                         f"({error.strerror}): make the folder writable, then try again") from None
+
+
+def move_change(path: Path) -> None:
+    """Move the files of a change to their places, run.json last; delete those that the run has no more."""
+    change = path / CHANGE
+    if (change / "run.json").exists():  # else all are moved
+        files = Run.open(change).manifest["files"]
+        for name in files:
+            if (change / name).exists():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(change / name, path / name)
+        for file in path.rglob("[!.]*"):
+            name = file.relative_to(path).as_posix()
+            if file.is_file() and name[0] != "." and not files.keys() & {name} and file.name not in UNLISTED:
+                file.unlink()
+        os.replace(change / "run.json", path / "run.json")
+    shutil.rmtree(change, ignore_errors=True)
+
+
+def link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where that cannot be: what writes a file here replaces it."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def command(path: AnyPath) -> str:

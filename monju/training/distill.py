@@ -6,7 +6,6 @@ cluster. In-sample targets, of all experts, and hard labels alone stand beside t
 Students lie in the run's folder students/.
 """
 
-import shutil
 import time
 from dataclasses import replace
 
@@ -129,16 +128,11 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
         raise MonjuError("the run has no tuning split to choose on: give --temperature 2 --mixing 0.5, "
                          "or train the run with --tuning-size 2000")
     with Run.changing(path) as run:
-        try:
-            yield from teach(run, data, sizes, targets, sample, epochs, (temperature, mixing), device)
-        finally:
-            for folder in (run.path / "students").glob("*"):
-                if folder.name not in run.manifest.get("students", {}):
-                    shutil.rmtree(folder)
+        yield from teach(run, data, sizes, targets, sample, epochs, (temperature, mixing), device)
 
 
 def teach(run, data, sizes, targets, sample, epochs, fixed, device):
-    """Compute the teacher's logits, choose T and λ, train each student and seal the run again."""
+    """Compute the teacher's logits, choose T and λ, train each student and add it to the run."""
     monju = Monju.of(run, device)
     student_trainer = DistillTrainer.of(monju, data, sample, epochs)
     yield Stage(f"The experts read {len(student_trainer.labels):,} training sentences.")
@@ -162,12 +156,12 @@ def teach(run, data, sizes, targets, sample, epochs, fixed, device):
                 spent = time.perf_counter() - began
                 yield Progress(name, step, step.sentences / step.seconds, step.step / step.steps,
                                spent / step.step * (step.steps - step.step))
-            with run.folder(f"students/{name}") as folder:
-                student.save(folder, monju.tokenizer)
             entry = {"temperature": temperature, "mixing": mixing, "sentences": len(student_trainer.labels),
                      "tokens": step.tokens, "steps": step.step, "seconds": round(step.seconds, 1)}
-            run.manifest["students"] = {**run.manifest.get("students", {}), name: entry}
-            run.finish()
+            with run.replacing() as new:
+                with new.folder(f"students/{name}") as folder:
+                    student.save(folder, monju.tokenizer)
+                new.manifest["students"] = {**run.manifest.get("students", {}), name: entry}
 
 
 class DistillTrainer:

@@ -36,6 +36,13 @@ def fused(name, asked, what):
     return combiners.all_combiners()[name].decide(asked, what).monju
 
 
+def aside():
+    """Seven sentences near e₁ on which AB alone is right, seven near e₂ on which BC and CA are."""
+    near_a, near_b = np.tile([1.0, 0, 0], (7, 1)), np.tile([0, 1.0, 0], (7, 1))
+    logits = [[POSITIVE, NEGATIVE, NEGATIVE]] * 7 + [[NEGATIVE, POSITIVE, POSITIVE]] * 7
+    return votes(logits, vectors=np.concatenate([near_a, near_b])), np.ones(14, int)
+
+
 def test_monju_is_the_runs_own_gate_and_uniform_is_the_mean():
     one = votes([[POSITIVE, NEGATIVE, NEGATIVE]], [[1.0, 2.0, 5.0]])
     # α = 5/8, 1/8, 2/8: positive 2 · 0.625, negative 2 · 0.375
@@ -74,26 +81,6 @@ def test_stacking_finds_the_expert_that_knows():
     found = fused("stacking", votes([[[0, 0], [0, 6], [0, 0]]]), known((votes(logits), labels)))
     assert found[0, 1] > 5  # nearly all weight on BC
     assert fused("best single expert", votes([[[9, 0], [0, 6], [9, 0]]]), known((votes(logits), labels))).tolist() == [[0, 6]]
-
-
-def aside():
-    """Seven sentences near e₁ on which AB alone is right, seven near e₂ on which BC and CA are."""
-    near_a, near_b = np.tile([1.0, 0, 0], (7, 1)), np.tile([0, 1.0, 0], (7, 1))
-    logits = [[POSITIVE, NEGATIVE, NEGATIVE]] * 7 + [[NEGATIVE, POSITIVE, POSITIVE]] * 7
-    return votes(logits, vectors=np.concatenate([near_a, near_b])), np.ones(14, int)
-
-
-def test_dynamic_selection_asks_those_who_are_right_nearby():
-    asked = votes([[POSITIVE, NEGATIVE, NEGATIVE]] * 2, vectors=[[0.9, 0.1, 0], [0.1, 0.9, 0]])
-    for way in ("KNORA-U", "OLA"):
-        probabilities = softmax(fused(way, asked, known(aside())), axis=1)
-        p = softmax(POSITIVE)[1]
-        np.testing.assert_allclose(probabilities[:, 1], [p, 1 - p])  # AB alone, then BC and CA alone
-    assert combiners.local(asked, known(aside())).tolist() == [[7, 0, 0], [0, 7, 7]]
-
-
-def test_nobody_right_nearby_weighs_all_alike():
-    np.testing.assert_allclose(combiners.shares(np.array([[0.0, 0, 0], [1, 1, 2]])), [[1 / 3] * 3, [0.25, 0.25, 0.5]])
 
 
 def test_a_gate_that_is_learned_draws_from_its_own_random_numbers():

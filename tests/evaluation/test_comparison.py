@@ -12,7 +12,7 @@ from monju.cli import main
 from monju.data import sources
 from monju.ensemble import gates
 from monju.errors import MonjuError
-from monju.evaluation import combiners, comparison, merge_methods, metrics
+from monju.evaluation import combiners, comparison, merge_methods, metrics, run_table
 from monju.evaluation.merge_runner import MergeRunner
 from monju.inference.pipeline import Monju
 from monju.runs import run_data
@@ -73,7 +73,7 @@ def test_ensembles_mix_as_the_run_does(monju):
     monju = monju.under(fusion="probabilities")
     votes, labels = load_predictions(monju.run)
     decided = votes.decide_as(monju.config)
-    table = metrics.table(decided, labels)
+    table = run_table.table(decided, labels)
     systems = {system.name: system for system in comparison.all_systems(monju, votes, labels, None)[0]}
     rows = {row["name"]: row for row in comparison.compare(monju, labels, outputs=votes)["rows"]}
     assert not np.allclose(decided.baseline, votes.of(votes.members).mean(axis=1))  # the two fusions differ here

@@ -10,7 +10,7 @@ from toy import COST, LABELS, logits, toy, verdicts
 from monju.data.notes import Note
 from monju.ensemble.gates import Membership
 from monju.ensemble.outputs import Reading, Verdict
-from monju.evaluation.metrics import table
+from monju.evaluation.run_table import table
 from monju.reporting.console import print_comparison, print_sweep, show, tables, tell
 from monju.training.progress import Phase, Progress, Stage
 from monju.training.reports import Step

@@ -9,7 +9,8 @@ import pytest
 from toy import LABELS, toy, verdicts
 
 from monju.evaluation.gate_meter import agreement
-from monju.evaluation.metrics import calibration, table
+from monju.evaluation.metrics import calibration
+from monju.evaluation.run_table import table
 from monju.reporting import figures
 from monju.reporting.figures import alpha_distribution, calibration_curve, cluster_accuracy, model_agreement
 from monju.ui.i18n.translator import Translator

@@ -14,7 +14,7 @@ from toy import COST, LABELS, logits, toy
 from monju.cli import main
 from monju.config import Config
 from monju.errors import MonjuError
-from monju.evaluation.metrics import table
+from monju.evaluation.run_table import table
 from monju.reporting import report
 from monju.reporting.report import Results
 from monju.runs.run import Run

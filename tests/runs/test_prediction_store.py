@@ -14,7 +14,7 @@ from monju.data import sources
 from monju.ensemble import gates
 from monju.ensemble.outputs import ModelOutputs
 from monju.errors import MonjuError
-from monju.evaluation import metrics
+from monju.evaluation import run_table
 from monju.runs import prediction_store
 from monju.runs.prediction_store import as_stored, load_predictions, save_predictions
 from monju.runs.run import Run
@@ -24,7 +24,7 @@ def test_the_table_can_be_drawn_again_from_the_stored_votes(tiny_run):
     run = Run.open(tiny_run)
     votes, labels = load_predictions(run)
     stored = json.loads((tiny_run / "metrics.json").read_text())
-    again = metrics.table(votes.decide_as(run.config), labels, stored["cost"], repr(gates.make(run.config)))
+    again = run_table.table(votes.decide_as(run.config), labels, stored["cost"], repr(gates.make(run.config)))
     assert json.loads(json.dumps(again)) == stored
 
 

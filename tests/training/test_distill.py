@@ -114,10 +114,10 @@ def test_what_cannot_be_is_refused(tiny_run, tmp_path, settings, why):
 
 def students_named(run, name):
     """What `distill` does to a run at its end, without the learning: a student's folder, and its name in the sealed manifest."""
-    with run.folder(f"students/{name}") as folder:
-        (folder / "weights").write_text(name)
-    run.manifest.setdefault("students", {})[name] = {"tokens": 1}
-    run.finish()
+    with run.replacing() as new:
+        with new.folder(f"students/{name}") as folder:
+            (folder / "weights").write_text(name)
+        new.manifest.setdefault("students", {})[name] = {"tokens": 1}
 
 
 def test_a_distill_that_waited_keeps_the_students_of_the_one_before(tiny_run, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_map_and_distill_do_not_lose_each_others_entries(tiny_run, tmp_path, mon
     assert list(Run.open(path).check().manifest["students"]) == ["same-hard-labels"]
     with Run.changing(path):
         capsys.readouterr()
-        assert main(["map", str(path)]) == 2 and "is in use by another training, distill or map" in capsys.readouterr().err
+        assert main(["map", str(path)]) == 2 and "is in use by another training, distill, refresh or map" in capsys.readouterr().err
 
 
 def test_a_resume_that_waited_leaves_a_run_alone_that_another_has_finished(tiny_run, tmp_path, monkeypatch):
