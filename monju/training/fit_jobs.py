@@ -1,6 +1,8 @@
 """Fits the jobs of a plan, several at a time, and writes their folders, history and checkpoints."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from monju.models import backbones
 from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
-from monju.training import btm, local_engine, trainer
+from monju.training import btm, local_engine, trainer, watch
 from monju.training.member import Training
 from monju.training.plan import in_groups
 from monju.training.progress import Progress, Stage
@@ -32,6 +34,7 @@ class TrainTask:
     held_out_labels: np.ndarray  # of all held-out sentences
     label_names: list[str]
     alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
+    pins: Path | None = None  # the file of the pinned sentences
 
     def fit(self, jobs, device):
         """Fine-tune jobs in lockstep and write their folders.
@@ -41,11 +44,17 @@ class TrainTask:
         encoded = self.encoded[jobs[0].backbone]
         held_out = [encoded.held_out[row] for row in self.held_out], self.held_out_labels[self.held_out]
         trainings = [self.training(job, encoded, device) for job in jobs]
-        for number, step in trainer.fit_in_lockstep(trainings, self.config, held_out=held_out):
+        pinned = partial(self.pinned, encoded.tokenizer) if self.pins else None
+        for number, step in trainer.fit_in_lockstep(trainings, self.config, held_out=held_out, pinned=pinned):
             yield number, step
             if step.step == step.steps:  # after the last report: a whole folder has a whole history
                 with self.run.folder(f"{jobs[number].kind}/{jobs[number].name}") as folder:
                     trainings[number].expert.save(folder, encoded.tokenizer)
+
+    def pinned(self, tokenizer):
+        """Return {text: token ids} of the sentences that are pinned now."""
+        texts = watch.pinned(self.pins)
+        return dict(zip(texts, backbones.encode(tokenizer, texts, self.config.max_tokens))) if texts else {}
 
     def training(self, job, encoded, device):
         """Return what a job's model is trained on, and the model as it starts."""
@@ -82,7 +91,8 @@ def fit_all(task, jobs, complete, work):
                                          task.config.workers))
     parts, untidied, speeds, speed, notes = dict.fromkeys(tokens_done, 1), [], {}, None, []
     for job, step in in_rounds(task, jobs, complete):
-        line = {"model": job.key, **asdict(step)}
+        line = {"model": job.key, **asdict(replace(step, check=None))}
+        del line["check"]
         if (note := line.pop("note")) and note not in notes:
             notes.append(note)
             yield Stage(note)

@@ -33,7 +33,7 @@ from monju.utils import locks
 __all__ = ["Phase", "Progress", "Stage", "machine", "train", "versions"]
 
 
-def train(config, out, resume=False, siblings=()):
+def train(config, out, resume=False, siblings=(), watch=None):
     """Train a whole run into the folder `out`.
 
     Parameters
@@ -46,6 +46,8 @@ def train(config, out, resume=False, siblings=()):
         Continue an unfinished run: models that are complete are kept.
     siblings : sequence of path
         Finished runs: models that one of them has trained in exactly the same way are copied from there.
+    watch : Watch, optional
+        Is told of the clusters, and names the file of the pinned sentences.
 
     Yields
     ------
@@ -88,6 +90,9 @@ def train(config, out, resume=False, siblings=()):
                      np.bincount(clustering.labels_, minlength=config.k).tolist()))
     refuse_one_sided(config, clustering.labels_, data)
     yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()) + " sentences.")
+    if watch:
+        watch.clustered(config, clustering, [data.validation.texts[row]
+                                             for row in curve_rows(data.validation.labels)], data.label_names)
 
     # 3. the models
     encoded = {name: Encoded.by(name, data, config.max_tokens) for name in config.all_backbones}
@@ -109,10 +114,10 @@ def train(config, out, resume=False, siblings=()):
         if resume and (run := Run.open(out)).finished:
             yield Stage(f"{out} is already finished.")
             return
-        yield from fill(run, config, data, manifest, clustering, jobs, encoded, siblings)
+        yield from fill(run, config, data, manifest, clustering, jobs, encoded, siblings, watch)
 
 
-def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
+def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=(), watch=None):
     """Train what the run folder lacks, evaluate and seal it: a generator of Stage and Progress.
 
     Whatever ends it early is kept in the manifest as its status and reason.
@@ -137,7 +142,8 @@ def fill(run, config, data, manifest, clustering, jobs, encoded, siblings=()):
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         task = TrainTask(run, config, encoded, data.train.labels, clustering.labels_,
-                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha)
+                         curve_rows(data.validation.labels), data.validation.labels, data.label_names, alpha,
+                         watch.pins if watch else None)
         work = Work.of(config, data, jobs, encoded[config.backbone_of(0)].lengths)
         speed = yield from fit_all(task, jobs, complete, work)
 

@@ -5,7 +5,7 @@ its own is the same thing alone, and so is a baseline on all sentences. Knows no
 experts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,7 +29,8 @@ def fit(expert: Expert, config: Config, tokens: list[list[int]], labels: np.ndar
 
 
 def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every: int | None = None,
-                    held_out: tuple[list[list[int]], np.ndarray] | None = None) -> Iterator[tuple[int, Step]]:
+                    held_out: tuple[list[list[int]], np.ndarray] | None = None,
+                    pinned: Callable[[], dict[str, list[int]]] | None = None) -> Iterator[tuple[int, Step]]:
     """Fine-tune classifiers on one backbone together: a generator that trains as it is read.
 
     Each as if it were alone: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1. A model
@@ -47,6 +48,9 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every:
         Steps between two reports; by default at most 200 reports of a model are made.
     held_out : (list [n] of list of int, ndarray of int [n]), optional
         Token ids and labels of sentences on which the models are checked some ten times.
+    pinned : callable, optional
+        () → {text: token ids}, sentences that are read at each check, too. They change nothing of the
+        training.
 
     Yields
     ------
@@ -72,7 +76,8 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every:
                 lockstep = None  # of the group before: its memory is needed
                 torch.cuda.empty_cache()
                 try:
-                    lockstep = Lockstep(group, config, store, every, longest, writer, checks, note)
+                    lockstep = Lockstep(group, config, store, every, longest, writer, checks, note,
+                                        pinned)
                     yield from lockstep.run(failed)
                     group = [member for member in group if not member.done]
                 except (CannotJoin, torch.OutOfMemoryError) as error:
