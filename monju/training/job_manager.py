@@ -233,6 +233,7 @@ class JobManager:
                 "stages": [event["text"] for event in events if "text" in event],
                 "log": tail(self.file(name, "log")),
                 "models": manifest.get("models", {}), "clusters": manifest.get("clusters", {}),
+                "machine": manifest.get("machine", {}),
                 "history": history}
 
     def now(self, name):

@@ -227,7 +227,7 @@ def test_every_function_that_changes_something_is_the_owners(tiny_run, tmp_path)
     blocks = build(RunCache(tiny_run, tmp_path), Owner({}, public=True))
     fired = {getattr(blocks.blocks.get(function.targets[0][0]), "elem_id", None): getattr(function.fn, "owners", False)
              for function in blocks.fns.values() if function.targets}
-    for name in ("start", "really-stop", "resume", "rename", "really-delete", "run-pack", "look", "upload", "plan"):
+    for name in ("start", "really-stop", "resume", "rename", "really-delete", "run-pack", "upload", "sweep-add", "pin-add"):
         assert fired[name], name
 
 
