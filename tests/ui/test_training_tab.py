@@ -186,8 +186,8 @@ def test_the_map_forms_and_pinned_sentences_tell_what_each_model_says_as_of_its_
               {"model": "B", "step": 1, "right": "100", "pinned": {"x": [5.0, 0.0]}}]
     html = progress.job(snapshot(), SAY, (["x", "y <i>"], FOUND, checks))
     # all right; one of two, which is no majority; none
-    assert html.count('class="right cluster-0"') == 1 and html.count('class="wrong"') == 2 and "1 of 2 experts right so far" in html
-    assert "as A and B read them" in html and "half or more are wrong (2)" in html and "&lt;b&gt;one" in html
+    assert html.count('class="right cluster-0"') == html.count('class="unread cluster-1"') == html.count('class="wrong"') == 1
+    assert "1 of 2 experts right so far" in html and "as A and B read them" in html and "most are wrong (1)" in html and "&lt;b&gt;one" in html
     assert "<b>A</b> <i class=\"label-1\">positive</i> 95" in html and "<b>B</b> <i class=\"label-0\">negative</i> 99" in html
     assert html.count("Read at the next check") == 1 and "y &lt;i&gt;" in html
     rows = live.pins(["x"], FOUND, checks, SAY)

@@ -7,6 +7,7 @@ the clusters that it learns, a baseline's is grey. Knows nothing of gradio.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 HEIGHT, WIDTH, MARGIN = 220, 1000, 8  # WIDTH is stretched
@@ -47,8 +48,7 @@ def curve(models: dict[str, dict], what: str, title: str, times: int, digits: in
     named = {name: y(line[-1][1]) for name, line in points.items()}
     places = apart(named) if len(named) <= MOST_NAMED else {}
     return {"title": title, "what": what, "steps": steps, "width": WIDTH, "height": HEIGHT, "digits": digits,
-            "grid": [(y(at), f"{at:.{digits}f}")
-                     for at in (low + (high - low) * share for share in (0.05, 0.35, 0.65, 0.95))],
+            "grid": grid(low, high, digits, y),
             "lines": [{"name": name, "short": name.split("/")[-1], "strokes": strokes(models[name]),
                        "path": "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in line),
                        "dots": [(x(step), y(value)) for step, value in line] if len(line) < 15 else [],
@@ -56,6 +56,14 @@ def curve(models: dict[str, dict], what: str, title: str, times: int, digits: in
                        "values": " ".join(f"{value:.{digits + 1}f}" for _, value in line),
                        "end": named[name], "label": places.get(name)}
                       for name, line in points.items()]}
+
+
+def grid(low: float, high: float, digits: int, y: Callable[[float], float]) -> list[tuple[float, str]]:
+    """Return four heights with their values, in as many digits as tell them apart."""
+    values = [low + (high - low) * share for share in (0.05, 0.35, 0.65, 0.95)]
+    enough = next((more for more in range(digits, digits + 3)
+                   if len({f"{at:.{more}f}" for at in values}) == len(values)), digits + 3)
+    return [(y(at), f"{at:.{enough}f}") for at in values]
 
 
 def apart(wanted: dict[str, float]) -> dict[str, float]:

@@ -27,7 +27,7 @@ def forming(found: dict[str, Any], checks: list[dict], t: Translator) -> dict[st
     x, y = scales(found)
     dots = []
     for (a, b, cluster), text, share in zip(found["points"], found["texts"], shares):
-        state = "unread" if share is None else "right" if share > 0.5 else "wrong"
+        state = "unread" if share in (None, 0.5) else "right" if share > 0.5 else "wrong"
         told = t("t_map_unread") if share is None else t(
             "t_map_share", right=round(share * len(read)), n=len(read))
         dots.append({"x": x(a), "y": y(b), "state": state, "cluster": cluster_class(cluster),

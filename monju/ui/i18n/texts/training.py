@@ -145,9 +145,9 @@ TEXTS = {
     "t_map_waits": ("{n} held-out sentences among the clusters. Hollow: no expert has read them yet.",
                     "クラスタの中の評価文 {n} 文。白抜きは、まだエキスパートが読んでいない文です。"),
     "t_map_caption": ("{n} held-out sentences as {experts} read them at their last check. Filled: most are right. "
-                      "×: half or more are wrong ({wrong}). α does not count here.",
-                      "評価文 {n} 文への {experts} の最新の答え。塗り：過半数が正解。×：半数以上が誤り"
-                      "（{wrong} 文）。α は使っていません。"),
+                      "Hollow: half are. ×: most are wrong ({wrong}). α does not count here.",
+                      "評価文 {n} 文への {experts} の最新の答え。塗り：過半数が正解。白抜き：半数が正解。"
+                      "×：過半数が誤り（{wrong} 文）。α は使っていません。"),
     "t_pins_title": ("Pinned sentences, read again at every check",
                      "ピン留めした文（確認のたびに読み直します）"),
     "t_pins_none": ("Pin a sentence of your own below, and see how the models come to their verdict.",

@@ -41,7 +41,8 @@ class JobPanel:
                 self.add = gr.Button(I18N("t_pin_add"), elem_id="pin-add", scale=0, min_width=100)
                 self.stop = gr.Button(I18N("t_stop"), visible=False, elem_id="stop", scale=0, min_width=160)
             with gr.Row(elem_id="after-job"):
-                self.resume = gr.Button(I18N("t_resume"), visible=False, elem_id="resume", scale=0, min_width=220)
+                self.resume = gr.Button(I18N("t_resume"), visible=False, elem_id="resume", scale=0,
+                                        min_width=220)
                 self.use = gr.Button(I18N("t_use"), variant="primary", visible=False, elem_id="use", scale=0,
                                      min_width=220)
         with gr.Row(visible=False, elem_id="sure-stop") as self.sure:

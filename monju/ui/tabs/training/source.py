@@ -3,7 +3,6 @@
 import os
 import shutil
 import unicodedata
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,13 +77,10 @@ def previewed(config: Config, columns: dict[str, Any], t: Translator) -> tuple[M
 
     Where it cannot be trained on, that is 0, and its first rows are drawn with what is wrong.
     """
-    from monju.data import sources
-    from monju.models import backbones
+    from monju.data import sources  # what the models do not read of it is told by the plan
 
     try:
         data = sources.load_for(replace(config, sample=None))
-        with suppress(MonjuError):  # a backbone that cannot be had is told by the plan
-            data.notes.extend(backbones.token_notes(config.all_backbones, data.texts, config.max_tokens))
         return progress.preview(data, list(columns), t), len(data.train.texts)
     except MonjuError as error:
         return progress.trouble(error, t) + progress.first_rows(columns, t), 0
