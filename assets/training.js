@@ -133,5 +133,12 @@ if (element.closest('#job') || element.id === 'job') {
   }
 }
 
+// Gradio names its place for files otherwise than what is written on it
+if (element.id === 'job' || element.closest('#job')) {
+  const named = () => document.querySelectorAll('#upload button[aria-label]').forEach(button => button.removeAttribute('aria-label'))
+  new MutationObserver(named).observe(document.getElementById('training') ?? document.body, { childList: true, subtree: true })
+  named()
+}
+
 watch('value', () => draw(props.value))
 draw(props.value)

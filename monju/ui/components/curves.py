@@ -16,8 +16,8 @@ MOST_NAMED = HEIGHT // APART
 DASHES = ("7 4", "2 4", "12 3 2 3", "4 2", "1 3", "9 2 1 2")  # of the members of a baseline
 
 
-def curve(models: dict[str, dict], what: str, title: str, times: int, digits: int) -> dict[str, Any] | None:
-    """Return the chart of one value of the history, `what`; None where no line of the history has it yet.
+def curve(models: dict[str, dict], what: str, title: str, times: int, digits: int) -> dict[str, Any]:
+    """Return the chart of one value of the history, `what`; without lines where none of the history has it.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def curve(models: dict[str, dict], what: str, title: str, times: int, digits: in
               for name, model in models.items()}
     points = {name: line for name, line in points.items() if line}
     if not points:
-        return None
+        return {"title": title, "lines": []}
     steps = max(*(line[-1][0] for line in points.values()),
                 *(model["last"]["steps"] for model in models.values() if model["last"]))
     low, high = (f(value for line in points.values() for _, value in line) for f in (min, max))

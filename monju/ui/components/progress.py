@@ -56,12 +56,13 @@ def job(snapshot: dict, t: Translator, watched: tuple[list[str], dict, list[dict
     runs = snapshot["status"] in ("training", "stopping")
     curves = [curve(models, "loss", t("t_loss"), 1, 2),
               curve(models, "held_out_accuracy", t("t_held_out"), 100, 0)]
+    begun = bool(found) or any(chart["lines"] for chart in curves)
     whole, *each = bars(snapshot, models, t)
     return html("job.html", t, **status, whole=whole, bars=each, runs=runs,
                 begins=runs and not any(model["lines"] for model in models.values()),
                 phases=phases(snapshot, models, t), machine=machine(snapshot, models, t),
                 notes=list(filter(None, map(Note.of, snapshot["notes"]))),
-                curves=list(filter(None, curves)), map=live.forming(found, checks, t),
+                curves=curves if begun else [], map=live.forming(found, checks, t),
                 pins=live.pins(pinned, found, checks, t), log="\n".join(snapshot["log"]))
 
 

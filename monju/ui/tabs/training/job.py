@@ -39,7 +39,7 @@ class JobPanel:
                 self.pin = gr.Textbox("", placeholder=I18N("t_pin_new"), label=I18N("t_pin_new"), max_lines=1,
                                       show_label=False, elem_id="pin", min_width=200)
                 self.add = gr.Button(I18N("t_pin_add"), elem_id="pin-add", scale=0, min_width=100)
-                self.stop = gr.Button(I18N("t_stop"), visible=False, elem_id="stop", scale=0, min_width=160)
+                self.stop = gr.Button(I18N("t_stop"), visible=False, elem_id="stop", scale=0, min_width=200)
             with gr.Row(elem_id="after-job"):
                 self.resume = gr.Button(I18N("t_resume"), visible=False, elem_id="resume", scale=0,
                                         min_width=220)
