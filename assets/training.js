@@ -6,6 +6,7 @@ const take = (old, fresh) => {
   if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh)
   if (old.nodeType !== Node.ELEMENT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return }
   if (old.dataset?.key !== fresh.dataset?.key) return old.replaceWith(fresh)
+  if (fresh.dataset?.runs && !old.dataset.runs) old.open = true  // it is continued
   const theirs = name => name === 'open'  // what is folded is the reader's business
   for (const { name } of [...old.attributes]) if (!theirs(name) && !fresh.hasAttribute(name)) old.removeAttribute(name)
   for (const { name, value } of [...fresh.attributes]) if (!theirs(name) && old.getAttribute(name) !== value) old.setAttribute(name, value)
@@ -121,7 +122,7 @@ if (element.closest('#job') || element.id === 'job') {
     starting() {
       if ((waited = Boolean(runs()))) return
       const said = root.querySelector('.starting')?.textContent ?? ''
-      draw(`<div class="monju"><div class="card job training"><div class="whole"><h3 role="status" data-status="starting"></h3></div><span class="track busy"></span></div><p class="starting" hidden></p></div>`)
+      draw(`<div class="monju"><div class="card job training"><div class="whole"><div role="status"><h3 data-status="starting"></h3></div></div><span class="track busy"></span></div><p class="starting" hidden></p></div>`)
       root.querySelector('h3').textContent = root.querySelector('.starting').textContent = said
       element.scrollIntoView(smooth())
     },

@@ -42,9 +42,9 @@ class JobPanel:
                 self.stop = gr.Button(I18N("t_stop"), visible=False, elem_id="stop", scale=0, min_width=200)
             with gr.Row(elem_id="after-job"):
                 self.resume = gr.Button(I18N("t_resume"), visible=False, elem_id="resume", scale=0,
-                                        min_width=220)
+                                        min_width=260)
                 self.use = gr.Button(I18N("t_use"), variant="primary", visible=False, elem_id="use", scale=0,
-                                     min_width=220)
+                                     min_width=260)
         with gr.Row(visible=False, elem_id="sure-stop") as self.sure:
             gr.Markdown(I18N("t_sure_stop"))
             self.really_stop = gr.Button(I18N("t_really_stop"), variant="stop", elem_id="really-stop")
