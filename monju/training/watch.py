@@ -103,6 +103,17 @@ class Watch:
 # ---- what it comes to
 
 
+def last_life(checks: Sequence[dict]) -> list[dict]:
+    """Return the checks without those that a resumed training repeats: it begins at its last checkpoint."""
+    kept: list[dict] = []
+    for line in checks:
+        if "model" in line:
+            kept = [other for other in kept
+                    if other.get("model") != line["model"] or other["step"] < line["step"]]
+        kept.append(line)
+    return kept
+
+
 def verdicts(found: dict[str, Any], checks: Sequence[dict], text: str) -> list[dict[str, Any]]:
     """Return what was said of a pinned sentence at every check, in the order of the checks.
 
@@ -124,7 +135,7 @@ def verdicts(found: dict[str, Any], checks: Sequence[dict], text: str) -> list[d
     """
     alpha, logits, history = None, {}, []
     experts = found["experts"]
-    for line in checks:
+    for line in last_life(checks):
         if line.get("text") == text:
             alpha = dict(zip(experts, line["alpha"]))
         elif text in line.get("pinned", {}):

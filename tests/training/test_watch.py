@@ -108,6 +108,8 @@ def test_the_experts_read_so_far_are_weighed_among_each_other():
     assert first["monju"] == first["said"]["AB"] == (0, pytest.approx(1 / (1 + np.exp(-4))))
     assert second["monju"] == first["monju"] and second["said"]["seed0"][0] == 1  # a baseline has no α
     assert third["monju"] == (1, pytest.approx(1 / (1 + np.exp(-0.5)))) and third["said"].keys() == {"AB", "seed0", "BC"}
+    # a resumed training repeats what follows its checkpoint
+    assert watch.verdicts(FOUND, [*checks, *checks[1:]], "x") == [first, second, third]
     assert watch.right_share(FOUND, checks) == (["AB", "BC"], [1.0, 0.5])
     assert watch.right_share(FOUND, []) == ([], [None, None]) and watch.verdicts(FOUND, checks, "z") == []
 
