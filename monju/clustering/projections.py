@@ -7,7 +7,7 @@ web app on what it preserves.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -86,6 +86,24 @@ class CentrePlane:
         """Take up what `state` returned."""
         self.origin, self.axes = state["origin"], state["axes"]
         return self
+
+
+def plane_of(centres: np.ndarray) -> tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]:
+    """Return a function from vectors [n, dim] to a plane [n, 2], and the centres [k, 2] in it.
+
+    The plane is the three centres' own; of another number of centres, or three on one line, the two
+    directions in which they differ most.
+    """
+    try:
+        transform = CentrePlane().fit(centres, centres).transform
+    except MonjuError:  # not three, or on one line
+        origin = centres.mean(axis=0)
+        axes = np.linalg.svd(centres - origin)[2][:2]
+
+        def transform(vectors: np.ndarray) -> np.ndarray:
+            return (vectors - origin) @ axes.T
+
+    return transform, transform(np.asarray(centres, np.float64))
 
 
 class PCA:

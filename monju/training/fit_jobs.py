@@ -1,6 +1,7 @@
 """Fits the jobs of a plan, several at a time, and writes their folders, history and checkpoints."""
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from monju.models import backbones
 from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
-from monju.training import btm, local_engine, trainer
+from monju.training import btm, local_engine, trainer, watch
 from monju.training.lockstep import TokenStore
 from monju.training.member import Training
 from monju.training.plan import in_groups
@@ -35,7 +36,7 @@ class FitTask:
         """
         trainings = self.trainings(jobs, device)
         for number, step in trainer.fit_in_lockstep(trainings, self.config, held_out=self.checks(jobs),
-                                                    store_of=self.store_of):
+                                                    store_of=self.store_of, pinned=self.pinned(jobs)):
             yield number, step
             if step.step == step.steps:  # after the last report: a whole folder has a whole history
                 with self.run.folder(f"{jobs[number].kind}/{jobs[number].name}") as folder:
@@ -47,6 +48,10 @@ class FitTask:
 
     def checks(self, jobs):
         """Return the held-out sentences on which the models' curves are measured, or None."""
+        return None
+
+    def pinned(self, jobs):
+        """Return what gives {text: token ids} of the sentences that are pinned now, or None."""
         return None
 
     def tokenizer(self, job):
@@ -67,6 +72,7 @@ class TrainTask(FitTask):
     held_out_labels: np.ndarray  # of all held-out sentences
     label_names: list[str]
     alpha: np.ndarray | None  # [training sentences, experts]; None where no expert starts from others
+    pins: Path | None = None  # the file of the pinned sentences
 
     def checks(self, jobs):
         """Return token ids and labels of the held-out sentences of the curves."""
@@ -80,6 +86,19 @@ class TrainTask(FitTask):
     def trainings(self, jobs, device):
         """Return what each job's model is trained on, and the model as it starts."""
         return [self.training(job, self.encoded[job.backbone], device) for job in jobs]
+
+    def pinned(self, jobs):
+        """Return what gives {text: token ids} of the sentences that are pinned now, or None."""
+        if self.pins is None:
+            return None
+        tokenizer = self.tokenizer(jobs[0])
+
+        def read():
+            texts = watch.pinned(self.pins)
+            encoded = backbones.encode(tokenizer, texts, self.config.max_tokens) if texts else []
+            return dict(zip(texts, encoded))
+
+        return read
 
     def training(self, job, encoded, device):
         """Return what a job's model is trained on, and the model as it starts."""
@@ -116,7 +135,8 @@ def fit_all(task, jobs, complete, work):
                                          task.config.workers))
     parts, untidied, speeds, speed, notes = dict.fromkeys(tokens_done, 1), [], {}, None, []
     for job, step in in_rounds(task, jobs, complete):
-        line = {"model": job.key, **asdict(step)}
+        line = {"model": job.key, **asdict(replace(step, check=None))}
+        del line["check"]
         if (note := line.pop("note")) and note not in notes:
             notes.append(note)
             yield Stage(note)

@@ -8,10 +8,12 @@ history.jsonl. Knows nothing of the page.
     .jobs/lock           held by the trainer; in it, who that is: name, pid, born
     .jobs/changing       held for the moment in which a run is started, renamed or deleted
     .jobs/last           the name of the run that was trained last
+    .jobs/queue          the trainings that wait, in order, and the names of the last that were begun
     .jobs/NAME.json      its settings
     .jobs/NAME.events    what happened, a line each: begun (pid), text, stop, end
     .jobs/NAME.now       how far it is, rewritten every second
     .jobs/NAME.log       what the process printed
+    .jobs/NAME.pins, .map, .checks    see `watch`
 """
 
 import json
@@ -24,10 +26,13 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from monju.data.notes import refusal
 from monju.errors import MonjuError
 from monju.runs import registry
 from monju.runs.run import Run
 from monju.runs.schema import is_step
+from monju.training import watch
+from monju.training.job_queue import Busy, JobQueue
 from monju.utils import locks
 from monju.utils.files import write
 from monju.utils.process import child_environment
@@ -36,6 +41,7 @@ PATIENCE = 4.0  # seconds that a trainer has to end by itself when told to
 DYING = 6.0  # seconds that a killed one has to be gone
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOG_LINES, LOG_BYTES = 12, 20_000  # the end of the log that a snapshot shows
+WATCHED = ("pins", "map", "checks")
 
 
 class JobManager:
@@ -53,11 +59,15 @@ class JobManager:
         self._started = []
         self._read = {}  # a file of lines → (its inode, how far it was read, its lines)
         self._reading = threading.Lock()
+        self.queue = JobQueue(self)
 
     # ---- start and stop
 
-    def start(self, config, name):
-        """Train a new run of this name. Raises MonjuError where the name cannot be, or another job trains."""
+    def start(self, config, name, pins=()):
+        """Train a new run of this name, with sentences pinned.
+
+        Raises MonjuError where the name cannot be, or another job trains.
+        """
         registry.validate_new_name(name)
 
         def prepare():
@@ -65,6 +75,8 @@ class JobManager:
             for file in self.files(name):
                 file.unlink(missing_ok=True)  # of a run that is gone
             write(self.file(name, "json"), json.dumps(config.to_json()))
+            if pins:
+                self.pin(name, pins)
 
         self._begin(name, prepare)
 
@@ -78,26 +90,23 @@ class JobManager:
         def prepare():
             if (path / "run.json").exists():
                 if Run.open(path).finished:
-                    raise MonjuError(f"{name} is already finished: there is nothing to continue")
+                    raise refusal("already_finished", name=name)
             elif not self.file(name, "json").exists():
-                raise MonjuError(f"there is no run {name} to continue: train a new one")
+                raise refusal("no_run", name=name)
 
         self._begin(name, prepare)
 
     def _begin(self, name, prepare):
         """Start the trainer with the lock already taken: no second one can come between."""
         path = registry.run_dir(self.folder, name)
-        busy = f"{self.last() or 'another run'} is being trained: wait for it, or stop it first"
-        with self._changing(busy):
+        with self.changing(Busy.training(self.last())):
             held = locks.take(self.place / "lock", patience=0.3)
             if held is None:
-                raise MonjuError(f"{self.holder().get('name') or 'another run'} is being trained: "
-                                 "wait for it, or stop it first")
+                raise Busy.training(self.holder().get("name"))
             process = None
             try:
                 if locks.taken(path):
-                    raise MonjuError(f"{name} is being trained outside the page: wait for it, "
-                                     "or stop it first")
+                    raise Busy(f"{name} is being trained outside the page: wait for it, or stop it first")
                 prepare()
                 self.file(name, "now").unlink(missing_ok=True)  # how far an earlier life was
                 with open(self.file(name, "log"), "ab") as log:
@@ -112,6 +121,7 @@ class JobManager:
                     json.dumps({"name": name, "pid": process.pid, "born": born(process.pid)}))
                 self.tell(name, begun=True, pid=process.pid)
                 write(self.place / "last", name)
+                self.queue.begun(name)
                 self._started.append(process)
             except OSError as error:
                 if process:
@@ -123,8 +133,8 @@ class JobManager:
                 os.close(held)
 
     @contextmanager
-    def _changing(self, refusal):
-        """Alone among all pages to start, rename or delete a run, for a block. Raises MonjuError."""
+    def changing(self, refused=None):
+        """Alone among all pages to start, queue, rename or delete a run, for a block. Raises MonjuError."""
         try:
             self.place.mkdir(parents=True, exist_ok=True)
             for name in ("lock", "changing"):
@@ -132,20 +142,25 @@ class JobManager:
         except OSError as error:
             raise MonjuError(f"the folder of runs {self.folder} cannot be written ({error.strerror}): "
                              "set MONJU_RUNS to one that can") from None
-        with locks.holding(self.place / "changing", MonjuError(refusal)):
+        moment = Busy("a run is being started, renamed or deleted: try again in a moment")
+        with locks.holding(self.place / "changing", refused or moment):
             yield
 
     def stop(self, patience=PATIENCE):
         """End the running job, whoever started it, leaving a run that can be continued.
 
-        Returns when it has ended, after `patience` by force. Raises MonjuError where it still lives then.
+        It alone: the next of the queue may begin meanwhile. Returns when it has ended, after `patience` by
+        force. Raises MonjuError where it still lives then.
         """
+        holder = {}
         for number, seconds in ((signal.SIGINT, patience), (signal.SIGKILL, DYING)):
-            holder, until = {}, time.monotonic() + seconds
-            while (lives := self.running() or alive(holder)) and time.monotonic() < until:
+            told, until = False, time.monotonic() + seconds
+            while (lives := alive(holder) if holder else self.running()) and time.monotonic() < until:
                 # one that starts is written a moment after it took the lock
-                if not alive(holder) and alive(found := self.holder()):
+                if not holder and alive(found := self.holder()):
                     holder = found
+                if holder and not told:
+                    told = True
                     _signal(holder["pid"], number)
                     with suppress(OSError):  # after the signal: a full disk keeps nothing alive
                         self.tell(holder["name"], stop=True)
@@ -218,6 +233,7 @@ class JobManager:
                 "stages": [event["text"] for event in events if "text" in event],
                 "log": tail(self.file(name, "log")),
                 "models": manifest.get("models", {}), "clusters": manifest.get("clusters", {}),
+                "machine": manifest.get("machine", {}),
                 "history": history}
 
     def now(self, name):
@@ -267,7 +283,24 @@ class JobManager:
 
     def files(self, name):
         """Return the paths of all of a job's files."""
-        return [self.file(name, kind) for kind in ("json", "events", "now", "log")]
+        return [self.file(name, kind) for kind in ("json", "events", "now", "log", *WATCHED)]
+
+    def watched_files(self, name):
+        """Return the paths of a job's pins, map and checks."""
+        return [self.file(name, kind) for kind in WATCHED]
+
+    def pin(self, name, texts):
+        """Pin sentences, in place of those pinned before. Raises MonjuError for too many."""
+        write(self.file(name, "pins"), json.dumps(watch.sentences(texts), ensure_ascii=False))
+
+    def watched(self, name):
+        """Return what is watched of a job: (the pinned sentences, the map or {}, the lines of the checks)."""
+        pins, map, checks = self.watched_files(name)
+        return watch.pinned(pins), read_json(map), self.lines(checks)
+
+    def settings(self, name):
+        """Return the settings of a job as JSON, {} where they are not known."""
+        return read_json(self.file(name, "json"))
 
     def tell(self, name, **event):
         """Append one line to the job's events: whole or not at all."""
@@ -304,9 +337,9 @@ class JobManager:
 
         The lock of the run's own folder does not tell: a trainer takes it only after its imports.
         """
-        with self._changing("a run is being started, renamed or deleted: try again in a moment"):
+        with self.changing():
             if self.running() and (name := self.holder().get("name")) in names:
-                raise MonjuError(f"{name} is being trained: stop it first")
+                raise refusal("stop_first", name=name)
             yield
 
 

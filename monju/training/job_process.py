@@ -31,11 +31,12 @@ def run(folder, name):
     try:
         from monju.training.pipeline import train
         from monju.training.progress import Phase, Stage
+        from monju.training.watch import Watch
 
         out = jobs.folder / name
         resume = (out / "run.json").exists()
         events = train(None if resume else Config.from_json(read_json(jobs.file(name, "json"))), out,
-                       resume=resume)
+                       resume=resume, watch=(watch := Watch(*jobs.watched_files(name))))
         wrote = 0.0
 
         def tell_now(event, phase, patience):
@@ -54,6 +55,7 @@ def run(folder, name):
                 _say(event.text)
                 continue
             step = event.step
+            watch.checked(event)
             accuracy = step.held_out_accuracy
             if accuracy is not None or step.step == step.steps:
                 held_out = "" if accuracy is None else f", held out {accuracy:.1%}"

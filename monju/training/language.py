@@ -105,7 +105,7 @@ class LanguageModelling:
 
     called, held_out = "passages", "documents"
 
-    def __init__(self, config, data):
+    def __init__(self, config, data, watch=None):  # of sentences alone
         self.config, self.data = config, data
 
     def read(self):
@@ -128,7 +128,7 @@ class LanguageModelling:
             raise MonjuError(f"{n:,} tokens in {len(self.rows.tokens)} passages are fewer than one batch of "
                              f"--batch-size {config.batch_size}: bring more text, or choose a smaller one")
 
-    def encode(self, clusters):
+    def encode(self, clustering):
         """Do nothing: passages are tokens already."""
 
     def facts(self):

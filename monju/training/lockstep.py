@@ -19,7 +19,7 @@ from monju.models import backbones
 from monju.models.cuda_graphs import Replay
 from monju.models.joint import Joint
 from monju.training.member import Member
-from monju.training.reports import CHECKS, Fetch, HeldOut, Step
+from monju.training.reports import CHECKS, Check, Fetch, HeldOut, Step
 
 # lengths that batches are padded to where every length costs a recording
 WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
@@ -84,15 +84,18 @@ class Lockstep:
         Writes their checkpoints.
     held_out : HeldOut, optional
         What they are checked on.
+    pinned : callable, optional
+        () → {text: token ids}, sentences that are read at each check, too.
     note : str
         For their reports.
     """
 
     def __init__(self, members: Sequence[Member], config: Config, store: TokenStore, report_every: int,
-                 longest: int, writer: Executor, held_out: HeldOut | None = None, note: str = ""):
+                 longest: int, writer: Executor, held_out: HeldOut | None = None, note: str = "",
+                 pinned: Callable[[], dict[str, list[int]]] | None = None):
         self.members, self.config, self.store, self.note = list(members), config, store, note
         self.report_every, self.longest = report_every, longest
-        self.writer, self.held_out = writer, held_out
+        self.writer, self.held_out, self.pinned = writer, held_out, pinned or dict
         self.device = members[0].expert.device
         self.bf16, self.parts = wants_bf16(config.precision, self.device), max(m.parts for m in members)
         self.joint = store.join(members, config.frozen_layers)
@@ -114,10 +117,10 @@ class Lockstep:
                 for member, earlier in zip(self.members, before):
                     member.learned(padded)
                     member.seconds = earlier + (time.perf_counter() - start.made) / len(self.members)
-                right = self._check() if any(map(self._is_checked, self.members)) else None
+                texts, said = self._check() if any(map(self._is_checked, self.members)) else ([], None)
                 for i, (member, earlier) in enumerate(zip(self.members, before)):
-                    numbers = [member.loss_sum] if right is None else [member.loss_sum, right[i].float()]
-                    yield from self._report(member, numbers, start, earlier, failed)
+                    numbers = [member.loss_sum[None]] if said is None else [member.loss_sum[None], said[i]]
+                    yield from self._report(member, numbers, texts, start, earlier, failed)
         finally:
             self._forget()
             self.joint.release()
@@ -132,14 +135,24 @@ class Lockstep:
             not before or member.step == member.steps
             or member.step * CHECKS // self.longest > before * CHECKS // self.longest)
 
-    def _check(self) -> Tensor:
-        """Return how many held-out sentences each member gets right, [members], on the device."""
+    def _check(self) -> tuple[list[str], Tensor]:
+        """Read the held-out and the pinned sentences.
+
+        Returns the pinned texts, and on the device [members, held out + pinned · labels]: 1 for each held-out
+        sentence that a member gets right, in the batches' order, then its logits of the pinned ones.
+        """
         for member in self.members:
             member.words.put_back()
-        return torch.stack([(self.joint.logits(ids, mask).argmax(2) == labels).sum(1)
-                            for ids, mask, labels in self.held_out.batches]).sum(0)
+        parts = [(self.joint.logits(ids, mask).argmax(2) == labels).float()
+                 for ids, mask, labels in self.held_out.batches]
+        pinned = self.pinned()
+        if pinned:
+            ids, mask = backbones.pad(list(pinned.values()), self.store.padding)
+            logits = self.joint.logits(ids.to(self.device), mask.to(self.device))
+            parts.append(logits.float().flatten(1))
+        return list(pinned), torch.cat(parts, 1)
 
-    def _report(self, member: Member, numbers: list[Tensor], start: Fetch, earlier: float,
+    def _report(self, member: Member, numbers: list[Tensor], texts: list[str], start: Fetch, earlier: float,
                 failed: list[str]) -> Iterator[tuple[int, Step]]:
         """Yield the member's Step where it is due, and keep its checkpoint after an epoch.
 
@@ -157,7 +170,7 @@ class Lockstep:
             step = Step(member.step, member.steps, member.sentences, member.read, np.nan,
                         member.learning_rate(member.step - 1), earlier, self.parts, len(self.members),
                         member.padded, self.note or getattr(self.run_step, "note", ""))
-            member.report = step, member.unreported, Fetch(torch.stack(numbers), start)
+            member.report = step, member.unreported, texts, Fetch(torch.cat(numbers), start)
             member.loss_sum.zero_()
             member.unreported = 0
         if ended or keeps or not self.on_gpu:
@@ -174,17 +187,25 @@ class Lockstep:
         """Yield the Step whose losses are awaited, if any; a member whose loss is not finite is done."""
         if member.report is None:
             return
-        (step, steps, fetch), member.report = member.report, None
-        loss, *right = fetch.wait()
+        (step, steps, texts, fetch), member.report = member.report, None
+        loss, *said = fetch.wait()
         if not np.isfinite(loss):
             name = f"{member.training.name}: " if member.training.name else ""
             failed.append(f"{name}the loss became {loss} at step {step.step}")
             member.done = True
             return
         member.words.put_back()  # whoever looks at the model between two steps finds it whole
-        yield member.number, replace(step, loss=loss / steps,
-                                     seconds=step.seconds + fetch.seconds / step.lockstep,
-                                     held_out_accuracy=right[0] / self.held_out.count if right else None)
+        step = replace(step, loss=loss / steps, seconds=step.seconds + fetch.seconds / step.lockstep)
+        yield member.number, self._checked(step, texts, said) if said else step
+
+    def _checked(self, step: Step, texts: list[str], said: list[float]) -> Step:
+        """Return the step with a member's row of `_check`."""
+        count = len(self.held_out.order)
+        right = np.empty(count, int)
+        right[self.held_out.order] = said[:count]
+        logits = np.reshape(said[count:], (len(texts), -1)).tolist() if texts else []
+        return replace(step, held_out_accuracy=sum(said[:count]) / count,
+                       check=Check("".join(map(str, right)), dict(zip(texts, logits))))
 
     def _step(self) -> int:
         """Let every member learn its next batch; return that batch's tokens, padding counted."""

@@ -84,7 +84,8 @@ class Member:
         self.sentences, self.read = facts.get("seen", 0), facts.get("read", 0)
         self.padded, self.seconds = facts.get("padded", 0), facts.get("seconds", 0.0)
         self.unreported = facts.get("unreported", 0)  # steps since the last report
-        self.report: tuple[Step, int, Fetch] | None = None  # with its steps, whose losses are on their way
+        # with its steps and the pinned texts, whose losses and logits are on their way
+        self.report: tuple[Step, int, list[str], Fetch] | None = None
         self.writing: Future | None = None  # its checkpoint
         self.done = False
         self.sentence_losses = tensors.get("lost")

@@ -34,7 +34,7 @@ TASKS = {"classify": Classification, "lm": LanguageModelling}
 __all__ = ["Phase", "Progress", "Stage", "machine", "train", "versions"]
 
 
-def train(config, out, resume=False, siblings=()):
+def train(config, out, resume=False, siblings=(), watch=None):
     """Train a whole run into the folder `out`.
 
     Parameters
@@ -47,6 +47,8 @@ def train(config, out, resume=False, siblings=()):
         Continue an unfinished run: models that are complete are kept.
     siblings : sequence of path
         Finished runs: models that one of them has trained in exactly the same way are copied from there.
+    watch : Watch, optional
+        Is told of the clusters, and names the file of the pinned sentences.
 
     Yields
     ------
@@ -69,7 +71,7 @@ def train(config, out, resume=False, siblings=()):
     # 1. the sentences
     data = sources.load_for(config)
     yield from (Stage(note.text()) for note in data.notes)
-    task = TASKS[config.task](config, data)
+    task = TASKS[config.task](config, data, watch)
     if resume and run.manifest["data"]["fingerprint"] != data.fingerprint:
         raise MonjuError(f"{config.data} no longer holds the sentences that {out} was started on: "
                          "bring the same data back, or train a new run")
@@ -85,7 +87,7 @@ def train(config, out, resume=False, siblings=()):
         clustering = Clustering(config).fit(task.texts, task.domains)
     sizes = dict(zip(subsets.cluster_names(config.k),
                      np.bincount(clustering.labels_, minlength=config.k).tolist()))
-    task.encode(clustering.labels_)
+    task.encode(clustering)
     yield Stage("Clusters: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
                 + f" {task.called}.")
 

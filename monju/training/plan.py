@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monju.data.notes import refusal
 from monju.ensemble import subsets
 from monju.ensemble.subsets import expert_names, model_key
-from monju.errors import MonjuError
 from monju.models import backbones
 from monju.training import btm
 
@@ -171,6 +171,4 @@ def refuse_one_sided(config, clusters, data):
     for name, subset in zip(expert_names(config), subsets.expert_subsets(config.k, config.subset_size)):
         classes = np.unique(data.train.labels[np.isin(clusters, subset)])
         if len(classes) < 2:
-            raise MonjuError(f"expert {name} would see only sentences labelled "
-                             f"{data.label_names[classes[0]]!r}: "
-                             "choose a smaller --k, a larger --subset-size, or more data")
+            raise refusal("one_sided", name=name, label=data.label_names[classes[0]])

@@ -16,6 +16,22 @@ CHECKS = 10  # points on a model's held-out curve, beside the first
 
 
 @dataclass(frozen=True)
+class Check:
+    """What one model said when it was checked.
+
+    Parameters
+    ----------
+    right : str
+        Of each held-out sentence, in the order given, 1 where it was right, else 0.
+    pinned : dict of str to list of float
+        Logits [labels] of each pinned sentence.
+    """
+
+    right: str
+    pinned: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
 class Step:
     """How far one model's training is.
 
@@ -41,6 +57,8 @@ class Step:
         A sentence on what makes the training slower than it could be, if anything does.
     held_out_accuracy : float, optional
         On the held-out sentences, where it was measured after this step.
+    check : Check, optional
+        The same check, sentence by sentence.
     """
 
     step: int
@@ -55,6 +73,7 @@ class Step:
     padded: int = 0
     note: str = ""
     held_out_accuracy: float | None = None
+    check: Check | None = None
 
 
 class Fetch:
@@ -110,7 +129,7 @@ class HeldOut:
 
     def __init__(self, tokens: list[list[int]], labels: np.ndarray, padding: int, size: int,
                  device: torch.device):
-        self.count = len(tokens)
+        rows_of = list(backbones.length_batches([len(each) for each in tokens], size))
+        self.order = np.concatenate(rows_of)  # of the sentences, batch after batch
         self.batches = [[part.to(device) for part in (*backbones.pad([tokens[row] for row in rows], padding),
-                                                      torch.as_tensor(labels[rows]))]
-                        for rows in backbones.length_batches([len(each) for each in tokens], size)]
+                                                      torch.as_tensor(labels[rows]))] for rows in rows_of]

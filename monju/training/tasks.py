@@ -28,8 +28,8 @@ class Classification:
 
     called = held_out = "sentences"
 
-    def __init__(self, config, data):
-        self.config, self.data = config, data
+    def __init__(self, config, data, watch=None):
+        self.config, self.data, self.watch = config, data, watch
         self.texts, self.domains = data.train.texts, data.train.domains
 
     def read(self):
@@ -39,9 +39,14 @@ class Classification:
         yield from (Stage(note.text()) for note in notes)
         data.notes.extend(notes)
 
-    def encode(self, clusters):
+    def encode(self, clustering):
         """Encode what is trained on. Raises MonjuError where an expert could learn nothing."""
-        refuse_one_sided(self.config, clusters, self.data)
+        refuse_one_sided(self.config, clustering.labels_, self.data)
+        if self.watch:
+            held_out = self.data.validation
+            self.watch.clustered(self.config, clustering,
+                                 [held_out.texts[row] for row in curve_rows(held_out.labels)],
+                                 self.data.label_names)
         self.encoded = {name: Encoded.by(name, self.data, self.config.max_tokens)
                         for name in self.config.all_backbones}
         self.lengths = self.encoded[self.config.backbone_of(0)].lengths
@@ -57,8 +62,8 @@ class Classification:
         self.alpha = btm.weights(config, clustering, data.train.texts) if config.rounds > 1 else None
         yield from ()
         return TrainTask(run, config, self.encoded, data.train.labels, clustering.labels_,
-                              curve_rows(data.validation.labels), data.validation.labels, data.label_names,
-                              self.alpha)
+                         curve_rows(data.validation.labels), data.validation.labels, data.label_names,
+                         self.alpha, self.watch.pins if self.watch else None)
 
     def evaluate(self, run, cost):
         """Write the run's predictions and table: a generator of Stage. `cost` is by model."""

@@ -5,7 +5,7 @@ its own is the same thing alone, and so is a baseline on all sentences. Knows no
 experts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,7 +30,8 @@ def fit(expert: Expert, config: Config, tokens: list[list[int]], labels: np.ndar
 
 def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every: int | None = None,
                     held_out: tuple[list[list[int]], np.ndarray] | None = None,
-                    store_of: type[TokenStore] = TokenStore) -> Iterator[tuple[int, Step]]:
+                    store_of: type[TokenStore] = TokenStore,
+                    pinned: Callable[[], dict[str, list[int]]] | None = None) -> Iterator[tuple[int, Step]]:
     """Fine-tune classifiers on one backbone together: a generator that trains as it is read.
 
     Each as if it were alone: AdamW, linear warm-up and decay to zero, gradient norm clipped at 1. A model
@@ -50,6 +51,9 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every:
         Token ids and labels of sentences on which the models are checked some ten times.
     store_of : type
         Holds what they learn, and knows their loss.
+    pinned : callable, optional
+        () → {text: token ids}, sentences that are read at each check, too. They change nothing of the
+        training.
 
     Yields
     ------
@@ -75,7 +79,8 @@ def fit_in_lockstep(trainings: Sequence[Training], config: Config, report_every:
                 lockstep = None  # of the group before: its memory is needed
                 torch.cuda.empty_cache()
                 try:
-                    lockstep = Lockstep(group, config, store, every, longest, writer, checks, note)
+                    lockstep = Lockstep(group, config, store, every, longest, writer, checks, note,
+                                        pinned)
                     yield from lockstep.run(failed)
                     group = [member for member in group if not member.done]
                 except (CannotJoin, torch.OutOfMemoryError) as error:

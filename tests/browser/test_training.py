@@ -33,13 +33,24 @@ def trainable(tiny_run, folder):
 def visit(open_page, url, tab="Training", **options):
     page = open_page(url, **options)
     page.get_by_role("tab", name=tab).click()
-    page.wait_for_selector("#job h3")
+    page.wait_for_selector("#preview table, #preview [role=alert]")  # the form is as it was left, its source looked at
     return page
 
 
-def load(page, **settings):
+def advanced(page):
     if not page.is_visible("#json textarea"):
-        page.get_by_text("Import or export settings").click()
+        page.click("#advanced > button")
+        page.wait_for_selector("#json textarea", state="visible")
+
+
+def begin(page, name):
+    page.fill("#run-name textarea, #run-name input", name)
+    page.click("#start")
+    page.wait_for_function("name => document.querySelector('#job h3')?.innerText.includes(name)", arg=name, timeout=SLOW)
+
+
+def load(page, **settings):
+    advanced(page)
     for _ in range(20):
         page.fill("#json textarea", json.dumps(settings))
         page.wait_for_timeout(300)
@@ -59,17 +70,23 @@ def grow(page, than):
 def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, trainable, folder, movies, tiny_bert):
     page = visit(open_page, trainable)
     assert "No training is running" in page.inner_text("#job")
-    page.fill("#run-name textarea, #run-name input", "small")
-    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('small')")
     load(page, **{**SETTINGS, "data": str(movies), "backbone": str(tiny_bert), "epochs": 300})
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 300')")
-    assert "small" in page.input_value("#command textarea, #command input")
-    page.click("#plan")
-    page.wait_for_selector("#start", state="visible", timeout=SLOW)
+    page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('on this machine')", timeout=SLOW)  # by itself
+    page.click("#plan-panel summary")
     assert "120 training sentences" in page.inner_text("#plan-panel") and "real steps" in page.inner_text("#plan-panel")
+    page.fill("#pins textarea", "a quiet triumph\n\nnever again")
+    page.fill("#run-name textarea, #run-name input", "small")
+    page.evaluate("""() => { const job = document.querySelector('#job'); window.said = [];
+      new MutationObserver(() => window.said.push(job.innerText)).observe(job, {childList: true, subtree: true, characterData: true}) }""")
     page.click("#start")
+    page.wait_for_function("window.said[0]?.includes('Starting: loading the model')", timeout=2000)  # before any answer
     page.wait_for_selector("#job [data-model]", timeout=SLOW)
     grow(page, points(page))
+    assert page.evaluate("document.querySelector('#job').getBoundingClientRect().top") < 300
+    page.wait_for_selector("#job .forming .right, #job .forming .wrong", timeout=SLOW, state="attached")
+    page.wait_for_function("document.querySelectorAll('#job .pin .members').length == 2", timeout=SLOW)
+    assert page.input_value("#run-name textarea, #run-name input") == "small-2"
 
     page.reload()  # the job goes on, and is seen from its first step, and on every tab
     page.wait_for_selector("#panel .outcome, #panel code")
@@ -77,9 +94,12 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     page.get_by_role("tab", name="Training").click()
     page.wait_for_selector("#job [data-model]")
     grow(page, points(page))
+    advanced(page)  # the form has the running job's settings
+    assert page.input_value("#setting-epochs input") == "300" and page.input_value("#run-name textarea, #run-name input") == "small-2"
+    reads_values_and_pins(page)
     other = visit(open_page, trainable, tab="学習", locale="ja-JP", width=390, height=844)
     other.wait_for_selector("#job [data-model]")
-    assert "small を学習中" in other.inner_text("#job h3") and "見積もる" in other.inner_text("#plan")
+    assert "small を学習中" in other.inner_text("#job h3") and other.inner_text("#start") == "待ち行列に追加"
     assert other.evaluate("document.documentElement.scrollWidth") <= 390 and "__i18n__" not in other.inner_text("body")
     history = JobManager(folder).snapshot()["history"]
     assert history[0]["step"] < 50 < history[-1]["step"]
@@ -98,8 +118,15 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     page.wait_for_function("document.querySelector('#runs').innerText.includes('finished')")
 
     page.wait_for_function("!document.querySelector('#running')?.checkVisibility()")
+    page.evaluate("window.scrollTo(0, 600)")
     page.click("#use")  # every tab follows
     page.wait_for_function("document.querySelector('#about')?.innerText.includes('Run small')", timeout=SLOW)
+    page.wait_for_function("window.scrollY == 0")
+    # the cases are the run's own held-out sentences
+    page.wait_for_function("document.querySelectorAll('#examples .chip:not(.hide)').length > 1", timeout=SLOW)
+    held_out = [row["text"] for row in csv.DictReader((movies / "validation.csv").open(encoding="utf-8"))]
+    cases = [text.split(": ", 1)[1] for text in page.locator("#examples .chip:visible").all_inner_texts()]
+    assert cases and set(cases) <= set(held_out)
     page.locator("#sentence textarea").fill("a fine film")
     page.wait_for_function("document.querySelector('#panel .said')?.textContent == 'a fine film'")
     assert page.locator("#panel [data-who]").count() == 3  # Monju and its two experts: this run has no baseline
@@ -112,24 +139,106 @@ def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, t
     assert client.predict(api_name="/training")["status"] == "finished"
 
 
+def reads_values_and_pins(page):
+    """The pointer and the arrow keys read the curves; a sentence is pinned and taken away while it trains."""
+    field = page.locator("#job .chart .field").first
+    field.hover(position={"x": 30, "y": 60})
+    page.wait_for_selector("#job .curve-tip", state="visible")
+    shown = page.inner_text("#job .curve-tip")
+    assert re.match(r"step \d+", shown) and re.search(r"A 0\.\d+", shown)
+    field.focus()
+    page.keyboard.press("End")
+    last = page.inner_text("#job .curve-tip b")
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#job .curve-tip b") != last
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#job .curve-tip")
+    page.fill("#pin textarea, #pin input", "one more")
+    page.click("#pin-add")
+    page.wait_for_function("document.querySelectorAll('#job .pin').length == 3")
+    page.click("#job [data-unpin='never again']")
+    page.wait_for_function("document.querySelectorAll('#job .pin').length == 2")
+    assert "one more" in page.inner_text("#job .pins")
+
+
+def test_trainings_wait_in_a_queue_and_go_on_by_themselves(open_page, trainable, folder, movies, tiny_bert):
+    page = visit(open_page, trainable)
+    load(page, **{**SETTINGS, "data": str(movies), "backbone": str(tiny_bert), "epochs": 300})
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 300')")
+    begin(page, "running")
+    page.wait_for_function("document.querySelector('#start').innerText == 'Add to the queue'", timeout=SLOW)
+    page.fill("#setting-epochs input", "1")
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--epochs 1.0')")
+    page.fill("#run-name textarea, #run-name input", "running")  # a name that exists is told before anything is asked
+    page.wait_for_selector("#start-told [role=alert]")
+    page.fill("#run-name textarea, #run-name input", "second")
+    page.wait_for_selector("#start-told [role=alert]", state="detached")
+    page.click("#start")
+    page.wait_for_function("document.querySelector('#queue')?.innerText.includes('second')")
+    page.fill("#run-name textarea, #run-name input", "swept")
+    page.fill("#sweep-values textarea, #sweep-values input", "0, 1")
+    page.click("#sweep-add")
+    page.wait_for_function("document.querySelectorAll('#queue ol li').length == 3")
+    assert [entry["name"] for entry in JobManager(folder).queue.waiting()] == ["second", "swept-seed-0", "swept-seed-1"]
+    for number in (1, 0):
+        page.click(f"#queue [data-withdraw='swept-seed-{number}']")
+        page.wait_for_function("n => document.querySelectorAll('#queue ol li').length == n", arg=1 + number)
+    page.click("#stop")  # it alone
+    page.click("#really-stop")
+    page.wait_for_function("document.querySelector('#job h3').innerText.includes('second')", timeout=SLOW)
+    page.wait_for_selector("#job [data-status=finished]", timeout=4 * SLOW)
+    assert "running was stopped" in page.inner_text("#queue") and page.errors == []
+
+
+def test_a_setting_is_found_in_either_language_without_a_request(open_page, trainable):
+    page = visit(open_page, trainable)
+    advanced(page)
+    page.wait_for_timeout(500)
+    before = len(page.asked)
+    for asked, found in (("learning rate", ["setting-learning_rate", "setting-warmup"]), ("学習率", ["setting-learning_rate"]), ("seed", ["setting-seed"])):
+        page.fill(".find input", asked)
+        fields = page.locator("#advanced .field:visible").evaluate_all("all => all.map(one => one.id.replace('field-', 'setting-'))")
+        assert found[0] in fields and len(fields) < 8
+    page.fill(".find input", "nothing of the kind")
+    assert page.locator("#advanced .field:visible").count() == 0 and "No setting" in page.inner_text(".find-told")
+    page.fill(".find input", "")
+    assert page.locator("#advanced .field:visible").count() > 30
+    assert not [url for url in page.asked[before:] if "heartbeat" not in url]
+
+
+def test_the_form_is_kept_over_a_reload(open_page, trainable):
+    page = visit(open_page, trainable)
+    advanced(page)
+    page.fill("#setting-epochs input", "7")
+    page.fill("#run-name textarea, #run-name input", "kept")
+    page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('kept')")
+    page.wait_for_timeout(300)  # until the browser has it
+    page.reload()
+    page.wait_for_selector("#panel .outcome, #panel code")
+    page.get_by_role("tab", name="Training").click()
+    page.wait_for_function("document.querySelector('#run-name textarea, #run-name input')?.value == 'kept'")
+    advanced(page)
+    assert page.input_value("#setting-epochs input") == "7"
+
+
 def test_what_cannot_be_trained_starts_nothing(open_page, trainable, folder, movies, tiny_bert):
     page = visit(open_page, trainable)
     load(page, **{**SETTINGS, "data": str(movies), "backbone": str(tiny_bert), "k": 26, "subset_size": 1, "sample": 10})
     page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('movies')")
-    page.fill("#run-name textarea, #run-name input", "bad")
-    page.click("#plan")
     page.wait_for_selector("#plan-panel [role=alert]", timeout=SLOW)
-    assert "cannot make 26 clusters" in page.inner_text("#plan-panel") and not page.is_visible("#start")
-    assert not (folder / "bad").exists()
+    assert "cannot make 26 clusters" in page.inner_text("#plan-panel")
+    begin(page, "bad")  # whoever starts it all the same is told the same
+    page.wait_for_selector("#job [data-status=failed]", timeout=SLOW)
+    assert "cannot make 26 clusters" in page.inner_text("#job h3") and not (folder / "bad").exists()
 
 
 def test_bad_json_and_impossible_settings_are_calm_words(open_page, trainable):
     page = visit(open_page, trainable)
     load(page, k=3, subset_size=3)
-    page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('must be smaller')")
+    page.wait_for_function("document.querySelector('#load-told').innerText.includes('must be smaller')")
     page.fill("#json textarea", "{")
     page.click("#load-json")
-    page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('not JSON')")
+    page.wait_for_function("document.querySelector('#load-told').innerText.includes('not JSON')")
     shown = page.input_value("#command textarea, #command input")
     page.fill("#setting-k input", "2")  # as large as the subsets: no command says that
     page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('must be smaller')")
@@ -138,7 +247,7 @@ def test_bad_json_and_impossible_settings_are_calm_words(open_page, trainable):
     page.wait_for_function("document.querySelector('#plan-panel').innerText.includes('it must be at least 2 and below 27')")
     page.fill("#setting-k input", "3")
     page.wait_for_function("command => document.querySelector('#command textarea, #command input').value == command", arg=shown)
-    assert page.inner_text("#plan-panel").strip() == ""
+    page.wait_for_function("!document.querySelector('#plan-panel [role=alert]')")
     assert "Traceback" not in page.inner_text("body") and page.errors == []
 
 
@@ -186,11 +295,7 @@ def test_columns_of_any_name_are_two_lists_and_trained_on_from_the_page_alone(op
         assert str(folder) not in shown
 
     if locale == "en-US":
-        page.fill("#run-name textarea, #run-name input", "opinions")
-        page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('opinions')")
-        page.click("#plan")
-        page.wait_for_selector("#start", state="visible", timeout=SLOW)
-        page.click("#start")
+        begin(page, "opinions")
         page.wait_for_function("document.querySelector('#job [data-status=finished]')?.innerText.includes('opinions')", timeout=4 * SLOW)
         assert Run.open(folder / "opinions").manifest["data"]["label_names"] == ["bad", "good"]
         page.wait_for_function("document.querySelector('#runs').innerText.includes('映画の レビュー.csv')")

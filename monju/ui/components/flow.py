@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from monju.clustering.projections import CentrePlane
+from monju.clustering.projections import plane_of
 from monju.ensemble import gates
 from monju.ensemble.outputs import Reading
-from monju.errors import MonjuError
 from monju.inference import what_if
 from monju.ui.components import cards
 from monju.ui.components.cards import Opinion
@@ -124,20 +123,6 @@ def small_map(centres: np.ndarray) -> tuple[Callable[[np.ndarray], Point], list[
         return drawn(plane(np.asarray(vector, np.float64)[None])[0])
 
     return of, [drawn(place) for place in places]
-
-
-def plane_of(centres: np.ndarray) -> tuple[Any, np.ndarray]:
-    """Return a function from vectors [n, dim] to a plane [n, 2], and the centres [k, 2] in it."""
-    try:
-        transform = CentrePlane().fit(centres, centres).transform
-    except MonjuError:  # not three, or on one line
-        origin = centres.mean(axis=0)
-        axes = np.linalg.svd(centres - origin)[2][:2]
-
-        def transform(vectors: np.ndarray) -> np.ndarray:
-            return (vectors - origin) @ axes.T
-
-    return transform, transform(np.asarray(centres, np.float64))
 
 
 def turns(reading: Reading, monju: SentenceReader, names: list[str]) -> dict[str, Any] | None:

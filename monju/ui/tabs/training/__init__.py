@@ -20,5 +20,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     job, form, runs = JobPanel(page, jobs), Form(page, jobs), RunsPanel(page, jobs)
     wire_door([*job.for_owner, *form.for_owner, *runs.for_owner])
     job.wire(tab, form, runs)
-    form.wire()
+    form.wire(tab)
     runs.wire(job)
+    if not page.owner.zero:
+        jobs.queue.go_on()  # what waited when the page was last closed

@@ -1,165 +1,133 @@
-"""The form of a new run: a part for each setting, the same as a command and as JSON, and the plan."""
+"""The form of a new run: three steps, all other settings folded below; it is kept in the browser."""
 
 import json
-import os
-import shlex
+import re
 from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from monju import config as schema
 from monju import presets
 from monju.config import SETTINGS, Config
 from monju.errors import MonjuError
 from monju.runs import registry
-from monju.training.estimate import estimate
 from monju.training.job_manager import JobManager
 from monju.ui.components import progress
 from monju.ui.i18n import translator
-from monju.ui.i18n.translator import I18N
+from monju.ui.i18n.translator import I18N, TEXTS, Said
 from monju.ui.page import QUIET, Page
-from monju.ui.tabs.training.source import NAMED, UPLOADS, SourcePicker, placed
+from monju.ui.tabs.training import settings
+from monju.ui.tabs.training.plan import SIZES, AutoPlan
+from monju.ui.tabs.training.settings import GROUPS, collected, command, component, loaded, shown
+from monju.ui.tabs.training.source import SourcePicker, choices, placed
+from monju.utils.files import ROOT
 
-# the rest stands under "more"
-SHOWN = ("data", "backbone", "embedder", "clusterer", "k", "subset_size", "finetuning", "epochs",
-         "batch_size", "learning_rate", "sample", "seed", "baselines")
-# others may be typed
-SUGGESTED = {"data": NAMED, "backbone": ("all-MiniLM-L6-v2", "FacebookAI/roberta-base")}
-
-
-# ---- one component a setting, and back
-
-
-def component(name: str) -> Component:
-    """Make the form's component for a setting, at its default."""
-    kind, value = schema.kind(name), in_form(SETTINGS[name].default)
-    options = {"label": I18N(f"setting_{name}"), "info": I18N(f"help_{name}"), "elem_id": f"setting-{name}",
-               "interactive": True}
-    if kind is bool:
-        return gr.Checkbox(value, **options)
-    if allowed := schema.choices(name):
-        return gr.Dropdown(list(allowed), value=value, **options)
-    if kind in (int, float) and value != "":  # an empty Number shows 0: an optional one is a text box
-        # no bounds: the schema refuses in the page's own words, Gradio's part sends nothing
-        return gr.Number(value, **options)
-    if name in SUGGESTED:
-        return gr.Dropdown(list(SUGGESTED[name]), value=value, allow_custom_value=True, **options)
-    return gr.Textbox(value, **options)
-
-
-def in_form(value: Any) -> Any:
-    """Return a setting's value as the form has it."""
-    return ", ".join(value) if isinstance(value, list) else "" if value is None else value
-
-
-def shown(config: Config) -> list[Any]:
-    """Return the form's values for a configuration, in the schema's order."""
-    return [in_form(value) for value in config.to_json().values()]
-
-
-def collected(values: Iterable[Any]) -> Config:
-    """Return the configuration of the form's values. Raises MonjuError for what is not valid."""
-    settings = dict(zip(SETTINGS, values, strict=True))
-    for name, value in settings.items():
-        if schema.kind(name) is list:
-            settings[name] = schema.each(value or "")
-        elif value == "" and SETTINGS[name].default is None:
-            settings[name] = None
-        elif isinstance(value, str):
-            settings[name] = value.strip()
-    return Config.from_json(settings)
-
-
-def command(config: Config, preset: str, folder: str | Path, name: str) -> str:
-    """Return the command that trains the same run.
-
-    As one types it in the folder where the page was started; where the folder of runs is not below that, as
-    one types it in the folder of runs.
-    """
-    base = preset if preset in presets.PRESETS else "laptop"
-    start = Path(os.path.relpath(folder))
-    start = Path() if ".." in start.parts else start
-    if config.data.startswith(UPLOADS):
-        config = replace(config, data=str(start / config.data))
-    return shlex.join(["python", "-m", "monju", "train", "--out", str(start / (name or "my-run")),
-                       *presets.arguments(config, base)])
-
-
-def loaded(text: str) -> Config:
-    """Return the configuration of settings pasted as JSON (a run.json too).
-
-    Raises MonjuError, or ValueError where it is no JSON object.
-    """
-    settings = json.loads(text)
-    if not isinstance(settings, dict):
-        raise ValueError("{…}")
-    return Config.from_json(settings.get("config", settings))
-
-
-# ---- the form
+FIRST = Config(**presets.PRESETS["laptop"], sample=SIZES[0])
+NAME = "my-run"
 
 
 class Form:
-    """The form of a new run.
+    """The form of a new run. `fields` are its components by setting, `parts` the same as a list.
 
-    `fields` are its components by setting, `parts` the same as a list; `planned` holds the settings of the
-    plan on show, with which the button `start` starts.
+    `filled` are all that a configuration fills; `begun` is drawn after a start: the name and what is told.
     """
 
     def __init__(self, page: Page, jobs: JobManager) -> None:
-        self.owner, self.jobs = page.owner, jobs
-        self.planned = gr.State(None)
-        first = Config(**presets.PRESETS["laptop"])
-        fields = {}
+        self.page, self.owner, self.jobs, self.auto = page, page.owner, jobs, AutoPlan(jobs)
+        self.wanted, self.restored = gr.State(None), gr.State(False)
+        self.kept = gr.BrowserState(None, storage_key="monju-training", secret="monju")
+        fields = {"data": component("data", render=False, info=None)}
         with gr.Column(elem_id="training-form", visible=page.owner.everyone) as whole:
-            with gr.Row():
-                self.preset = gr.Radio([(I18N(f"t_{name}"), name) for name in (*presets.PRESETS, "custom")],
-                                       value="laptop", label=I18N("t_preset"), elem_id="preset")
-                self.name = gr.Textbox("my-run", label=I18N("t_name"), elem_id="run-name")
-            with gr.Row():
-                for name in SHOWN:
-                    with gr.Column(min_width=240):
-                        fields[name] = component(name)
-            self.source = SourcePicker(page, jobs)
-            with gr.Accordion(I18N("t_more"), open=False), gr.Row():
-                for name in SETTINGS:
-                    if name not in SHOWN:
-                        with gr.Column(min_width=240):
-                            fields[name] = component(name)
-            self.line = gr.Textbox(command(first, "laptop", jobs.folder, "my-run"), label=I18N("t_command"),
-                                   interactive=False, buttons=["copy"], elem_id="command")
-            with gr.Accordion(I18N("t_json"), open=False):
-                self.json = gr.Textbox(json.dumps(first.to_json(), indent=1), show_label=False, lines=8,
-                                       max_lines=14, buttons=["copy"], elem_id="json")
-                self.load = gr.Button(I18N("t_load"), elem_id="load-json")
-            self.plan = gr.Button(I18N("t_plan"), variant="primary", elem_id="plan")
-            self.plan_panel = gr.HTML(elem_id="plan-panel", apply_default_css=False)
-            self.start = gr.Button(I18N("t_start"), variant="primary", visible=False, elem_id="start")
+            with gr.Row(elem_id="steps"):
+                with gr.Column(scale=3, min_width=320):
+                    gr.Markdown(I18N("t_step_data"), elem_classes="step")
+                    with gr.Row(elem_id="step-data"):
+                        with gr.Column(min_width=220):
+                            fields["data"].render()
+                        with gr.Column(min_width=220):
+                            self.source = SourcePicker(page, jobs, fields["data"])
+                    self.source.place_rows()
+                with gr.Column(scale=2, min_width=320):
+                    gr.Markdown(I18N("t_step_size"), elem_classes="step")
+                    self.size = gr.Radio([*((f"{n:,}", n) for n in SIZES), (I18N("t_all_unknown"), 0)],
+                                         value=SIZES[0], label=I18N("t_size"), elem_id="size")
+                    self.plan_panel = gr.HTML(elem_id="plan-panel", apply_default_css=False)
+                    gr.Markdown(I18N("t_step_start"), elem_classes="step")
+                    self.name = gr.Textbox(NAME, label=I18N("t_name"), elem_id="run-name")
+                    self.pins = gr.Textbox("", label=I18N("t_pins"), placeholder=I18N("t_pins_hint"), lines=2,
+                                           max_lines=5, elem_id="pins")
+                    self.told = gr.HTML(elem_id="start-told", apply_default_css=False)
+                    self.start = gr.Button(I18N("t_start"), variant="primary", elem_id="start")
+            with gr.Accordion(I18N("t_advanced"), open=False, elem_id="advanced"):
+                self._advanced(fields)
         self.fields, self.parts = fields, [fields[name] for name in SETTINGS]
         self.for_owner = [whole]
+        self.filled = [*self.parts, self.preset, self.name, self.line, self.json, self.size, self.plan_panel,
+                       self.wanted, self.kept, self.source.again]
 
-    def wire(self) -> None:
-        """Connect the parts: whatever is changed, the command, the JSON and the preset follow."""
-        unqueued = {**QUIET, "queue": False}
-        follow = [self.line, self.json, self.plan_panel, self.start, self.planned]
+    def _advanced(self, fields: dict[str, Any]) -> None:
+        """Lay out all that has a good default: the other settings, a sweep, the same as text."""
+        words = {name: settings.words(name) for name in SETTINGS if name != "data"}
+        say = {name: TEXTS[f"find_{name}"] for name in ("label", "hint", "found", "none")}
+        gr.HTML("", elem_id="find-setting", apply_default_css=False,
+                html_template=(ROOT / "monju" / "ui" / "templates" / "find.html").read_text(encoding="utf-8"),
+                js_on_load=f"const WORDS = {json.dumps(words, ensure_ascii=False)};\n"
+                           f"const SAY = {json.dumps(say, ensure_ascii=False)};\n"
+                           + (ROOT / "assets" / "find.js").read_text(encoding="utf-8"))
+        self.preset = gr.Radio([(I18N(f"t_{name}"), name) for name in (*presets.PRESETS, "custom")],
+                               value="laptop", label=I18N("t_preset"), elem_id="preset")
+        for group in GROUPS:
+            with gr.Column(elem_classes="settings-group"):
+                gr.Markdown(I18N(f"t_group_{group}"), elem_classes="group")
+                with gr.Row():
+                    for name in SETTINGS:
+                        if schema.group(name) == group and name not in fields:
+                            with gr.Column(min_width=240, elem_id=f"field-{name}", elem_classes="field"):
+                                fields[name] = component(name)
+        with gr.Column(elem_id="sweep"):
+            gr.Markdown(I18N("t_sweep"), elem_classes="group")
+            with gr.Row(equal_height=True):
+                self.swept = gr.Dropdown([(I18N(f"setting_{name}"), name) for name in SETTINGS
+                                          if name not in settings.UNSWEPT], value="seed",
+                                         label=I18N("t_sweep_over"), elem_id="sweep-over", min_width=200)
+                self.values = gr.Textbox("0, 1, 2", label=I18N("t_sweep_list"), elem_id="sweep-values",
+                                         min_width=200)
+                self.sweep = gr.Button(I18N("t_sweep_add"), elem_id="sweep-add", scale=0, min_width=220)
+            self.sweep_told = gr.HTML(elem_id="sweep-told", apply_default_css=False)
+        gr.Markdown(I18N("t_as_text"), elem_classes="group")
+        self.line = gr.Textbox(command(FIRST, "laptop", self.jobs.folder, NAME), label=I18N("t_command"),
+                               interactive=False, buttons=["copy"], elem_id="command")
+        self.json = gr.Textbox(json.dumps(FIRST.to_json(), indent=1), label=I18N("t_json"), lines=6,
+                               max_lines=14, buttons=["copy"], elem_id="json")
+        self.load = gr.Button(I18N("t_load"), elem_id="load-json")
+        self.load_told = gr.HTML(elem_id="load-told", apply_default_css=False)
+
+    def wire(self, tab: gr.Tab) -> None:
+        """Connect the parts: whatever is changed, the command, the JSON, the preset and the plan follow."""
+        unqueued, only = {**QUIET, "queue": False}, self.owner.only
         # change, where one types: Gradio's input event misses what is pasted or written with an input method
         edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input
                  for part in [*self.parts, self.name]]
         # once the page has filled several fields: one alone may be heard of before the others are filled
         edits += [self.source.edited.change]
-        gr.on(edits, self.changed, [self.preset, self.name, self.line, *self.parts], [self.preset, *follow],
+        gr.on(edits, self.changed, [self.preset, self.name, self.line, self.source.total, *self.parts],
+              [self.preset, self.line, self.json, self.size, self.plan_panel, self.told, self.wanted,
+               self.kept],
               trigger_mode="always_last", **unqueued)  # an edit amid another counts
-        filled = [*self.parts, self.preset, *follow]
-        self.preset.input(self.choose_preset, [self.preset, self.name], filled, **unqueued)
-        self.load.click(self.load_json, [self.json, self.name], filled, **unqueued)
+        self.size.input(lambda n: str(n or ""), self.size, self.fields["sample"], **unqueued)
+        self.preset.input(self.choose_preset, [self.preset, self.name, self.size, self.source.again],
+                          self.filled, **unqueued)
+        self.load.click(self.load_json, [self.json, self.name, self.source.again],
+                        [*self.filled, self.load_told], **unqueued)
+        tab.select(only(self.restore, otherwise=[gr.skip()] * (len(self.filled) + 1)),
+                   [self.restored, self.kept, self.source.again], [*self.filled, self.restored], **QUIET)
         self.source.wire(self)
-        self.plan.click(self.owner.only(self.make_plan), [self.name, *self.parts],
-                        [self.plan_panel, self.start, self.planned],
-                        concurrency_id="plan", concurrency_limit=1, **QUIET)
+        self.wanted.change(only(self.auto.follow), self.wanted, self.plan_panel, trigger_mode="always_last",
+                           concurrency_id="plan", concurrency_limit=1, **QUIET).then(
+            self.resize, [self.source.total, *self.parts], self.size, **unqueued)
+
+    # ---- a configuration
 
     def config(self, values: Iterable[Any], **others: Any) -> Config:
         """Return the configuration of these values, but for others that are named. Raises MonjuError."""
@@ -170,56 +138,133 @@ class Form:
         return [command(config, preset, self.jobs.folder, name),
                 json.dumps(config.to_json(), indent=1, ensure_ascii=False)]
 
-    def filled(self, config: Config, preset: str, name: str) -> list[Any]:
-        """Return values of the whole form, filled with a configuration; an old plan is removed."""
-        return [*shown(config), preset, *self.texts(config, preset, name), "", gr.update(visible=False), None]
+    def fill(self, config: Config, preset: str, name: str, looks: int, t: translator.Translator) -> list[Any]:
+        """Return values of `filled` for a configuration; its source is looked at."""
+        values = dict(zip(SETTINGS, shown(config)))
+        data = gr.update(choices=choices(config.data), value=values.pop("data"))
+        return [data, *values.values(), preset, name, *self.texts(config, preset, name),
+                self.auto.sizes(config, None, t), "", config.to_json(), kept(config, preset, name), looks + 1]
 
-    def changed(self, preset, name, before, request: gr.Request, *values):
-        """Return what follows from the form: its preset, the command, the JSON; an old plan is removed.
+    def preset_of(self, config: Config) -> str:
+        """Return the preset of a configuration, whatever its size: the size is a step of its own."""
+        return next((key for key, preset in presets.PRESETS.items()
+                     if config == Config(**{**preset, "sample": config.sample})), "custom")
+
+    # ---- what the form does
+
+    def changed(self, preset, name, before, total, request: gr.Request, *values):
+        """Return what follows: the preset, the command, the JSON, the sizes, what is to be planned and kept.
 
         `before` is the command shown: where it is already the form's (the page filled the form, not a
-        person), all stays, a plan made since too.
+        person), only the sizes follow.
         """
+        t = translator.asked(request)
+        total = total if type(total) is int else None
         try:
             config = collected(values)
+            sizes = self.auto.sizes(config, total, t)
             if before == command(config, preset, self.jobs.folder, name):
-                return [gr.skip()] * 6
-            same = next((key for key, settings in presets.PRESETS.items() if config == Config(**settings)),
-                        "custom")
-            preset = same if preset == "custom" else preset
-            return [same, *self.texts(config, preset, name), "", gr.update(visible=False), None]
+                return [*[gr.skip()] * 3, sizes, *[gr.skip()] * 4]
+            self.auto.leave(request.session_hash or "")
+            same = self.preset_of(config)
+            preset = same if preset == "custom" or same != "custom" else preset
+            return [same, *self.texts(config, preset, name), sizes, gr.skip(), self.refused(name, t),
+                    config.to_json(), kept(config, same, name)]
         except MonjuError as error:
-            trouble = progress.trouble(error, translator.asked(request))
-            return [preset, "", gr.skip(), trouble, gr.update(visible=False), None]
+            self.auto.leave(request.session_hash or "")
+            return [preset, "", gr.skip(), gr.skip(), progress.trouble(error, t), "", None, gr.skip()]
 
-    def choose_preset(self, preset, name):
-        """Fill the form with a preset."""
+    def refused(self, name: Any, t: translator.Translator) -> Any:
+        """Draw why a name cannot be a new run's; "" where it can."""
+        try:
+            self.free(name)
+        except MonjuError as error:
+            return progress.trouble(error, t)
+        return ""
+
+    def free(self, name: Any) -> str:
+        """Return a name that no run and no waiting training has. Raises MonjuError for any other."""
+        registry.new_run_dir(self.jobs.folder, name)
+        name = registry.validate_name(name)
+        if name in [entry["name"] for entry in self.jobs.queue.waiting()] or (
+                self.jobs.running() and name == self.jobs.last()):
+            raise Said("t_name_waits", name=name)
+        return name
+
+    def next_name(self, name: str) -> str:
+        """Return the first of name, name-2, name-3, … that is free."""
+        stem = re.sub(r"-\d+$", "", name) or NAME
+        for number in range(1, 1000):
+            tried = stem if number == 1 else f"{stem}-{number}"
+            try:
+                return self.free(tried)
+            except MonjuError:
+                continue
+        return name
+
+    def choose_preset(self, preset, name, size, looks, request: gr.Request):
+        """Fill the form with a preset, of the size that was chosen."""
         if preset not in presets.PRESETS:  # custom, or what no page sends
-            return [gr.skip()] * (len(self.parts) + 6)
-        return self.filled(Config(**presets.PRESETS[preset]), preset, name)
+            return [gr.skip()] * len(self.filled)
+        config = Config(**{**presets.PRESETS[preset], "sample": size or None})
+        return self.fill(config, preset, name, looks, translator.asked(request))
 
-    def load_json(self, text, name, request: gr.Request):
+    def load_json(self, text, name, looks, request: gr.Request):
         """Fill the form with pasted settings."""
         t = translator.asked(request)
         try:
-            return self.filled(loaded(text), "custom", name)
+            config = settings.as_typed(loaded(text), self.jobs.folder)
+            return [*self.fill(config, self.preset_of(config), name, looks, t), ""]
         except (ValueError, RecursionError, TypeError) as error:
-            message = t("t_bad_json", error=str(error)[:200])
-            trouble = progress.note(message, t, "told", "alert")
+            trouble = progress.note(t("t_bad_json", error=str(error)[:200]), t, "told", "alert")
         except MonjuError as error:
             trouble = progress.trouble(error, t)
-        return [*[gr.skip()] * (len(self.parts) + 3), trouble, gr.update(visible=False), None]
+        return [*[gr.skip()] * len(self.filled), trouble]
 
-    def make_plan(self, request, name, *values):
-        """Plan the training: what is known of it, part by part, and the button that starts it."""
+    def restore(self, request, restored, before, looks):
+        """Fill the form when the tab is first opened: with the running job's settings, or as it was left."""
+        if restored:
+            return [gr.skip()] * (len(self.filled) + 1)
         t = translator.asked(request)
-        yield progress.planning(t), gr.update(visible=False), None
+        name, found, left = NAME, None, before if isinstance(before, dict) else {}
+        if self.jobs.running() and (running := self.jobs.last()):
+            name, found = running, self.jobs.settings(running)
+        for values in (found, left.get("config")):
+            try:
+                config = settings.as_typed(Config.from_json(values), self.jobs.folder)
+                break
+            except MonjuError:
+                continue
+        else:
+            config = FIRST
+        if not found and isinstance(left.get("name"), str):
+            name = left["name"]
+        return [*self.fill(config, self.preset_of(config), self.next_name(name), looks, t), True]
+
+    def resize(self, total, request: gr.Request, *values):
+        """Return the sizes with the times that are known now."""
         try:
-            config = placed(collected(values), self.jobs.folder)
-            registry.new_run_dir(self.jobs.folder, name)
-            plan = {}
-            for part in estimate(config):
-                plan |= part
-                yield progress.plan(plan, t), gr.update(visible="seconds" in plan), config.to_json()
-        except MonjuError as error:
-            yield progress.trouble(error, t), gr.update(visible=False), None
+            return self.auto.sizes(collected(values), total if type(total) is int else None,
+                                   translator.asked(request))
+        except MonjuError:
+            return gr.skip()
+
+    # ---- what is asked of the jobs
+
+    def begin(self, name: str, pins: str, values: Iterable[Any]) -> bool:
+        """Train a run of the form's settings, now or after those that wait; return whether now."""
+        config = placed(collected(values), self.jobs.folder)
+        return self.jobs.queue.submit([(config, self.free(name), str(pins or "").splitlines())])
+
+    def begin_sweep(self, name: str, pins: str, setting: str, of: str, values: Iterable[Any]) -> int:
+        """Put a run for each value of a setting into the queue; return how many."""
+        config = placed(collected(values), self.jobs.folder)
+        sweep = settings.swept(config, setting, str(of or ""), registry.validate_new_name(name))
+        lines = str(pins or "").splitlines()
+        self.jobs.queue.submit([(one, self.free(run), lines) for one, run in sweep])
+        return len(sweep)
+
+
+def kept(config: Config, preset: str, name: str) -> dict[str, Any]:
+    """Return what the browser keeps of the form."""
+    return {"config": config.to_json(), "preset": preset, "name": name}

@@ -3,7 +3,6 @@
 import os
 import shutil
 import unicodedata
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from monju.ui.components import progress
 from monju.ui.components.columns import guessed
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Said, Translator
-from monju.ui.page import QUIET, Page
+from monju.ui.page import Page
 from monju.utils.files import digest
 
 NAMED = ("rotten-tomatoes", "imdb", "sst2", "clinc150")
@@ -73,36 +72,36 @@ def columns_of(config: Config) -> dict[str, Any]:
     return {str(name): values for name, values in (parts.train or parts.validation).columns.items()}
 
 
-def previewed(config: Config, columns: dict[str, Any], t: Translator) -> tuple[Markup, bool]:
-    """Read and draw a source; return it as HTML, and whether it can be trained on.
+def previewed(config: Config, columns: dict[str, Any], t: Translator) -> tuple[Markup, int]:
+    """Read and draw a source, all of it; return it as HTML, and its training sentences.
 
-    Where it cannot, its first rows are drawn with what is wrong.
+    Where it cannot be trained on, that is 0, and its first rows are drawn with what is wrong.
     """
-    from monju.data import sources
-    from monju.models import backbones
+    from monju.data import sources  # what the models do not read of it is told by the plan
 
     try:
-        data = sources.load_for(config)
-        with suppress(MonjuError):  # a backbone that cannot be had is told by the plan
-            data.notes.extend(backbones.token_notes(config.all_backbones, data.texts, config.max_tokens))
-        return progress.preview(data, list(columns), t), True
+        data = sources.load_for(replace(config, sample=None))
+        return progress.preview(data, list(columns), t), len(data.train.texts)
     except MonjuError as error:
-        return progress.trouble(error, t) + progress.first_rows(columns, t), False
+        return progress.trouble(error, t) + progress.first_rows(columns, t), 0
 
 
 class SourcePicker:
-    """The part of the form about the source.
+    """The first step: a source by name or as a file, its columns, its first rows.
 
-    `edited` changes once the page itself has filled several fields.
+    `field` is the component of the setting; `edited` changes once the page itself has filled several fields,
+    `again` for the source to be looked at; `total` is the number of training sentences, None where it is not
+    known.
     """
 
-    def __init__(self, page: Page, jobs: JobManager) -> None:
-        self.owner, self.jobs = page.owner, jobs
-        self.edited = gr.State(0)
+    def __init__(self, page: Page, jobs: JobManager, field: gr.Dropdown) -> None:
+        self.owner, self.jobs, self.field = page.owner, jobs, field
+        self.edited, self.again, self.total = gr.State(0), gr.State(0), gr.State(None)
         self.upload = gr.File(label=I18N("t_upload"), file_types=KINDS, type="filepath", elem_id="upload",
-                              height=120)
-        with gr.Row():
-            self.look = gr.Button(I18N("t_preview"), size="sm", scale=0, min_width=220, elem_id="look")
+                              height=104)
+
+    def place_rows(self) -> None:
+        """Lay out the columns and the rows."""
         with gr.Row(visible=False, elem_id="columns") as self.lists:
             self.text = gr.Dropdown([], label=I18N("t_text_list"), elem_id="text-list", min_width=200)
             self.label = gr.Dropdown([], label=I18N("t_label_list"), elem_id="label-list", min_width=200)
@@ -111,14 +110,17 @@ class SourcePicker:
     def wire(self, form):
         """Connect the parts with the form, whose fields they fill."""
         self.form, only = form, self.owner.only
-        listed = [form.fields["text_column"], form.fields["label_column"], self.lists, self.text, self.label,
-                  self.preview, self.edited]
-        self.look.click(only(self.read), [self.edited, *form.parts], listed, api_visibility="private")
+        columns = [form.fields["text_column"], form.fields["label_column"]]
+        self.listed = listed = [*columns, self.lists, self.text, self.label, self.preview, self.total,
+                                self.edited]
+        looking = {"trigger_mode": "always_last", "api_visibility": "private",
+                   "show_progress_on": self.preview}
+        self.field.input(only(self.chosen), [self.edited, *form.parts], listed, **looking)
+        self.again.change(only(self.read), [self.edited, *form.parts], listed, **looking)
         self.upload.upload(only(self.uploaded), [self.upload, self.edited, *form.parts],
-                           [form.fields["data"], form.fields["label_names"], *listed],
-                           api_visibility="private")
+                           [self.field, form.fields["label_names"], *listed], **looking)
         gr.on([self.text.input, self.label.input], only(self.choose_columns),
-              [self.text, self.label, self.edited, *form.parts], listed, trigger_mode="always_last", **QUIET)
+              [self.text, self.label, self.edited, *form.parts], listed, **looking)
 
     def looked_at(self, config: Config, edits: int, t: Translator, guess: bool = False) -> list[Any]:
         """Return a source's columns as two lists, and its first rows: values of `listed`.
@@ -130,20 +132,28 @@ class SourcePicker:
         columns = columns_of(here)
         text, label = guessed(columns)
         named = {"text_column": config.text_column or text, "label_column": config.label_column or label}
-        drawn, is_usable = ("", False) if guess and text else previewed(here, columns, t)
-        if not is_usable and text:
+        drawn, count = ("", 0) if guess and text else previewed(here, columns, t)
+        if not count and text and (here.text_column, here.label_column) != tuple(named.values()):
             here = replace(here, **named)
-            drawn, _ = previewed(here, columns, t)
+            drawn, count = previewed(here, columns, t)
         lists = [gr.update(choices=list(columns), value=value if value in columns else None)
                  for value in named.values()]
         return [here.text_column or "", here.label_column or "", gr.update(visible=len(columns) > 1), *lists,
-                drawn, edits + 1]
+                drawn, count or None, edits + 1]
+
+    def chosen(self, request, edits, *values):
+        """Look at the source that was chosen by name: what was said of another's columns does not count."""
+        return self._tried(request, lambda t: self.looked_at(
+            self.form.config(values, text_column="", label_column=""), edits, t))
 
     def read(self, request, edits, *values):
         """Look at the source that the form names."""
+        return self._tried(request, lambda t: self.looked_at(self.form.config(values), edits, t))
+
+    def _tried(self, request, look):
         t = translator.asked(request)
         try:
-            return self.looked_at(self.form.config(values), edits, t)
+            return look(t)
         except MonjuError as error:
             return no_lists(error, t)
 
@@ -151,7 +161,7 @@ class SourcePicker:
         """Keep an uploaded file, and look at it."""
         t = translator.asked(request)
         if file is None:
-            return [gr.skip()] * 9
+            return [gr.skip()] * (2 + len(self.listed))
         try:
             place = kept(file, self.jobs.folder)
             config = self.form.config(values, data=place, text_column="", label_column="", label_names="")
@@ -160,7 +170,7 @@ class SourcePicker:
             return [gr.skip(), gr.skip(), *no_lists(error, t)]
         except OSError as error:
             return [gr.skip(), gr.skip(), *no_lists(MonjuError(error.strerror or type(error).__name__), t)]
-        return [gr.update(choices=[*NAMED, (place.rpartition("/")[2], place)], value=place), "", *drawn]
+        return [gr.update(choices=choices(place), value=place), "", *drawn]
 
     def choose_columns(self, request, text, label, edits, *values):
         """Look at the source with the columns that were chosen."""
@@ -171,10 +181,15 @@ class SourcePicker:
             config = self.form.config(values, text_column=text or "", label_column=label or "")
             return self.looked_at(config, edits, t)
         except MonjuError as error:
-            return [*[gr.skip()] * 5, progress.trouble(error, t), gr.skip()]
+            return [*[gr.skip()] * 5, progress.trouble(error, t), gr.skip(), gr.skip()]
+
+
+def choices(data: str) -> list[Any]:
+    """Return the sources to choose from: those by name, and an upload under its own name."""
+    return [*NAMED, (data.rpartition("/")[2], data)] if data.startswith(UPLOADS) else list(NAMED)
 
 
 def no_lists(error: MonjuError, t: Translator) -> list[Any]:
     """Return values of `listed` for a source that cannot be read."""
     return [gr.skip(), gr.skip(), gr.update(visible=False), gr.skip(), gr.skip(),
-            progress.trouble(error, t), gr.skip()]
+            progress.trouble(error, t), None, gr.skip()]
