@@ -27,7 +27,8 @@ PRESETS = {
 WRITER = {
     "task": "lm", "data": "imdb", "backbone": "smollm2-135m", "embedder": "sbert", "fusion": "probabilities",
     "finetuning": "last-state", "lora_rank": 16, "epochs": 2.0, "batch_size": 8, "learning_rate": 1e-3,
-    "weight_decay": 0.01, "max_tokens": 128, "sample": 350, "held_out": 100, "equal_cost": True,
+    "weight_decay": 0.01, "max_tokens": 128, "orders": "shuffled", "sample": 350, "held_out": 100,
+    "equal_cost": True,
 }
 ON_GPU = {"finetuning": "lora", "learning_rate": 2e-4, "batch_size": 16, "sample": None, "held_out": 500}
 

@@ -12,7 +12,7 @@ DECODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "
            "initializer_range": 0.05}
 # six experts and baselines, and their controls, in a few steps
 SETTINGS = {"task": "lm", "finetuning": "last-state", "fusion": "probabilities", "sample": 80, "held_out": 20, "embedder": "tfidf",
-            "k": 3, "epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "lora_rank": 4, "max_tokens": 24, "renew_every": 4,
+            "k": 3, "epochs": 3, "batch_size": 8, "learning_rate": 0.1, "lora_rank": 4, "max_tokens": 24, "renew_every": 4,
             "precision": "fp32", "device": "cpu", "workers": 1, "map_size": 8}
 
 

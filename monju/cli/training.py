@@ -59,9 +59,7 @@ def run_train(args: argparse.Namespace) -> int | None:
 
 def base_of(settings: dict[str, Any], preset: str | None) -> tuple[dict[str, Any], str]:
     """Return the settings that a training starts from, and one line on which and why."""
-    if settings.get("task") == "lm":
-        if preset:
-            raise MonjuError(f"--preset {preset} is for classifiers: leave it out with --task lm")
+    if settings.get("task") == "lm" and preset is None:
         return presets.choose_writer()
     preset, why = presets.choose_preset(preset or "auto")
     return presets.PRESETS[preset], why
@@ -130,6 +128,9 @@ def run_sweep(args: argparse.Namespace) -> None:
     preset, why = presets.choose_preset(vars(args).get("preset", "auto"))
     print(why, file=sys.stderr)
     config = schema.Config(**{**presets.PRESETS[preset], **settings_of(args)})
+    if config.task != "classify":
+        raise MonjuError("a sweep compares accuracies: train language models one by one, with `train --task "
+                         "lm`")
     over = {}
     for text in vars(args).get("over", []):
         name, _, values = text.partition("=")

@@ -71,9 +71,11 @@ class TextScores:
     def alpha(self, gate: Any, experts: Sequence[str], subsets: Any) -> np.ndarray:
         """Return α [tokens, experts] under a gate; equal weights before there is any text."""
         if isinstance(gate, gates.Likelihood):
-            return gate(self.likelihood(experts))
-        alpha = gate(self.distances, subsets, self.posterior)
-        alpha[~self.distances.any(axis=1)] = 1 / len(experts)
+            alpha, unknown = gate(self.likelihood(experts)), self.starts[:-1]
+        else:
+            alpha = gate(self.distances, subsets, self.posterior)
+            unknown = np.flatnonzero(~self.distances.any(axis=1))
+        alpha[unknown] = 1 / len(experts)
         return alpha
 
     def mixed(self, names: Sequence[str], alpha: np.ndarray | None = None) -> np.ndarray:

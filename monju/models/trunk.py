@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from copy import copy
 from pathlib import Path
@@ -25,6 +26,7 @@ from monju.models import backbones
 from monju.models.causal import cache_name, decoder, edges, shifted
 from monju.utils.files import cache
 
+STALE_S = 86_400  # after which an unfinished folder is nobody's
 KEPT = 4  # of the last states in the cache; 100,000 tokens of 576 numbers are 115 MB
 BATCH_TOKENS, HEAD_TOKENS = 1024, 256  # of one pass through the decoder, and of one over the whole vocabulary
 CLOSE = 1e-2  # of a logit, between the decoder's own and the product of state and head
@@ -195,6 +197,9 @@ class StateCache:
         trunk, partial = self.trunk, None
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.parent.glob(".partial*"):  # by a process that was killed
+                if time.time() - left.stat().st_mtime > STALE_S:
+                    shutil.rmtree(left, ignore_errors=True)
             partial = Path(tempfile.mkdtemp(prefix=".partial", dir=self.folder.parent))
 
             def make(name: str, n: int) -> np.ndarray:

@@ -52,6 +52,7 @@ class Results:
 
         Raises MonjuError for a run that is not finished, or whose results are not as they were written.
         """
+        run.refuse_task("classify")
         metrics = run.check("predictions.parquet").metrics()
         outputs, labels = load_predictions(run)
         metrics.setdefault("majority", majority(labels))  # runs of an earlier version did not store it

@@ -23,6 +23,7 @@ from monju.utils.files import ROOT
 
 AnyPath = str | os.PathLike[str]
 SHIPPED = [ROOT / "trained" / name for name in ("clinc150-minilm", "sst2-minilm", "sst2-mpnet")]
+SHIPPED_WRITERS = [ROOT / "trained" / "reviews-smollm2"]  # of language models
 FIRST = SHIPPED[0]  # the web app opens on it
 LONGEST = 80  # characters of a name
 FORBIDDEN = set('/\\:*?"<>|')
@@ -81,7 +82,7 @@ def writable_run(folder: AnyPath, name: Any) -> Path:
     path = run_dir(folder, name)
     if path.is_symlink() or not (path / "run.json").is_file():
         raise MonjuError(f"there is no run {path.name} here: choose one from the list")
-    if path.resolve() in [run.resolve() for run in SHIPPED]:
+    if path.resolve() in [run.resolve() for run in (*SHIPPED, *SHIPPED_WRITERS)]:
         raise MonjuError(f"{path.name} ships with Monju: it stays as it is")
     if locks.taken(path):
         raise refusal("stop_first", name=path.name)

@@ -111,6 +111,7 @@ def distill(path, sizes=("same",), targets=tuple(TARGETS), sample=None, epochs=N
         Before anything is written, where the run cannot teach.
     """
     run = Run.open(path).check()
+    run.refuse_task("classify")
     config = run.config
     if unknown := [name for name in (*sizes, *targets) if name not in {**SIZES, **TARGETS}]:
         raise MonjuError(f"there is no student {unknown[0]!r}; the sizes are {', '.join(SIZES)}, the targets "

@@ -100,6 +100,9 @@ def measure(config):
     from monju.training.progress import MAP_SECONDS
     from monju.training.reports import CHECKS
 
+    if config.task != "classify":
+        raise MonjuError("a plan with its estimate is made for classifiers alone: train language models on "
+                         "the command line, with `python -m monju train --task lm --data SOURCE --out DIR`")
     data = sources.load_for(config)
     device = backbones.pick_device(config.device)
     n = len(data.train.texts)

@@ -28,7 +28,7 @@ OTHER = {"data": "my file.csv", "text_column": "a", "label_column": "b", "domain
          "sharpness": 0.5, "temperature": 0.2, "power": 4.0, "top_k": 2, "fusion": "probabilities", "backbone": "-odd",
          "finetuning": "lora", "lora_rank": 8, "frozen_layers": 2, "epochs": 0.5, "batch_size": 4, "learning_rate": 3e-5, "warmup": 0.1,
          "weight_decay": 0.0, "max_tokens": 32, "baselines": False, "equal_cost": True, "seed": 7, "precision": "fp32",
-         "workers": 1, "device": "cpu"}
+         "workers": 1, "device": "cpu", "task": "lm", "held_out": 50, "renew_every": 4}
 SAY = Translator("en")
 
 
@@ -65,7 +65,7 @@ def test_every_setting_reaches_the_command_line_and_back(name):
 
 
 def test_all_settings_at_once_go_through_the_form_unchanged():
-    for config in (Config(**OTHER | {"rounds": 1}), *(Config(**preset) for preset in presets.PRESETS.values())):
+    for config in (Config(**OTHER | {"rounds": 1, "task": "classify"}), *(Config(**preset) for preset in presets.PRESETS.values())):
         assert settings.collected(settings.shown(config)) == config
 
 
