@@ -45,6 +45,7 @@ function show(field, wanted) {
   if (!field.isConnected) return hide()
   const all = lines(field), at = [...new Set(all.flatMap(line => line.at))].sort((a, b) => a - b)
   if (!at.length) return hide()
+  wanted = Math.min(wanted, at.at(-1))
   const step = at.reduce((best, one) => Math.abs(one - wanted) < Math.abs(best - wanted) ? one : best)
   const rows = all.filter(line => line.at[0] <= step)
     .map(line => ({ name: line.name, value: line.values[line.at.findLastIndex(one => one <= step)], ended: line.at.at(-1) < step }))
