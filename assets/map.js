@@ -56,8 +56,8 @@ function say() {
     line.append(picture, words)
     return line
   }))
-  const movable = flat() && state.data.movable && here(), touch = matchMedia('(pointer: coarse)').matches
-  about.textContent = [map().about, movable && shows('alpha') && say.map_shade, movable && say.map_drag, say[touch ? 'map_touch' : 'map_mouse']].filter(Boolean).join(' ')
+  const movable = flat() && state.data.movable && here(), hand = matchMedia('(pointer: coarse)').matches ? 'touch' : 'mouse'
+  about.textContent = [map().about, movable && shows('alpha') && say.map_shade, movable && say.map_drag, texts() && say[`map_read_${hand}`], say[`map_${hand}`]].filter(Boolean).join(' ')
 }
 
 controls.addEventListener('input', event => {
@@ -140,6 +140,7 @@ function listen() {
   find('.map-gone').hidden = !!texts()
   if (known && !texts()) find('.map-gone').innerHTML = state.sentences.excuse
   if (texts() && state.word) search()
+  say()
   tell()
   paint()
 }

@@ -12,7 +12,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     Examples
     --------
     >>> spread([10, 11, 50], 14, 0, 100)
-    [3.5, 17.5, 50]
+    [3.5, 17.5, 50.0]
     """
     order = sorted(range(len(positions)), key=positions.__getitem__)
     gap = min(gap, (high - low) / max(1, len(order) - 1))

@@ -48,6 +48,6 @@ def test_what_is_stored_shows_and_the_rest_is_told(open_page, visit, absent, loc
     assert how in page.inner_text("#map-side") and page.locator("#map-figures .card, #map-figures article").count() >= 3
 
     page.locator("#results-button").last.click()
-    page.wait_for_selector("#results-table table", state="attached")  # it is folded
+    page.wait_for_selector("#results-more table", state="attached")  # it is folded
     page.wait_for_function("fetch => document.querySelector('#turned').innerText.includes(fetch)", arg=fetch)
     assert page.errors == []

@@ -234,8 +234,10 @@ def phone(browser, tiny_page):
     context.close()
 
 
-def touch(session, kind, *fingers):
-    session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(fingers)]})
+def swipe(session, *ways):
+    """Moves one finger a way, a list of places [x, y], or several at once."""
+    for kind, places in (("touchStart", [way[0] for way in ways]), *(("touchMove", now) for now in zip(*ways)), ("touchEnd", [])):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(places)]})
 
 
 def test_one_finger_scrolls_the_page_two_move_the_map_and_a_tap_tells(phone, tiny_run):
@@ -244,17 +246,15 @@ def test_one_finger_scrolls_the_page_two_move_the_map_and_a_tap_tells(phone, tin
     box, before = page.locator(".map-plot").bounding_box(), page.evaluate(f"({{...{MAP}.view}})")
     x, y = box["x"] + 150, box["y"] + 300
     scrolled = page.evaluate("scrollY")
-    session.send("Input.synthesizeScrollGesture", {"x": x, "y": y, "yDistance": -200, "gestureSourceType": "touch"})
-    assert page.evaluate("scrollY") > scrolled + 100  # the page went
+    swipe(session, [(x, y - 20 * i) for i in range(11)])
+    page.wait_for_function("before => scrollY > before + 100", arg=scrolled)  # the page went
     assert page.evaluate(f"({{...{MAP}.view}})") == before  # and the map stayed
+    page.wait_for_timeout(500)  # until it has come to rest
 
     page.evaluate("document.querySelector('.map-plot').scrollIntoView({ block: 'center' })")
     box, scrolled = page.locator(".map-plot").bounding_box(), page.evaluate("scrollY")
     x, y = box["x"] + 150, box["y"] + 200
-    touch(session, "touchStart", (x, y), (x + 60, y))
-    for by in range(1, 9):
-        touch(session, "touchMove", (x + 5 * by, y - 5 * by), (x + 60 + 5 * by, y - 5 * by))
-    touch(session, "touchEnd")
+    swipe(session, *([(x + apart + 5 * i, y - 5 * i) for i in range(9)] for apart in (0, 60)))
     assert page.evaluate("scrollY") == scrolled
     assert page.evaluate(f"{MAP}.view.x") < before["x"] and page.evaluate(f"{MAP}.view.y") < before["y"]
 

@@ -38,7 +38,7 @@ COLOURS = ("cluster", "label", "correct", "differ")
 LAYERS = {"points": True, "density": False, "names": True, "borders": True, "alpha": False}  # shown at first
 ORDERED = ("distance", "inverse-distance", "membership")  # gates whose α falls with the distance
 SAID = ("you", "map_find_none", "map_use", "map_what_if", "map_zoom_in", "map_zoom_out", "map_whole",
-        "map_mouse", "map_touch", "map_shade", "map_drag")
+        "map_mouse", "map_touch", "map_read_mouse", "map_read_touch", "map_shade", "map_drag")
 
 
 def describe(name: str, monju: SentenceReader, cluster_map: ClusterMap, t: Translator) -> str:
