@@ -1,17 +1,24 @@
-// Draws the results' figures: plotly.js comes from the installed package, the value from monju/ui/results.py.
+// Draws figures of the results with the installed plotly.js, whose address is PLOTLY; the value is monju/ui/components/plots.py's.
 // A figure is drawn in light colours; on a dark ground each is exchanged for its darker partner. What is saved is light.
 const COLOUR = /#[0-9a-f]{6}/g
 const NARROW = 420, SHRINK = 0.74  // pixels under which a figure's letters shrink, and how far
 const QUALITY = 2  // a saved PNG's pixels for each of the figure's
 const dark = () => !!document.querySelector('.dark')
 const shown = new Map()  // name → {plot, figure}
+const home = element.querySelector('.figures'), fold = element.querySelector('details')
+
+const plotly = () => window.monjuPlotly ??= new Promise((done, failed) => {
+  const script = document.createElement('script')
+  Object.assign(script, {src: PLOTLY, onload: () => done(window.Plotly), onerror: failed})
+  document.head.append(script)
+})
 
 function repainted(figure, darker) {
   return dark() ? JSON.parse(JSON.stringify(figure).replace(COLOUR, colour => darker[colour] ?? colour)) : figure
 }
 
 function fit(plot) {
-  if (plot.clientWidth) Plotly.Plots.resize(plot)
+  if (plot.clientWidth && plot.classList.contains('js-plotly-plot')) Plotly.Plots.resize(plot)
 }
 
 function save(format, run, {name, title, figure}, plot) {
@@ -47,14 +54,20 @@ function frame(one, run) {
   return [box, plot]
 }
 
-function draw() {
-  const home = element.querySelector('.figures')
-  if (!home) return
-  for (const {plot} of shown.values()) { widths.unobserve(plot); Plotly.purge(plot) }
+async function draw() {
+  for (const {plot} of shown.values()) { widths.unobserve(plot); window.Plotly?.purge(plot) }
   shown.clear()
   home.replaceChildren()
+  if (fold) fold.hidden = !props.value
   if (!props.value) return
-  const {darker, run, figures} = JSON.parse(props.value)
+  const {darker, run, figures, title} = JSON.parse(props.value)
+  if (fold) {
+    fold.querySelector('summary').textContent = title
+    if (!fold.open) return
+  }
+  const value = props.value
+  await plotly()
+  if (value !== props.value || shown.size) return  // another came meanwhile
   for (const one of figures) {
     const [box, plot] = frame(one, run)
     home.append(box)
@@ -74,11 +87,15 @@ function sized(part) {
 
 function paint({plot, one, darker}) {
   const {data, layout} = repainted(structuredClone(one.figure), darker)
-  if (plot.clientWidth < NARROW) [data, layout].forEach(sized)
+  if (plot.clientWidth < NARROW) {
+    [data, layout].forEach(sized)
+    if (layout.margin) layout.margin.r *= SHRINK
+  }
   Plotly.react(plot, data, layout, {displayModeBar: false})
 }
 
 const widths = new ResizeObserver(changes => changes.forEach(({target}) => fit(target)))
 new MutationObserver(() => shown.forEach(paint)).observe(document.body, {attributes: true, attributeFilter: ['class']})
+fold?.addEventListener('toggle', () => { if (fold.open && !shown.size) draw() })
 watch('value', draw)
 draw()

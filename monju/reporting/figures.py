@@ -22,9 +22,9 @@ Words = Callable[..., str]  # t("fig_alpha", …) → a text as markup: ui.i18n.
 # assets/style.css's colours: Okabe and Ito's, each beside another mark;
 # `cool` and `warm` end the heat maps' scale
 LIGHT = {"blue": "#0072b2", "vermilion": "#d55e00", "orange": "#e69f00", "ink": "#17202e", "faint": "#566174",
-         "line": "#d5dbe4", "paper": "#ffffff", "cool": "#f3f8fc", "warm": "#8cc3e6"}
+         "line": "#d5dbe4", "paper": "#ffffff", "cool": "#f3f8fc", "warm": "#8cc3e6", "purple": "#61235f"}
 DARK = {"blue": "#4aa8e8", "vermilion": "#ff8a3d", "orange": "#f0b93a", "ink": "#eef2f8", "faint": "#a8b3c5",
-        "line": "#36404f", "paper": "#1a212c", "cool": "#1d2531", "warm": "#1f6294"}
+        "line": "#36404f", "paper": "#1a212c", "cool": "#1d2531", "warm": "#1f6294", "purple": "#f3cbe8"}
 DARKER = {LIGHT[name]: DARK[name] for name in LIGHT}
 FONT = 'system-ui, "Noto Sans", "Hiragino Sans", "Noto Sans CJK JP", "Yu Gothic", sans-serif'
 MOST_WRITTEN = 10  # columns of a heat map whose cells carry their number: beyond, one points at them

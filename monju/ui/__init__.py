@@ -29,8 +29,9 @@ from monju.inference.batcher import MAX_BATCH
 from monju.inference.run_cache import RunCache
 from monju.runs import registry
 from monju.runs.registry import FIRST
+from monju.ui.components.plots import PLOTLY
 from monju.ui.i18n.translator import I18N, spoken
-from monju.ui.page import PLOTLY, QUIET, Page
+from monju.ui.page import QUIET, Page
 from monju.ui.server import gradio_patches
 from monju.ui.server.auth import Owner, is_public
 from monju.ui.server.hosts import Hosts

@@ -14,8 +14,6 @@ from monju.ui.i18n import translator
 if TYPE_CHECKING:  # it imports this module
     from monju.ui.server.auth import Owner
 
-# the URL, from the page, of the installed plotly's script: nothing is fetched from outside
-PLOTLY = "plotly.js"
 # characters of a sentence that are looked at, more than a model of 512 tokens reads: what is remembered of
 # sentences stays bounded, since the server does not enforce a text box's own limit
 LONGEST = 25_000

@@ -43,11 +43,11 @@ def test_what_is_stored_shows_and_the_rest_is_told(open_page, visit, absent, loc
     assert "%" in page.inner_text("#effect") and "%" in page.inner_text("#about")
 
     page.locator("#clusters-button").last.click()
-    page.wait_for_selector(".map-plot .main-svg, .map-plot canvas")
-    page.wait_for_function("fetch => document.querySelector('#map-figures').innerText.includes(fetch)", arg=fetch)
+    page.wait_for_selector(".map-over text")
+    page.wait_for_function("fetch => document.querySelector('#map').innerText.includes(fetch)", arg=fetch)
     assert how in page.inner_text("#map-side") and page.locator("#map-figures .card, #map-figures article").count() >= 3
 
     page.locator("#results-button").last.click()
-    page.wait_for_selector("#results-table table", state="attached")  # it is folded
+    page.wait_for_selector("#results-more table", state="attached")  # it is folded
     page.wait_for_function("fetch => document.querySelector('#turned').innerText.includes(fetch)", arg=fetch)
     assert page.errors == []

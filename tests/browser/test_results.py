@@ -25,12 +25,12 @@ DRAWN = "() => document.querySelectorAll('.figures figure .main-svg').length >= 
 
 @pytest.fixture
 def open_results(open_page):
-    """Opens the Results tab, waits for its headline and unfolds the table."""
+    """Opens the Results tab, waits for its headline and unfolds the tables and figures."""
     def go(*where, wait="#results-table .headline", **how):
         page = open_page(*where, **how)
         page.get_by_role("tab", name=re.compile("Results|結果")).click()
         page.wait_for_selector(wait)
-        page.evaluate("document.querySelectorAll('#results-table details.all').forEach(part => { part.open = true })")
+        page.evaluate("document.querySelectorAll('#results-more details, #figures details').forEach(part => { part.open = true })")
         return page
 
     return go
@@ -48,13 +48,13 @@ def test_the_table_is_the_stored_one_in_both_languages(open_results, served, tin
     metrics = Run.open(tiny_run).read_json("metrics.json")
     page = open_results(served, locale)
     for key in ("baseline", "equal_cost", "monju"):
-        row = page.inner_text(f'#results-table [data-row="{key}"]')
+        row = page.inner_text(f'#results-more [data-row="{key}"]')
         low, high = metrics[key]["interval"]
         assert f"{100 * metrics[key]['accuracy']:.2f} [{100 * low:.1f}, {100 * high:.1f}]" in row
         assert f"{100 * metrics[key]['gain']:+.2f}".replace("-0.00", "+0.00") in row
     for name, model in metrics["experts"].items():
-        assert f"{100 * model['accuracy']:.2f}" in page.inner_text(f'#results-table [data-model="{name}"]')
-    said, pair = page.inner_text("#results-table"), metrics["monju_vs_baseline"]
+        assert f"{100 * model['accuracy']:.2f}" in page.inner_text(f'#results-more [data-model="{name}"]')
+    said, pair = page.inner_text("#results-more"), metrics["monju_vs_baseline"]
     assert f"p = {pair['p_value']:.3g}" in said and "2.50" in said  # one of 40 sentences
     page.wait_for_function(DRAWN)
     language = ["en-US", "ja-JP"].index(locale)
@@ -94,7 +94,7 @@ def test_a_turned_sentence_opens_in_the_playground(open_results, served, tiny_ru
     assert page.locator("#panel .outcome").is_visible()
     assert page.get_by_role("tab", selected=True).inner_text() == "Playground"
     page.get_by_role("tab", name="Results").click()  # and back: all is still there
-    assert page.locator('#results-table [data-row="monju"]').is_visible() and page.errors == []
+    assert page.locator('#results-more [data-row="monju"]').is_visible() and page.errors == []
 
 
 def test_tables_and_the_report_are_taken_away(open_results, served, tiny_run, browser, tmp_path):
@@ -146,12 +146,14 @@ def test_every_figure_is_saved_as_png_and_svg(open_results, served):
         assert b"rgb(23, 32, 46)" in content and b"rgb(238, 242, 248)" not in content  # light ink, whatever the page's theme
 
 
-def test_a_phone_scrolls_the_table_alone(open_results, served):
+def test_a_phone_shows_the_tables_whole(open_results, served):
     page = open_results(served, width=390, height=844)
     page.wait_for_function(DRAWN)
     page.wait_for_selector("#turned [data-list]")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.evaluate("(box => box.scrollWidth > box.clientWidth)(document.querySelector('#results-table .wide'))")
+    sizes = page.eval_on_selector_all("#results-more .wide", "all => all.map(one => [one.scrollWidth, one.clientWidth])")
+    assert len(sizes) == 2 and all(wanted <= there for wanted, there in sizes), sizes  # cells stand below each other
+    assert page.locator('#results-more [data-row="monju"] td').first.evaluate("cell => getComputedStyle(cell, '::before').content") == '"Accuracy"'
     spilling = page.evaluate("""() => [...document.querySelectorAll('#results figure, #turned .card, #take button')]
         .filter(box => box.getBoundingClientRect().right > innerWidth).length""")
     assert spilling == 0
@@ -171,7 +173,7 @@ def choose(page, name):
     box.press("Enter")
 
 
-def test_a_run_whose_sentences_are_gone_shows_their_numbers(open_results, served, second):
+def test_a_run_whose_sentences_are_gone_says_so_in_one_line(open_results, served, second):
     run = Run.open(second)
     run.manifest["config"]["data"] = "/nowhere/films.csv"
     run.finish()
@@ -180,9 +182,32 @@ def test_a_run_whose_sentences_are_gone_shows_their_numbers(open_results, served
     memory._read.clear()  # the two runs have the same sentences, and the first one's were just read
     choose(page, "second")
     page.wait_for_selector("#turned .gone")
-    assert "“films.csv” cannot be had here now" in page.inner_text("#turned") and "Bring “films.csv” back" in page.inner_text("#turned")
-    assert "Held-out sentence no." in page.inner_text("#turned") and page.locator("#turned button").count() == 0
+    told = page.inner_text("#turned")
+    assert "“films.csv” cannot be had here now" in told and "Bring “films.csv” back" in told
+    assert all(f" {len(ids)} " in told for ids in Results.of(run).turned)
+    assert page.locator("#turned li, #turned button").count() == 0
     assert "/nowhere" not in page.inner_text("body") and page.errors == []
+
+
+def test_runs_are_compared_in_a_table_and_by_their_curves(open_results, served, second):
+    metrics = Run.open(second).read_json("metrics.json")
+    page = open_results(served)
+    assert page.locator("#runs-table table").count() == 0
+    page.click("#compare-runs input")
+    page.get_by_role("option", name="second", exact=True).click()
+    for name in ("tiny", "second"):
+        assert f"{100 * metrics['monju']['accuracy']:.2f}" in page.inner_text(f'#runs-table [data-run="{name}"]')
+    page.wait_for_function("() => document.querySelectorAll('#run-curves .main-svg').length >= 2")
+    for figure in ("training-held_out_accuracy", "training-loss"):
+        boxes = page.eval_on_selector_all(f'[data-figure="{figure}"] .annotation-text-g', "all => all.map(one => (box => [box.top, box.bottom])(one.getBoundingClientRect()))")
+        assert len(boxes) == 4  # experts and baseline of two runs with the same curves: named apart all the same
+        assert all(one[1] <= next[0] + 1 for one, next in zip(sorted(boxes), sorted(boxes)[1:]))
+    chart = page.locator('[data-figure="training-loss"]')
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector('[data-figure="training-loss"] .hoverlayer .legendtext, [data-figure="training-loss"] .hoverlayer text')
+    assert "second, experts" in page.inner_text('[data-figure="training-loss"] .hoverlayer') and page.errors == []
 
 
 def test_a_damaged_and_a_deleted_run_are_told_calmly(open_results, served, second):

@@ -24,8 +24,9 @@ from monju.inference.run_cache import RunCache
 from monju.runs import run_data as memory
 from monju.runs.run import Run
 from monju.runs.run_data import load_run_data
+from monju.ui.components import map_library, map_panel
 from monju.ui.i18n.translator import Translator
-from monju.ui.tabs import clusters, playground
+from monju.ui.tabs import playground
 
 OWN = dict(gate="distance", sharpness=1.0, temperature=0.1, fusion="logits")
 
@@ -90,12 +91,12 @@ def test_at_most_so_many_runs_stay_open_whatever_tabs_are_opened(tiny_run, shelf
     """The Playground, the map with its sentences and a sentence on it, and the figures beside them, of six runs."""
     monkeypatch.setattr(shelf_module, "KEPT", 3)
     shelf = RunCache(tiny_run, shelf.folder, shelf.process)
-    library, opened, say = clusters.Library(shelf), [], Translator("en")
+    library, opened, say = map_library.Library(shelf), [], Translator("en")
     for name in "012345":
         monju, atlas = library.open(name)
         assert 'data-who="AB"' in playground.respond(shelf, name, "a quiet triumph", say, OWN)[0][0]
-        place = clusters.stand(shelf.open(name), atlas, "a quiet triumph")
-        assert library.texts(name) and clusters.panel(place, library, name, monju, atlas, say)
+        place = map_library.locate(shelf.open(name), atlas, "a quiet triumph")
+        assert library.texts(name) and map_panel.panel(place, library.texts(name), monju, atlas, say)
         assert combiners.offered(shelf.open(name)) and library.excuse(name, say) == ""
         opened.append(weakref.ref(monju))
     del monju, atlas, place
@@ -106,9 +107,9 @@ def test_at_most_so_many_runs_stay_open_whatever_tabs_are_opened(tiny_run, shelf
 
 def test_the_map_reads_a_sentence_as_the_playground_has_read_it(shelf, monkeypatch):
     opened = shelf.open("0")
-    reading, atlas = opened.read_one("a quiet triumph"), clusters.Library(shelf).open("0")[1]
+    reading, atlas = opened.read_one("a quiet triumph"), map_library.Library(shelf).open("0")[1]
     monkeypatch.setattr(opened, "outputs", lambda *_: pytest.fail("it is read a second time"))
-    assert clusters.stand(opened, atlas, "a quiet triumph").reading == reading
+    assert map_library.locate(opened, atlas, "a quiet triumph").reading == reading
 
 
 def test_sentences_that_cannot_be_had_are_asked_for_again_later(shelf, monkeypatch):

@@ -1,9 +1,8 @@
-"""The results: the poster's table, figures, the sentences that Monju turned, and files to download.
+"""The results: a headline, the sentences that Monju turned, tables and figures, other runs, files to take.
 
 Layout and wiring only: the table's values, the words and the figures are `report`'s.
 """
 
-import json
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -17,17 +16,16 @@ from scipy.special import softmax
 
 from monju.errors import MonjuError
 from monju.inference.run_cache import RunCache
-from monju.reporting import figures, report
+from monju.reporting import report, run_comparison
 from monju.runs.run_data import load_run_data
-from monju.ui.components import comparison
+from monju.ui.components import comparison, plots
 from monju.ui.components.cards import Opinion
 from monju.ui.components.markup import html, note, trouble, without_texts
 from monju.ui.i18n import translator
 from monju.ui.i18n.translator import I18N, Translator
-from monju.ui.page import PLOTLY, QUIET, Page
-from monju.utils.files import ROOT, write
+from monju.ui.page import QUIET, Page
+from monju.utils.files import write
 
-ASSETS = ROOT / "assets"
 MOST_TURNED = 200  # sentences of a list: beyond, they are counted
 MOST_WEIGHTS = 6  # experts whose α stands beside a sentence
 FILES = {"csv": "csv", "latex": "latex", "report": "html"}  # what a button brings → its format
@@ -49,20 +47,35 @@ def build(page: Page, tab: gr.Tab) -> None:
     wanted = gr.State("")  # the run whose sentences are to be read, a moment after its numbers are shown
     with gr.Column():
         table = gr.HTML(I18N("results_waiting"), elem_id="results-table", apply_default_css=False)
+        turned = gr.HTML(elem_id="turned", apply_default_css=False, js_on_load=OPEN)
+        more = gr.HTML(elem_id="results-more", apply_default_css=False)
+        figures = plots.plots("figures", folded=True)
         with gr.Row(elem_id="take"):
+            ask = gr.Button(I18N("compare_go"), size="sm", elem_id="compare", min_width=0)
             takes = {kind: gr.Button(I18N(f"take_{kind}"), size="sm", min_width=0, elem_id=f"take-{kind}")
                      for kind in FILES}
         file = gr.DownloadButton(visible="hidden", elem_id="taken")
-        drawings = gr.HTML("", html_template='<div class="figures"></div>', elem_id="figures",
-                           apply_default_css=False,
-                           head=f'<script src="{PLOTLY}"></script>',
-                           js_on_load=(ASSETS / "figures.js").read_text(encoding="utf-8"))
-        ask = gr.Button(I18N("compare_go"), size="sm", elem_id="compare", scale=0)
         compared = gr.HTML(elem_id="comparison", apply_default_css=False)
-        turned = gr.HTML(elem_id="turned", apply_default_css=False, js_on_load=OPEN)
+        others = gr.Dropdown([], value=[], multiselect=True, max_choices=run_comparison.MOST_RUNS - 1,
+                             label=I18N("runs_choose"), elem_id="compare-runs")
+        beside = gr.HTML(elem_id="runs-table", apply_default_css=False)
+        courses = plots.plots("run-curves")
 
     def draw(name, t):
-        return show(shelf, name, t)
+        names = [each for each in shelf.names() if each != name]
+        return [*show(shelf, name, t), gr.update(choices=names, value=[]), "", ""]
+
+    def runs(name, chosen, request: gr.Request):
+        """Draw the run on show and the chosen ones beside each other; nothing where none is chosen."""
+        t = translator.asked(request)
+        try:
+            found = [report.Results.of(shelf.run(each)) for each in [name, *(chosen or [])]]
+        except MonjuError as error:
+            return trouble(error, t), ""
+        if len(found) < 2:
+            return "", ""
+        return (html("runs.html", t, table=run_comparison.table(found, t)),
+                plots.drawn("runs", run_comparison.curves(found, t), t))
 
     def read(name, request: gr.Request):
         return sentences(shelf, name, translator.asked(request)) if name else gr.skip()
@@ -105,7 +118,9 @@ def build(page: Page, tab: gr.Tab) -> None:
         yield note(t("compare_go") + "…", t, busy=True)
         yield comparison.drawn(shelf, name, t)
 
-    page.follow(tab, draw, [], [table, drawings, turned, wanted, compared])
+    page.follow(tab, draw, [], [table, more, figures, turned, wanted, compared, others, beside, courses])
+    others.change(runs, [chosen, others], [beside, courses], trigger_mode="always_last", **QUIET)
+    page.blocks.load(None, None, None, js=plots.PREFETCH, api_visibility="private")
     ask.click(compare, chosen, compared, **QUIET)
     wanted.change(read, wanted, turned, **QUIET)
     turned.open(visit, None, [page.sentence, page.tabs, page.where], **QUIET)
@@ -118,53 +133,46 @@ def build(page: Page, tab: gr.Tab) -> None:
 def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
     """Return what the tab shows of a run.
 
-    The table, the figures as JSON, a note in place of the sentences, the run whose sentences are to be read
-    next ("" for none), and "" for the comparison.
+    The headline, the tables, the figures as JSON, a note in place of the sentences, the run whose sentences
+    are to be read next ("" for none), and "" for the comparison.
     """
     try:
         results = report.Results.of(shelf.run(name))
     except MonjuError as error:
-        return trouble(error, t), "", "", "", ""
+        return trouble(error, t), "", "", "", "", ""
     alone = results.predictions.baseline is None
-    tables = html("results.html", t, headline=report.headline(results, t),
-                  title=report.table_title(results, t),
+    headline = html("results.html", t, headline=report.headline(results, t))
+    tables = html("tables.html", t, title=report.table_title(results, t),
                   table=report.accuracy_table(results, t),
                   told=report.interpretation(results, t), quality=report.quality_table(results, t))
     waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone,
                    gone=False, lists=None)
-    return tables, drawn(results, t), waiting, "" if alone else name, ""
-
-
-def drawn(results: report.Results, t: Translator) -> str:
-    """Return the figures for assets/figures.js, JSON."""
-    return json.dumps({"darker": figures.DARKER, "run": results.name, "figures": [
-        {"name": name, "title": title, "note": note, "figure": json.loads(figure.to_json()),
-         "save": {kind: t("save_as", title=title, format=kind.upper()) for kind in ("png", "svg")}}
-        for name, title, note, figure in report.all_figures(results, t)]})
+    figures = plots.drawn(results.name, report.all_figures(results, t), t, t("figures_title"))
+    return headline, tables, figures, waiting, "" if alone else name, ""
 
 
 # the sentences that Monju turned
 
 
 def sentences(shelf: RunCache, name: str, t: Translator) -> Markup | str:
-    """Draw the sentences that Monju rescued and broke, each a button.
-
-    Their numbers alone where they cannot be read again.
-    """
+    """Draw the sentences that Monju rescued and broke, each a button; where they cannot be had, how many."""
     try:
         results = report.Results.of(shelf.run(name))
     except MonjuError:
         return ""
+    counts = dict(zip(("rescued", "broken"), map(len, results.turned)))
     try:
-        texts, hint = load_run_data(results.run).validation.texts, t("turned_hint")
+        texts = load_run_data(results.run).validation.texts
     except MonjuError:
-        texts, hint = None, without_texts("turned_gone", results.run, t)
+        hint = t("turned_counts", **counts) + " " + without_texts("turned_gone", results.run, t)
+        return html("turned.html", t, hint=hint, busy=False, gone=True, lists=None)
     lists = [(title, len(ids), turned_rows(results, ids, texts, t))
-             for ids, title in zip(results.turned, ("rescued", "broken"))]
-    return html("turned.html", t, hint=hint, busy=False, gone=texts is None, lists=lists, most=MOST_TURNED)
+             for ids, title in zip(results.turned, counts)]
+    return html("turned.html", t, hint=t("turned_hint"), busy=False, gone=False, lists=lists,
+                most=MOST_TURNED)
 
 
-def turned_rows(results: report.Results, ids: np.ndarray, texts: Sequence[str] | None,
+def turned_rows(results: report.Results, ids: np.ndarray, texts: Sequence[str],
                 t: Translator) -> list[dict[str, Any]]:
     """Return the rows of one list, the largest change of the right label's probability first."""
     predictions, names = results.predictions, t.labels(results.data["label_names"])
@@ -172,7 +180,7 @@ def turned_rows(results: report.Results, ids: np.ndarray, texts: Sequence[str] |
     monju, baseline = (softmax(logits, axis=1) for logits in (predictions.monju, predictions.baseline))
     right, experts = results.labels, predictions.experts
     order = sorted(ids, key=lambda i: -abs(monju[i, right[i]] - baseline[i, right[i]]))[:MOST_TURNED]
-    return [{"id": i, "text": None if texts is None else texts[i], "truth": names[right[i]],
+    return [{"id": i, "text": texts[i], "truth": names[right[i]],
              "verdicts": [("monju", Opinion.of(predictions.monju[i], names)),
                           ("baseline", Opinion.of(predictions.baseline[i], names))],
              "alpha": list(zip(experts, predictions.alpha[i])) if len(experts) <= MOST_WEIGHTS else None}

@@ -79,6 +79,7 @@ TEXTS = {
                     "ポスターの値は SST-2（872 文、k = 3）での RoBERTa-base のもので、このランとはモデルやデータが異なります。"
                     "高さではなく傾向を比べてください。"),
     "quality_title": ("Beyond accuracy", "正解率以外の指標"),
+    "quality_of": ("Ensemble", "アンサンブル"),
     # figures
     "fig_cluster": ("Accuracy by nearest cluster, %", "最も近いクラスタ別の正解率（%）"),
     "note_cluster": ("Dashed frame: out of fold, the expert never saw this cluster. A cell with few "
@@ -135,13 +136,33 @@ TEXTS = {
     "more_turned": ("and {n} more", "ほか {n} 文"),
     "truth": ("label {label}", "正解 {label}"),
     "turned_verdict": ("{name}: {label} {share}", "{name}：{label} {share}"),
-    "turned_id": ("Held-out sentence no. {id}", "評価用の文 {id} 番"),
     "turned_reading": ("Reading the sentences again from the run’s own source…", "ランのデータから文を読み直しています…"),
-    "turned_gone": ("A run stores no sentences, and those of “{source}” cannot be had here now: numbers, "
-                    "labels and weights are "
-                    "shown in their place.",
-                    "ランは文を保存しません。いま「{source}」の文を読めないため、番号、ラベル、重みだけを表示します。"),
+    "turned_gone": ("The sentences of “{source}” cannot be had here now.", "いま「{source}」の文を読めません。"),
+    "turned_counts": ("Monju is right on {rescued} sentences that the baseline gets wrong, and wrong on {broken} that it "
+                      "gets right.",
+                      "ベースラインが誤った文のうち {rescued} 文に文殊は正解し、ベースラインが正解した文のうち {broken} 文で誤りました。"),
     "turned_none": ("This run has no baseline to turn a sentence against.", "このランには比べるベースラインがありません。"),
+    # other runs
+    "swipe": ("Swipe sideways for more columns →", "横にスクロールすると続きの列が見えます →"),
+    "figures_title": ("Figures: clusters, agreement, calibration, α", "図：クラスタ別、一致、キャリブレーション、α"),
+    "runs_choose": ("Compare with other models", "ほかのモデルと比べる"),
+    "runs_title": ("Models side by side", "モデルの比較"),
+    "runs_told": ("Accuracies on different data or label sets do not rank models: compare the differences.",
+                  "データやラベルが異なるモデルの正解率は優劣を示しません。差を比べてください。"),
+    "runs_run": ("Model", "モデル"), "runs_data": ("Data", "データ"), "runs_backbone": ("Backbone", "ベースモデル"),
+    "runs_settings": ("Settings", "設定"), "runs_n": ("Held-out sentences", "評価用の文"),
+    "runs_monju": ("Monju, %", "文殊（%）"), "runs_baseline": ("Baseline, %", "ベースライン（%）"),
+    "runs_difference": ("Difference, points", "差、ポイント"), "runs_cost": ("Training tokens", "学習トークン"),
+    "runs_gap": ("Seen − unseen clusters, points", "学習済み − 未学習クラスタ、ポイント"),
+    "runs_set": ("k = {k}, m = {m}, {gate}", "k = {k}、m = {m}、{gate}"),
+    "fig_run_held_out_accuracy": ("Held-out accuracy during training", "学習中の評価用の正解率"),
+    "fig_run_loss": ("Training loss", "学習の損失"),
+    "note_run_curves": ("Solid: mean of the experts, each alone; dashed: mean of the baseline’s models. During training a "
+                        "small fixed part of the held-out sentences is read.",
+                        "実線はエキスパート単独の平均、破線はベースラインの各モデルの平均。学習中は評価用の文の決まった一部だけを読みます。"),
+    "curve_experts": ("experts", "エキスパート"),
+    "curve_baseline": ("baseline", "ベースライン"),
+    "fig_step": ("training step", "学習ステップ"),
     # the comparison
     "compare_go": ("Compare every system", "すべての方式を比べる"),
     "compare_title": ("Every system side by side", "すべての方式の比較"),
