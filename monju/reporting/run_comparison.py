@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from monju.ensemble.subsets import model_key
-from monju.evaluation.metrics import cost_share
+from monju.evaluation.run_table import cost_share
 from monju.reporting import figures
 from monju.reporting.figures import LIGHT, Words
 from monju.reporting.report import TEMPLATES, Results
