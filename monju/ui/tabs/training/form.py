@@ -141,8 +141,8 @@ class Form:
     def fill(self, config: Config, preset: str, name: str, looks: int, t: translator.Translator) -> list[Any]:
         """Return values of `filled` for a configuration; its source is looked at."""
         values = dict(zip(SETTINGS, shown(config)))
-        data = gr.update(choices=choices(config.data), value=values.pop("data"))
-        return [data, *values.values(), preset, name, *self.texts(config, preset, name),
+        values["data"] = gr.update(choices=choices(config.data), value=values["data"])
+        return [*values.values(), preset, name, *self.texts(config, preset, name),
                 self.auto.sizes(config, None, t), "", config.to_json(), kept(config, preset, name), looks + 1]
 
     def preset_of(self, config: Config) -> str:

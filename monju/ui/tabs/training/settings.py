@@ -21,8 +21,8 @@ GROUPS = tuple(dict.fromkeys(map(schema.group, SETTINGS)))  # in the schema's or
 # others may be typed
 SUGGESTED = {"data": NAMED, "backbone": ("all-MiniLM-L6-v2", "FacebookAI/roberta-base")}
 # what a sweep does not vary: the data and its columns, lists, and what changes no weight
-UNSWEPT = ("data", "text_column", "label_column", "domain_column", "label_names", "backbones", "orders",
-           "workers", "device", "map_size")
+UNSWEPT = ("task", "data", "text_column", "label_column", "domain_column", "label_names", "backbones",
+           "orders", "workers", "device", "map_size")
 
 
 # ---- one component a setting, and back
