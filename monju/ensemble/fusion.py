@@ -6,7 +6,7 @@ Knows nothing of models, distances or labels' names. A new fusion is one functio
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
 Fusion = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -58,7 +58,12 @@ def mix_log_probabilities(log_probabilities: np.ndarray, alpha: np.ndarray) -> n
     >>> np.exp(mix_log_probabilities(np.log([[[0.5], [0.1]]]), np.array([[0.75, 0.25]]))).round(6).tolist()
     [[0.4]]
     """
-    return logsumexp(log_probabilities, b=alpha[:, :, None], axis=1)  # never underflows to log 0
+    weights = alpha[:, :, None]
+    # the largest of those that weigh anything: the sum never underflows to log 0
+    highest = np.where(weights > 0, log_probabilities, -np.inf).max(axis=1, keepdims=True)
+    highest = np.where(np.isfinite(highest), highest, 0)
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.log((weights * np.exp(log_probabilities - highest)).sum(axis=1)) + highest[:, 0]
 
 
 def mix_product(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from monju.models import backbones
 from monju.models.causal import Rows
 from monju.models.last_state import soup
 from monju.models.trunk import StateCache, Trunk, states_of
-from monju.models.voices import LayerVoices, SharedVoices, load_shared
+from monju.models.voices import LayerVoices, SharedVoices, load_adapters
 from monju.runs.run import Run
 
 MERGED = "merged"  # the experts' mean weights, as one model
@@ -133,9 +133,9 @@ class LanguageRun(SentenceReader):
             trunk = Trunk(decoder_of(run), torch_device)
             refuse_other(run, trunk.fingerprint())
             words = words_of(run)
-            voices = load_shared(trunk, words, folders)
-            voices.adapters[MERGED] = soup([voices.adapters[name] for name in models["experts"]])
-            voices.names.append(MERGED)
+            adapters = load_adapters(trunk, words, folders)
+            adapters[MERGED] = soup([adapters[name] for name in models["experts"]])
+            voices = SharedVoices(trunk, words, adapters)
         else:
             voices = LayerVoices(decoder_of(run), folders, torch_device)
         return cls(run, clustering, voices, [name for name in folders if name.startswith("equal-cost/")])

@@ -26,6 +26,7 @@ from monju.models.voices import Prefix, heard
 Stream = Literal["monju", "baseline"]
 MOST_TOKENS, MOST_PROMPT = 1000, 1024  # written at most, and read of a prompt
 RUNNERS_UP = 5
+NEGLIGIBLE = 1e-9  # of the likeliest token's probability: what is less likely is never drawn
 
 
 @dataclass(frozen=True)
@@ -326,11 +327,11 @@ class Writer:
             yield self._ended(stream, "end" if ends else "stop")
 
     def _allowed(self, mixed: np.ndarray) -> np.ndarray:
-        """Return log-probabilities [vocabulary] without the tokens that no text has, normalised."""
+        """Return log-probabilities [vocabulary] without the tokens that no text has."""
         allowed = mixed.copy()
         allowed[self.special] = -np.inf
         allowed[len(self.tokenizer) :] = -np.inf  # of a vocabulary padded to a round number
-        return allowed - np.logaddexp.reduce(allowed)
+        return allowed
 
     def _piece(self, stream: _Stream, stop: tuple[str, ...]) -> tuple[str, bool]:
         """Return what a stream's last token adds to its text, and whether a stop string ends it."""
@@ -367,8 +368,9 @@ def draw(log_p: np.ndarray, request: Request, random: np.random.Generator) -> in
     if request.temperature == 0:
         return int(log_p.argmax())
     scaled = log_p / request.temperature
-    p = np.exp(scaled - np.logaddexp.reduce(scaled))
-    order = np.argsort(-p, kind="stable")
+    p = np.exp(scaled - scaled.max())
+    likely = np.flatnonzero(p > NEGLIGIBLE)  # to sort them all would take as long as the decoder
+    order = likely[np.argsort(-p[likely], kind="stable")]
     cumulative = np.cumsum(p[order])
     kept = int(np.searchsorted(cumulative, request.top_p * cumulative[-1])) + 1
     place = np.searchsorted(cumulative[:kept], number * cumulative[kept - 1], side="right")

@@ -52,12 +52,16 @@ class Adapter(nn.Module):
     def get_input_embeddings(self) -> None:
         """Return None: it has no words of its own."""
 
-    def logits(self, states: Tensor, trunk: Tensor, head: Tensor) -> Tensor:
+    def table(self, head: Tensor) -> Tensor:
+        """Return w B of all words of the cut, whose vectors are `head` [cut, width]: [rank, cut]."""
+        return (head @ self.up).T
+
+    def logits(self, states: Tensor, trunk: Tensor, table: Tensor) -> Tensor:
         """Return logits [tokens, cut] of states [tokens, width] and the trunk's logits [tokens, cut].
 
         w · B A h is worked out as (w B) (A h): a product over the rank in place of one over the width.
         """
-        return torch.addmm(trunk + self.bias, states @ self.down.T, (head @ self.up).T)
+        return torch.addmm(trunk + self.bias, states @ self.down.T, table)
 
 
 class LastStateExpert:
@@ -116,7 +120,7 @@ def nll_of(adapter: Adapter, states: Tensor, trunk: Tensor, outside: Tensor, tar
     head : Tensor [cut, width]
         The words' vectors.
     """
-    total = torch.logaddexp(adapter.logits(states, trunk, head).logsumexp(1), outside)
+    total = torch.logaddexp(adapter.logits(states, trunk, adapter.table(head)).logsumexp(1), outside)
     # of the right token alone: gathered from all logits, its gradient would be as large as they are
     inside, at = place >= 0, place.clamp(min=0)
     change = ((states @ adapter.down.T) * (head[at] @ adapter.up)).sum(1) + adapter.bias[at]

@@ -63,6 +63,7 @@ class SharedVoices:
         self.at = torch.as_tensor(words, device=trunk.device)
         self.head = trunk.head[self.at].contiguous()
         self.bias = None if trunk.bias is None else trunk.bias[self.at]
+        self.tables = {name: adapter.table(self.head) for name, adapter in adapters.items()}
 
     @property
     def tokenizer(self) -> Any:
@@ -97,26 +98,32 @@ class SharedPrefix:
         self.voices, trunk = voices, voices.trunk
         self.seen = transformers.DynamicCache(config=trunk.model.config)
         first = torch.tensor([[trunk.start, *ids]], device=trunk.device)
-        self.state = trunk.states(first, self.seen)[:, -1].repeat(streams, 1)
+        self._next(trunk.states(first, self.seen)[:, -1].repeat(streams, 1))
         if streams > 1:
             self.seen.batch_repeat_interleave(streams)
 
     def push(self, tokens: Sequence[int]) -> None:
         """Append a token to each stream."""
         ids = torch.tensor(tokens, device=self.state.device)[:, None]
-        self.state = self.voices.trunk.states(ids, self.seen)[:, -1]
+        self._next(self.voices.trunk.states(ids, self.seen)[:, -1])
+
+    def _next(self, state: Tensor) -> None:
+        """Keep each stream's last state and the trunk's logits of it."""
+        self.state = state.float()
+        with torch.inference_mode():
+            self.logits = self.voices.trunk.logits(self.state).float()
 
     def log_probabilities(self, stream: int, names: Sequence[str]) -> Tensor:
         """Return log p [names, vocabulary] of a stream's next token under the models named."""
-        voices, state = self.voices, self.state[stream : stream + 1].float()
+        voices, state = self.voices, self.state[stream : stream + 1]
         with torch.inference_mode():
-            logits = voices.trunk.logits(state).float()
+            logits = self.logits[stream : stream + 1]
             trunk = logits[:, voices.at]
             rows = logits.repeat(len(names), 1)
             for row, name in zip(rows, names):
                 voices.asked += 1
                 if name != BASE:
-                    row[voices.at] = voices.adapters[name].logits(state, trunk, voices.head)[0]
+                    row[voices.at] = voices.adapters[name].logits(state, trunk, voices.tables[name])[0]
             return rows.double().log_softmax(-1)  # float32 would sum to 1 but for 2e-6
 
 
@@ -221,10 +228,10 @@ class LayerPrefix:
         return outputs.logits[0, -1].double().log_softmax(-1)
 
 
-def load_shared(trunk: Trunk, words: np.ndarray, folders: Mapping[str, Path]) -> SharedVoices:
-    """Return the models in these folders on their trunk. Raises MonjuError for a damaged one."""
-    return SharedVoices(trunk, words, {name: load_adapter(folder, trunk.width, len(words)).to(trunk.device)
-                                       for name, folder in folders.items()})
+def load_adapters(trunk: Trunk, words: np.ndarray, folders: Mapping[str, Path]) -> dict[str, Adapter]:
+    """Return the adapters in these folders, by name. Raises MonjuError for a damaged one."""
+    return {name: load_adapter(folder, trunk.width, len(words)).to(trunk.device)
+            for name, folder in folders.items()}
 
 
 def heard(names: Iterable[str], weights: np.ndarray) -> list[str]:
