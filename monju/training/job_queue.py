@@ -108,14 +108,12 @@ class JobQueue:
             self._write(found)
 
     def begun(self, name: str) -> None:
-        """Take note that a training was begun, under the manager's lock."""
+        """Take note that a training was begun, under the manager's lock. Raises OSError."""
         found = self._read()
-        queued = [entry["name"] for entry in found["waiting"]]
-        if queued or found["past"]:
-            past = [other for other in found["past"] if other != name] if queued else []
-            waiting = [entry for entry in found["waiting"] if entry["name"] != name]
-            write(self.path, json.dumps({"waiting": waiting, "past": [*past, name][-MOST_PAST:]},
-                                        ensure_ascii=False))
+        past = [other for other in found["past"] if other != name] if found["waiting"] else []
+        waiting = [entry for entry in found["waiting"] if entry["name"] != name]
+        write(self.path, json.dumps({"waiting": waiting, "past": [*past, name][-MOST_PAST:]},
+                                    ensure_ascii=False))
 
     def _write(self, found: dict[str, Any]) -> None:
         try:

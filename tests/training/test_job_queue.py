@@ -37,8 +37,8 @@ def test_what_waits_begins_after_an_error_and_after_a_stop_and_the_pins_come_wit
     stepping(jobs)
     queue.withdraw("fourth")
     jobs.stop()  # it alone
-    until(lambda: jobs.last() == "third", "nothing followed the one that was stopped")
-    assert jobs.snapshot("long")["status"] == "stopped" and queue.past() == ["bad", "long", "third"]
+    until(lambda: queue.past() == ["bad", "long", "third"], "nothing followed the one that was stopped")
+    assert jobs.last() == "third" and jobs.snapshot("long")["status"] == "stopped"
     # a continuation waits its turn, too
     queue.submit([(None, "long", [])])
     until(lambda: jobs.last() == "long", "nothing followed the one that was finished")

@@ -210,7 +210,7 @@ def about(seconds: float, t: Translator) -> Markup:
 
 def queue(waiting: list[dict], past: list[dict], t: Translator) -> Markup | str:
     """Draw the trainings that wait, in order, and how the last ended: `past` are their snapshots."""
-    if not waiting and len(past) < 2:
+    if not waiting and not past:
         return ""
     rows = []
     for entry in waiting:

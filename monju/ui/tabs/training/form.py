@@ -206,6 +206,7 @@ class Form:
         """Fill the form with a preset, of the size that was chosen."""
         if preset not in presets.PRESETS:  # custom, or what no page sends
             return [gr.skip()] * len(self.filled)
+        self.auto.leave(request.session_hash or "")
         config = Config(**{**presets.PRESETS[preset], "sample": size or None})
         return self.fill(config, preset, name, looks, translator.asked(request))
 
@@ -214,6 +215,7 @@ class Form:
         t = translator.asked(request)
         try:
             config = settings.as_typed(loaded(text), self.jobs.folder)
+            self.auto.leave(request.session_hash or "")
             return [*self.fill(config, self.preset_of(config), name, looks, t), ""]
         except (ValueError, RecursionError, TypeError) as error:
             trouble = progress.note(t("t_bad_json", error=str(error)[:200]), t, "told", "alert")
