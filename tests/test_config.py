@@ -73,7 +73,7 @@ def test_an_open_upper_bound_is_not_reached(name, limit):
 @pytest.mark.parametrize("name", [name for name in SETTINGS if config.choices(name)])
 def test_only_the_choices_can_be_chosen(name):
     for choice in config.choices(name):
-        other = {"clusterer": "gmm"} if name == "gate" else {}
+        other = {"gate": {"clusterer": "gmm"}, "finetuning": {"task": "lm"}}.get(name, {})
         assert getattr(Config(**{name: choice, **other}), name) == choice
     told = refused(name, "nonsense")
     assert "nonsense" in told and all(choice in told for choice in config.choices(name))

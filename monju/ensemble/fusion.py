@@ -59,11 +59,11 @@ def mix_log_probabilities(log_probabilities: np.ndarray, alpha: np.ndarray) -> n
     [[0.4]]
     """
     weights = alpha[:, :, None]
-    # the largest of those that weigh anything: the sum never underflows to log 0
-    highest = np.where(weights > 0, log_probabilities, -np.inf).max(axis=1, keepdims=True)
+    heard = np.where(weights > 0, log_probabilities, -np.inf)
+    highest = heard.max(axis=1, keepdims=True)  # taken out, the sum never underflows to log 0
     highest = np.where(np.isfinite(highest), highest, 0)
-    with np.errstate(divide="ignore", over="ignore"):
-        return np.log((weights * np.exp(log_probabilities - highest)).sum(axis=1)) + highest[:, 0]
+    with np.errstate(divide="ignore"):
+        return np.log((weights * np.exp(heard - highest)).sum(axis=1)) + highest[:, 0]
 
 
 def mix_product(logits: np.ndarray, alpha: np.ndarray) -> np.ndarray:

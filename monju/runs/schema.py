@@ -83,6 +83,8 @@ class Manifest(Entry):
             self.models["experts"]
             return self
         config, labels = Config.from_json(self.config), self.data.labels
+        if not {"train", "validation"} <= self.data.model_fields_set:
+            raise ValueError("no numbers of sentences")
         if (self.models["experts"] != expert_names(config)
                 or not {"baseline", "equal-cost"} <= set(self.models)):
             raise ValueError("other experts than its settings'")

@@ -12,8 +12,9 @@ from monju.inference.language import LanguageRun
 from monju.inference.pipeline import Monju
 from monju.inference.run_cache import RunCache
 from monju.inference.writer import Ended, Request, Started, Token, Writer
+from monju.runs.registry import SHIPPED_WRITERS, files
 from monju.runs.run import Run
-from monju.runs.run_data import held_out_documents
+from monju.runs.run_data import held_out_documents, load_run_data
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +181,12 @@ def test_the_wrong_decoder_is_refused(tiny_writer, language, monkeypatch):
     monkeypatch.setattr("monju.models.trunk.Trunk.fingerprint", lambda trunk: "another")
     with pytest.raises(MonjuError, match="not the decoder"):
         LanguageRun.load(tiny_writer)
+
+
+def test_the_run_that_ships_learned_something_and_holds_no_sentence():
+    run = Run.open(SHIPPED_WRITERS[0]).check()
+    metrics, data = run.metrics(), load_run_data(run)
+    assert metrics["monju"]["perplexity"] < 0.7 * metrics["base"]["perplexity"] and metrics["monju"]["perplexity"] < 0.1 * metrics["unigram"]["perplexity"]
+    assert sum(file.stat().st_size for file in files(run.path)) < 15e6
+    content = b"".join(file.read_bytes() for file in files(run.path))
+    assert not any(text.encode() in content for text in data.texts if len(text) > 20)
