@@ -207,7 +207,7 @@ def test_runs_are_compared_in_a_table_and_by_their_curves(open_results, served, 
     box = chart.locator(".nsewdrag").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector('[data-figure="training-loss"] .hoverlayer .legendtext, [data-figure="training-loss"] .hoverlayer text')
-    assert "second, experts" in page.inner_text('[data-figure="training-loss"] .hoverlayer') and page.errors == []
+    assert "second, experts" in page.text_content('[data-figure="training-loss"] .hoverlayer') and page.errors == []
 
 
 def test_a_damaged_and_a_deleted_run_are_told_calmly(open_results, served, second):
