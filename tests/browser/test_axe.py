@@ -6,7 +6,7 @@ import pytest
 
 axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python, which carries axe-core")
 SCRIPT = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-READY = {"playground": "#effect .effect", "clusters": "#map .plotly, #map .main-svg", "training": "#job", "results": "#results figure"}
+READY = {"playground": "#effect .effect", "clusters": "#map canvas", "writer": "#writer-about .monju", "training": "#job", "results": "#results .headline"}
 
 
 @pytest.mark.parametrize("locale, theme, width", [("en-US", "light", 1280), ("ja-JP", "dark", 1280), ("en-US", "dark", 390), ("ja-JP", "light", 390)])
