@@ -89,7 +89,7 @@ def test_the_data_sets_own_on_the_map(watched):
             hovered += page.locator(".hovertext, .map-tip:not([hidden])").count()
     assert hovered
     for payload in PAYLOADS[:6]:
-        page.locator("#map-search textarea, #map-search input").first.fill(payload)
+        page.fill("#map-search", payload)
         page.locator("#map-sentence textarea").fill(payload)
         page.wait_for_function("text => document.querySelector('#map-side .said')?.textContent == text", arg=payload)
     assert "<" in page.inner_text("#map-side .near")

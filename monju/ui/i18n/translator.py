@@ -131,7 +131,9 @@ class Translator:
 
     def label(self, name: str) -> str:
         """Return a label's readable name: common ones translated, others without underscores. Not escaped."""
-        return self(name) if name in ("positive", "negative") else str(name).replace("_", " ")
+        if name in ("positive", "negative"):
+            return self(name)
+        return re.sub(r"(?<=[^\W_])_(?=[^\W_])", " ", str(name))  # between words alone
 
     def labels(self, names: Iterable[str]) -> list[str]:
         """Return every label's readable name."""
