@@ -165,7 +165,7 @@ class Form:
             sizes = self.auto.sizes(config, total, t)
             if before == command(config, preset, self.jobs.folder, name):
                 return [*[gr.skip()] * 3, sizes, *[gr.skip()] * 4]
-            self.auto.leave(request.session_hash or "")
+            self.auto.leave(request.session_hash or "", config)
             same = self.preset_of(config)
             preset = same if preset == "custom" or same != "custom" else preset
             return [same, *self.texts(config, preset, name), sizes, gr.skip(), self.refused(name, t),
@@ -206,8 +206,8 @@ class Form:
         """Fill the form with a preset, of the size that was chosen."""
         if preset not in presets.PRESETS:  # custom, or what no page sends
             return [gr.skip()] * len(self.filled)
-        self.auto.leave(request.session_hash or "")
         config = Config(**{**presets.PRESETS[preset], "sample": size or None})
+        self.auto.leave(request.session_hash or "", config)
         return self.fill(config, preset, name, looks, translator.asked(request))
 
     def load_json(self, text, name, looks, request: gr.Request):
@@ -215,7 +215,7 @@ class Form:
         t = translator.asked(request)
         try:
             config = settings.as_typed(loaded(text), self.jobs.folder)
-            self.auto.leave(request.session_hash or "")
+            self.auto.leave(request.session_hash or "", config)
             return [*self.fill(config, self.preset_of(config), name, looks, t), ""]
         except (ValueError, RecursionError, TypeError) as error:
             trouble = progress.note(t("t_bad_json", error=str(error)[:200]), t, "told", "alert")

@@ -30,14 +30,19 @@ class AutoPlan:
         self.jobs = jobs
         self.plans: dict[str, dict] = {}
         self.speeds: dict[str, tuple[float, float]] = {}
-        self._running: dict[str, Estimation | None] = {}  # by the page's session
+        # by the page's session: of which settings, and what measures them once it has begun
+        self._running: dict[str, tuple[str, Estimation | None]] = {}
         self._lock = threading.Lock()
 
-    def leave(self, session: str) -> None:
-        """End what is measured for a page, if anything."""
+    def leave(self, session: str, config: Config | None = None) -> None:
+        """End what is measured for a page, unless it is of these settings."""
         with self._lock:
-            if running := self._running.pop(session, None):
-                running.end()
+            measured, estimation = self._running.get(session, ("", None))
+            if config is not None and measured == key(config, True):
+                return
+            self._running.pop(session, None)
+            if estimation:
+                estimation.end()
 
     def follow(self, request: gr.Request, settings: dict[str, Any] | None) -> Iterator[Any]:
         """Yield the panel's values for settings, as more becomes known."""
@@ -52,15 +57,15 @@ class AutoPlan:
             yield progress.unmeasured(config, self.seconds(config), t)
             return
         yield progress.planning(config, self.seconds(config), t)
-        with self._lock:
-            if running := self._running.pop(session, None):
-                running.end()
-            self._running[session] = None
+        mine = key(config, True), None
+        self.leave(session)
+        self._running[session] = mine
         time.sleep(PAUSE)
         with self._lock:
-            if self._running.get(session, 0) is not None:  # changed again, or started
+            if self._running.get(session) != mine:  # changed again, or started
                 return
-            estimation = self._running[session] = Estimation(placed(config, self.jobs.folder))
+            estimation = Estimation(placed(config, self.jobs.folder))
+            self._running[session] = mine[0], estimation
         try:
             plan = {}
             for part in estimation:
@@ -77,12 +82,12 @@ class AutoPlan:
         finally:
             estimation.end()
             with self._lock:
-                if self._running.get(session) is estimation:
+                if self._running.get(session, ("", None))[1] is estimation:
                     del self._running[session]
 
     def _is_current(self, session: str, estimation: Estimation) -> bool:
         with self._lock:
-            return self._running.get(session) is estimation
+            return self._running.get(session, ("", None))[1] is estimation
 
     def seconds(self, config: Config) -> Callable[[int], float] | None:
         """Return how long a number of sentences would take with these settings; None where not measured."""
