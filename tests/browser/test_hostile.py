@@ -99,7 +99,8 @@ def test_results_and_report(watched, browser, quiet, tmp_path):
     page = watched()
     page.get_by_role("tab", name=re.compile("Results")).click()
     page.wait_for_selector("#results-table .headline")
-    page.click("#results-table details.all > summary")
+    page.wait_for_selector("#figures details")
+    page.evaluate("document.querySelectorAll('#results-more details, #figures details').forEach(part => { part.open = true })")
     page.wait_for_function("() => document.querySelectorAll('.figures figure .main-svg').length >= 4")
     quiet(page)
     with page.expect_download() as arriving:
