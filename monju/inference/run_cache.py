@@ -162,6 +162,11 @@ class RunCache:
         return self._opened.get(name, lambda: LoadedRun(path, stamp, self.process),
                                 lambda kept: kept.stamp == stamp)
 
+    def classifiers(self, name: str) -> Run:
+        """Return `run` of a run of classifiers. Raises MonjuError for one of language models."""
+        self._refuse_other(name, "classify", "run_writes", "a run trained with --task classify")
+        return self.run(name)
+
     def writer(self, name: str) -> Callable[..., Any]:
         """Return `call(function, *arguments)` on a run of language models, in the inference process.
 

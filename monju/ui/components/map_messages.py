@@ -121,13 +121,13 @@ def sentences(name: str, texts: list[str] | None, excuse: str, cluster_map: Clus
 def missing(shelf: RunCache, name: str, error: MonjuError, t: Translator) -> str:
     """Return the words in the map's place, for a run that has no map or cannot be shown."""
     try:
-        run = shelf.run(name)
+        run = shelf.classifiers(name)
         if (run.path / "map").is_dir():
             text = t("detail", error=t.error(error))
         else:
             text = t("no_map", command=f"python -m monju map {shlex.quote(run.path.name)}")
-    except MonjuError:
-        text = t("trouble")
+    except MonjuError as other:
+        text = t.error(other) + t("stop") if other.note else t("trouble")
     return json.dumps({"missing": text})
 
 

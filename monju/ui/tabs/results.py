@@ -69,7 +69,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         """Draw the run on show and the chosen ones beside each other; nothing where none is chosen."""
         t = translator.asked(request)
         try:
-            found = [report.Results.of(shelf.run(each)) for each in [name, *(chosen or [])]]
+            found = [report.Results.of(shelf.classifiers(each)) for each in [name, *(chosen or [])]]
         except MonjuError as error:
             return trouble(error, t), ""
         if len(found) < 2:
@@ -90,7 +90,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         def make(name, request: gr.Request):
             t = translator.asked(request)
             try:
-                run_results = report.Results.of(shelf.run(name))
+                run_results = report.Results.of(shelf.classifiers(name))
             except MonjuError:
                 raise gr.Error(t("take_trouble"), print_exception=False) from None
             ending, render = report.FORMATS[FILES[kind]]
@@ -109,7 +109,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         interval, rescued, broken, p_value}, alpha, cost}.
         """
         try:
-            return report.Results.of(shelf.run(run or shelf.start)).metrics
+            return report.Results.of(shelf.classifiers(run or shelf.start)).metrics
         except MonjuError as error:
             raise gr.Error(translator.Translator().plain(error), print_exception=False) from None
 
@@ -137,7 +137,7 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
     are to be read next ("" for none), and "" for the comparison.
     """
     try:
-        results = report.Results.of(shelf.run(name))
+        results = report.Results.of(shelf.classifiers(name))
     except MonjuError as error:
         return trouble(error, t), "", "", "", "", ""
     alone = results.predictions.baseline is None
@@ -157,7 +157,7 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
 def sentences(shelf: RunCache, name: str, t: Translator) -> Markup | str:
     """Draw the sentences that Monju rescued and broke, each a button; where they cannot be had, how many."""
     try:
-        results = report.Results.of(shelf.run(name))
+        results = report.Results.of(shelf.classifiers(name))
     except MonjuError:
         return ""
     counts = dict(zip(("rescued", "broken"), map(len, results.turned)))
