@@ -81,12 +81,12 @@ def test_the_data_sets_own_on_the_map(watched):
     page.wait_for_selector(".map-pin:not([hidden])")
     page.wait_for_selector("#map-side .near li")
     box = page.locator(".map-plot").bounding_box()
+    page.wait_for_selector("#map-search")  # the sentences are there
     hovered = 0
-    for x in range(10):
-        for y in range(6):
-            page.mouse.move(box["x"] + box["width"] * (x + 0.5) / 10, box["y"] + box["height"] * (y + 0.5) / 6)
-            page.wait_for_timeout(30)
-            hovered += page.locator(".hovertext, .map-tip:not([hidden])").count()
+    for x, y in page.evaluate("Array.from({length: monjuMap.state.data.n}, (_, i) => monjuMap.placed(i))"):
+        page.mouse.move(box["x"] + x, box["y"] + y)
+        page.wait_for_timeout(30)
+        hovered += page.locator(".map-tip:not([hidden])").count()
     assert hovered
     for payload in PAYLOADS[:6]:
         page.fill("#map-search", payload)
