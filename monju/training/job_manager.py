@@ -155,7 +155,7 @@ class JobManager:
         holder = {}
         for number, seconds in ((signal.SIGINT, patience), (signal.SIGKILL, DYING)):
             told, until = False, time.monotonic() + seconds
-            while (lives := alive(holder) if holder else self.running()) and time.monotonic() < until:
+            while (lives := self._lives(holder)) and time.monotonic() < until:
                 # one that starts is written a moment after it took the lock
                 if not holder and alive(found := self.holder()):
                     holder = found
@@ -170,6 +170,10 @@ class JobManager:
             raise MonjuError(f"the training of {self.holder().get('name')} has been told to end and still "
                              "lives: try again in a moment, or end its process "
                              f"({self.holder().get('pid')}) by hand")
+
+    def _lives(self, holder):
+        """Return whether a job still lives, or its workers, who have the lock after it; {}: whoever has it."""
+        return alive(holder) or self.running() and (not holder or self.holder() == holder)
 
     def _reap(self):
         self._started = [process for process in self._started if process.poll() is None]
