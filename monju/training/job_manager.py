@@ -172,7 +172,7 @@ class JobManager:
                              f"({self.holder().get('pid')}) by hand")
 
     def _lives(self, holder):
-        """Return whether a job still lives, or its workers, who have the lock after it; {}: whoever has it."""
+        """Return whether a job lives, or its workers, who have the lock after it; {}: whoever has it."""
         return alive(holder) or self.running() and (not holder or self.holder() == holder)
 
     def _reap(self):
