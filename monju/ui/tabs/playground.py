@@ -3,9 +3,8 @@
 Layout and wiring only: `flow` and `cards` draw, `Monju.read` computes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -149,7 +148,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     picture.click(pictured, chosen, None, js="run => monju.picture(`Monju · ${run}`)", **QUIET)
     link.click(linked, page.linked, None, js="(...values) => monju.copy(...values)", **QUIET)
     for number, chip in enumerate(chips):
-        chip.click(partial(nth, number), offered, sentence, queue=False, **QUIET)
+        chip.click(nth(number), offered, sentence, queue=False, **QUIET)
     gr.api(predict, api_name="predict", **MODELS)
 
 
@@ -178,9 +177,12 @@ def show(shelf: RunCache, name: str, text: str, t: Translator,
             *[gr.update(value=case, visible=bool(case)) for case in examples.labelled(cases, t)]]
 
 
-def nth(number: int, pairs: list[tuple[str, str]]) -> Any:
-    """Return the sentence of one chip."""
-    return pairs[number][1] if number < len(pairs) else gr.skip()
+def nth(number: int) -> Callable[[list[tuple[str, str]]], Any]:
+    """Return what gives the sentence of one chip, from all pairs (case, sentence)."""
+    def sentence(pairs: list[tuple[str, str]]) -> Any:
+        return pairs[number][1] if number < len(pairs) else gr.skip()
+
+    return sentence
 
 
 def controls(opened: LoadedRun, settings: dict[str, Any], t: Translator) -> list[Any]:
