@@ -67,6 +67,8 @@ def grow(page, than):
     page.wait_for_function("n => Number(document.querySelector('#job [data-model]')?.dataset.points) > n", arg=than, timeout=SLOW)
 
 
+@pytest.mark.xfail(reason="issue 21, open: the plan's time did not come within three minutes after settings were loaded as JSON",
+                   strict=False)
 def test_a_training_outlives_the_page_is_stopped_continued_and_used(open_page, trainable, folder, movies, tiny_bert):
     page = visit(open_page, trainable)
     assert "No training is running" in page.inner_text("#job")

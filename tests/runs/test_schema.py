@@ -120,7 +120,7 @@ def test_what_its_author_seals_again_unchanged_is_shown(shelf, odd):
     (folder / "metrics.json").write_text(json.dumps(metrics))
     seal(folder, manifest)
     assert {run["name"]: run["status"] for run in registry.list_runs(shelf.folder)}["odd"] == "finished"
-    assert shelf.open("odd").run.metrics() == metrics and "figures" in results.show(shelf, "odd", WORDS)[1]
+    assert shelf.open("odd").run.metrics() == metrics and "figures" in results.show(shelf, "odd", WORDS)[2]
 
 
 @pytest.mark.parametrize("n", [150, pytest.param(5000, marks=pytest.mark.long)])
