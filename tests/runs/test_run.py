@@ -13,7 +13,7 @@ from monju.errors import MonjuError
 from monju.runs.run import Run, refuse_taken
 from monju.utils.files import digest, write
 
-FACTS = {"data": {"fingerprint": "0", "labels": [0, 1], "label_names": ["a", "b"]},
+FACTS = {"data": {"fingerprint": "0", "train": 10, "validation": 4, "labels": [0, 1], "label_names": ["a", "b"]},
          "models": {"experts": ["AB", "BC", "CA"], "baseline": [], "equal-cost": []}}
 
 

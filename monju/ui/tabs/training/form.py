@@ -105,6 +105,7 @@ class Form:
 
     def wire(self, tab: gr.Tab) -> None:
         """Connect the parts: whatever is changed, the command, the JSON, the preset and the plan follow."""
+        # only what changes no state: Gradio's page does not hear of a state that an unqueued call changes
         unqueued, only = {**QUIET, "queue": False}, self.owner.only
         # change, where one types: Gradio's input event misses what is pasted or written with an input method
         edits = [part.change if isinstance(part, (gr.Textbox, gr.Number)) else part.input
@@ -114,12 +115,12 @@ class Form:
         gr.on(edits, self.changed, [self.preset, self.name, self.line, self.source.total, *self.parts],
               [self.preset, self.line, self.json, self.size, self.plan_panel, self.told, self.wanted,
                self.kept],
-              trigger_mode="always_last", **unqueued)  # an edit amid another counts
+              trigger_mode="always_last", **QUIET)  # an edit amid another counts
         self.size.input(lambda n: str(n or ""), self.size, self.fields["sample"], **unqueued)
         self.preset.input(self.choose_preset, [self.preset, self.name, self.size, self.source.again],
-                          self.filled, **unqueued)
+                          self.filled, **QUIET)
         self.load.click(self.load_json, [self.json, self.name, self.source.again],
-                        [*self.filled, self.load_told], **unqueued)
+                        [*self.filled, self.load_told], **QUIET)
         tab.select(only(self.restore, otherwise=[gr.skip()] * (len(self.filled) + 1)),
                    [self.restored, self.kept, self.source.again], [*self.filled, self.restored], **QUIET)
         self.source.wire(self)

@@ -108,8 +108,7 @@ class JobPanel:
         clock = gr.Timer(5, active=False)
         header = [page.running, clock]
         gr.on([page.blocks.load, clock.tick], looked, None, header, **unqueued)
-        page.running.click(lambda: (gr.Tabs(selected=tab.id), tab.id), None, [page.tabs, page.where],
-                           **unqueued)
+        page.running.click(lambda: (gr.Tabs(selected=tab.id), tab.id), None, [page.tabs, page.where], **QUIET)
         timer = gr.Timer(2, active=False)
         timer.tick(ticked, self.seen, [*self.parts, *runs.parts], **unqueued)
         # a page that does not show the tab asks nothing: visitors of another would pay for curves unseen
