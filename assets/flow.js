@@ -2,16 +2,6 @@
 // under the pointer or the focus comes from and what it feeds.
 const root = element.querySelector('.flow-root')
 
-const take = (old, fresh) => {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh)
-  if (old.nodeType !== Node.ELEMENT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return }
-  for (const { name } of [...old.attributes]) if (name !== 'open' && !fresh.hasAttribute(name)) old.removeAttribute(name)
-  for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value)
-  const before = [...old.childNodes], after = [...fresh.childNodes]
-  after.forEach((node, i) => { before[i] ? take(before[i], node) : old.append(node) })
-  before.slice(after.length).forEach(node => node.remove())
-}
-
 // Gradio's own components are named for whoever looks for them; they come and go as they like
 const PARTS = { '#sentence': 'sentence', '#sharpness': 'sharpness', '#gate': 'gate', '#examples .chip': 'case' }
 const name = () => {
@@ -22,7 +12,7 @@ if (element.id === 'panel' || element.closest('#panel')) new MutationObserver(na
 const draw = html => {
   const fresh = root.cloneNode(false)
   fresh.innerHTML = html || ''
-  take(root, fresh)
+  monju.morph(root, fresh)
 }
 
 // d_A feeds every α, α and p feed Monju: a number lights itself, what it comes from, and what comes from it

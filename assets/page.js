@@ -1,5 +1,5 @@
 // The page around the tabs. Runs in the head, before Gradio: language and theme, the tab and the settings in the address,
-// arrow keys on the tabs, and the word for whom the server had no time.
+// arrow keys on the tabs, HTML taken over in place, and the word for whom the server had no time.
 const monju = (() => {
   const asked = new URLSearchParams(location.search)
   // in a frame of another site a browser may keep nothing for us
@@ -54,9 +54,27 @@ const monju = (() => {
     event.preventDefault()
   })
 
-  // the address of a run, a sentence and the settings; with the tab, the language and the theme where they were chosen
+  // Takes the server's HTML over part by part, so that focus, folds and the pointer's place stay and what changes moves
+  const morph = (old, fresh) => {
+    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh)
+    if (old.nodeType !== Node.ELEMENT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return }
+    if (old.dataset?.key !== fresh.dataset?.key) return old.replaceWith(fresh)
+    if (fresh.dataset?.runs && !old.dataset.runs) old.open = true  // a training is continued
+    const theirs = name => name === 'open'  // what is folded is the reader's business
+    for (const { name } of [...old.attributes]) if (!theirs(name) && !fresh.hasAttribute(name)) old.removeAttribute(name)
+    for (const { name, value } of [...fresh.attributes]) if (!theirs(name) && old.getAttribute(name) !== value) old.setAttribute(name, value)
+    const before = [...old.childNodes], after = [...fresh.childNodes]
+    after.forEach((node, i) => { before[i] ? morph(before[i], node) : old.append(node) })
+    before.slice(after.length).forEach(node => node.remove())
+  }
+
+  // the address of a run, a sentence and the settings; with the tab, the language and the theme where they were chosen, and
+  // the sentences pinned to a training. Cut, since servers take no longer line
+  const LONGEST = 2000
   const link = (run, text, gate, sharpness, temperature, fusion) => {
-    const params = new URLSearchParams({ run, text, gate, sharpness, temperature, fusion })
+    const params = new URLSearchParams({ run, text: text.slice(0, LONGEST), gate, sharpness, temperature, fusion })
+    const pins = document.querySelector('#pins textarea')?.value ?? asked.get('pins')
+    if (pins) params.set('pins', pins.slice(0, LONGEST))
     for (const name of ['tab', 'lang', '__theme']) {
       const value = new URLSearchParams(location.search).get(name)
       if (value) params.set(name, value)
@@ -98,6 +116,7 @@ const monju = (() => {
 
   return {
     link,
+    morph,
     picture,
     copy: (...values) => { navigator.clipboard?.writeText(link(...values)).catch(() => {}); return values },
     speak: (...values) => {

@@ -2,23 +2,10 @@
 // stay; reads values off the curves and the map; passes on what the buttons inside ask. `element`, `props` and `watch` are gr.HTML's.
 const root = element.querySelector('.live-root')
 
-const take = (old, fresh) => {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh)
-  if (old.nodeType !== Node.ELEMENT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return }
-  if (old.dataset?.key !== fresh.dataset?.key) return old.replaceWith(fresh)
-  if (fresh.dataset?.runs && !old.dataset.runs) old.open = true  // it is continued
-  const theirs = name => name === 'open'  // what is folded is the reader's business
-  for (const { name } of [...old.attributes]) if (!theirs(name) && !fresh.hasAttribute(name)) old.removeAttribute(name)
-  for (const { name, value } of [...fresh.attributes]) if (!theirs(name) && old.getAttribute(name) !== value) old.setAttribute(name, value)
-  const before = [...old.childNodes], after = [...fresh.childNodes]
-  after.forEach((node, i) => { before[i] ? take(before[i], node) : old.append(node) })
-  before.slice(after.length).forEach(node => node.remove())
-}
-
 const draw = html => {
   const fresh = root.cloneNode(false)
   fresh.innerHTML = html || ''
-  take(root, fresh)
+  monju.morph(root, fresh)
   if (shown) show(shown.field, shown.step)
 }
 

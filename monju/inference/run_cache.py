@@ -178,11 +178,12 @@ class RunCache:
 
     def _refuse_other(self, name: str, task: str, code: str, otherwise: str) -> None:
         """Raise MonjuError, which names the runs that will do, for a run of another task."""
-        if self._task(name) not in (task, None):
-            others = [other for other in self.names() if self._task(other) == task]
+        if self.task(name) not in (task, None):
+            others = [other for other in self.names() if self.task(other) == task]
             raise refusal(code, name=name, others=", ".join(others[:3]) or otherwise)
 
-    def _task(self, name: str) -> str | None:
+    def task(self, name: str) -> str | None:
+        """Return what a run's models do, "classify" or "lm"; None where there is no such run."""
         try:
             return self.run(name).task
         except MonjuError:

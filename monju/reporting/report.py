@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -162,7 +163,7 @@ def latex(results: Results) -> str:
              "\\begin{tabular}{lrrr}", "\\toprule",
              "Training data & Accuracy & Ensemble & Gain over the mean member \\\\",
              *body, "\\bottomrule", "\\end{tabular}", "\\end{table}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).replace("−", "-") + "\n"  # LaTeX draws a hyphen in $…$ as a minus
 
 
 TEX = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
@@ -221,15 +222,8 @@ def posters_data(config: Config) -> bool:
 
 def headline(results: Results, t: Words) -> Markup:
     """Return the result in one card: Monju beside the baseline and the control, and what a gate can do."""
-    metrics, bars = results.metrics, []
+    metrics = results.metrics
     found = [(key, metrics[key]) for key in ("monju", "baseline", "equal_cost") if key in metrics]
-    bounds = [bound for _, numbers in found for bound in numbers["interval"]]
-    left, right = (np.floor(min(bounds) * 100) - 1) / 100, (np.ceil(max(bounds) * 100) + 1) / 100
-    left, right = max(0.0, left), min(1.0, right)
-    for key, numbers in found:
-        low, high = numbers["interval"]
-        bars.append((t(key), numbers["accuracy"], low, high,
-                     *((value - left) / (right - left) for value in (low, high, numbers["accuracy"]))))
     accuracies = {key: percent(numbers["accuracy"], 1) for key, numbers in found}
     pair, share = metrics.get("monju_vs_baseline"), cost_share(metrics, metrics["experts"])
     if pair is None:
@@ -242,8 +236,24 @@ def headline(results: Results, t: Words) -> Markup:
             "told_better" if pair["difference"] > 0 else "told_worse")
         if share is not None:
             verdict = t("claim_cost", share=percent(share, 0), p=f"{pair['p_value']:.2g}") + " " + verdict
-    return render(TEMPLATES, "headline.html", t=t, claim=claim, verdict=verdict, bars=bars, left=left,
-                  right=right, meter=meter_summary(metrics, t))
+    axis = interval_axis([(t(key), 100 * numbers["accuracy"], [100 * bound for bound in numbers["interval"]])
+                          for key, numbers in found], " %", most=100)
+    return render(TEMPLATES, "headline.html", t=t, claim=claim, verdict=verdict, **axis,
+                  meter=meter_summary(metrics, t))
+
+
+def interval_axis(rows: list[tuple[str, float, list[float]]], unit: str = "",
+                  most: float = float("inf")) -> dict[str, Any]:
+    """Return what the headline draws of (name, number, interval): "bars" on one axis, its ends."""
+    bounds = [bound for _, _, interval in rows for bound in interval]
+    left, right = max(0.0, np.floor(min(bounds)) - 1), min(most, np.ceil(max(bounds)) + 1)
+
+    def at(value: float) -> float:
+        return (value - left) / (right - left)
+
+    return {"bars": [(name, f"{number:.1f}{unit}", f"[{low:.1f}, {high:.1f}]", at(low), at(high), at(number))
+                     for name, number, (low, high) in rows],
+            "left": f"{left:.0f}{unit}", "right": f"{right:.0f}{unit}"}
 
 
 def meter_summary(metrics: dict, t: Words) -> str:

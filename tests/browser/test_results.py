@@ -51,7 +51,7 @@ def test_the_table_is_the_stored_one_in_both_languages(open_results, served, tin
         row = page.inner_text(f'#results-more [data-row="{key}"]')
         low, high = metrics[key]["interval"]
         assert f"{100 * metrics[key]['accuracy']:.2f} [{100 * low:.1f}, {100 * high:.1f}]" in row
-        assert f"{100 * metrics[key]['gain']:+.2f}".replace("-0.00", "+0.00") in row
+        assert f"{100 * metrics[key]['gain']:+.2f}".replace("-0.00", "+0.00").replace("-", "−") in row
     for name, model in metrics["experts"].items():
         assert f"{100 * model['accuracy']:.2f}" in page.inner_text(f'#results-more [data-model="{name}"]')
     said, pair = page.inner_text("#results-more"), metrics["monju_vs_baseline"]
@@ -241,7 +241,7 @@ def test_every_system_that_needs_no_model_stands_side_by_side(open_results, serv
     assert {name for name, _ in shown} == set(compared)
     for name, text in shown:
         assert f"{100 * compared[name]['accuracy']:.2f}" in text
-        difference = f"{100 * compared[name]['difference']:+.2f}".replace("-0.00", "+0.00")
+        difference = f"{100 * compared[name]['difference']:+.2f}".replace("-0.00", "+0.00").replace("-", "−")
         same = TEXTS["compare_same"][["en-US", "ja-JP"].index(locale)]
         assert name == "baseline" or (difference if compared[name]["changed"] else same) in text
     assert [compared[name]["accuracy"] for name, _ in shown] == sorted((row["accuracy"] for row in compared.values()), reverse=True)

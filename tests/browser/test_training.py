@@ -146,7 +146,7 @@ def reads_values_and_pins(page):
     field.hover(position={"x": 30, "y": 60})
     page.wait_for_selector("#job .curve-tip", state="visible")
     shown = page.inner_text("#job .curve-tip")
-    assert re.match(r"step \d+", shown) and re.search(r"A 0\.\d+", shown)
+    assert re.match(r"step \d+", shown) and re.search(r"A\s\d\.\d+", shown)
     field.focus()
     page.keyboard.press("End")
     last = page.inner_text("#job .curve-tip b")

@@ -72,7 +72,7 @@ def test_the_view_shows_the_numbers():
     assert row(text, "Baseline")[5] == "+0.00"
     assert "Monju − baseline: +12.50 points" in text and "one sentence is 12.50 points" in text
     assert "1 of 8 labels changed: 1 rescued, 0 broken; exact McNemar p = 1." in text
-    assert "Monju − equal cost: -12.50 points" in text
+    assert "Monju − equal cost: −12.50 points" in text
     assert row(text, "{A,B}", "by nearest cluster") == ["100.00", "66.67", "*50.00"]
     assert row(text, "{B,C}", "by nearest cluster") == ["*66.67", "100.00", "100.00"]
     assert row(text, "sentences", "by nearest cluster") == ["3", "3", "2"]

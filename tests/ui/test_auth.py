@@ -174,7 +174,7 @@ def plausible(component, uploaded, data):
         return 1
     if isinstance(component, gr.Checkbox):
         return False
-    if name in ("a-run", "another-run", "run"):
+    if name in ("a-run", "run"):
         return "mine"
     if name == "setting-data":
         return str(data)

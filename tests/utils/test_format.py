@@ -6,7 +6,7 @@ from monju.utils.format import clock, interval, percent, share, signed, size
 
 
 @pytest.mark.parametrize("fraction, digits, sign, text", [
-    (0.9014, 2, "", "90.14"), (0.87749, 1, "", "87.7"), (1, 0, "", "100"), (0.0123, 2, "+", "+1.23"), (-0.0123, 2, "+", "-1.23"),
+    (0.9014, 2, "", "90.14"), (0.87749, 1, "", "87.7"), (1, 0, "", "100"), (0.0123, 2, "+", "+1.23"), (-0.0123, 2, "+", "−1.23"),
     (-0.00001, 2, "+", "+0.00"), (-0.00001, 2, "", "0.00"), (None, 2, "", "–")])
 def test_percent(fraction, digits, sign, text):
     assert percent(fraction, digits, sign) == text  # rounded once, no zero is negative
@@ -17,7 +17,7 @@ def test_a_share_has_its_sign_behind_a_space_that_does_not_break():
 
 
 def test_an_interval_without_width_is_not_written():
-    assert interval([0.881, 0.921]) == "[88.1, 92.1]" and interval([-0.01, 0.02], 2, "+") == "[-1.00, +2.00]"
+    assert interval([0.881, 0.921]) == "[88.1, 92.1]" and interval([-0.01, 0.02], 2, "+") == "[−1.00, +2.00]"
     assert interval([1.0, 1.0]) == ""
 
 

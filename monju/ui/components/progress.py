@@ -275,16 +275,3 @@ def shows(run: dict, t: Translator) -> Markup | str:
         said.append(t("meter_matters" if gap >= WIDE_GAP else "meter_idle", gap=percent(gap, 1),
                       did=percent(meter["did_flip"], 1)))
     return Markup(" ").join(said) or "–"
-
-
-def compared(one: tuple[str, dict], other: tuple[str, dict], t: Translator) -> Markup:
-    """Draw two runs' figures side by side: each is (name, metrics)."""
-    rows = []
-    for key in ("monju", "baseline", "equal_cost"):
-        for what, text in (("accuracy", "t_accuracy_of"), ("gain", "t_gain_of")):
-            values = [metrics.get(key, {}).get(what) for _, metrics in (one, other)]
-            if any(value is not None for value in values):
-                system = t(key) if key != "equal_cost" else t("setting_equal_cost")
-                rows.append((t(text, who=system), *map(percent, values)))
-    rows.append(("n", *(f"{metrics['n']:,}" for _, metrics in (one, other))))
-    return html("table.html", t, heads=[t("t_value"), one[0], other[0]], rows=rows)

@@ -25,6 +25,7 @@ from monju.utils.files import ROOT
 
 FLOW = (ROOT / "assets" / "flow.js").read_text(encoding="utf-8")
 TYPED_FIRST = "A quiet film that stays with you."  # where the run that the page starts on has no example
+LINKED = 2000  # characters of a sentence that a link holds, as in assets/page.js
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -104,8 +105,9 @@ def build(page: Page, tab: gr.Tab) -> None:
         except MonjuError:
             return [*[gr.skip()] * 4, again + 1]
 
-    def linked(request: gr.Request, *_):
-        gr.Info(translator.asked(request)("linked"), duration=4)
+    def linked(request: gr.Request, run, text, *_):
+        t = translator.asked(request)
+        gr.Info(t("link_cut" if len(text or "") > LINKED else "linked"), duration=4)
 
     def pictured(what, request: gr.Request):
         gr.Info(translator.asked(request)("saved" if what == "saved" else "copied"), duration=4)

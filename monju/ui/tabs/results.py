@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from monju.errors import MonjuError
 from monju.inference.run_cache import RunCache
-from monju.reporting import report, run_comparison
+from monju.reporting import language_report, report, run_comparison
 from monju.runs.run_data import load_run_data
 from monju.ui.components import comparison, plots
 from monju.ui.components.cards import Opinion
@@ -50,7 +50,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         turned = gr.HTML(elem_id="turned", apply_default_css=False, js_on_load=OPEN)
         more = gr.HTML(elem_id="results-more", apply_default_css=False)
         figures = plots.plots("figures", folded=True)
-        with gr.Row(elem_id="take"):
+        with gr.Row(elem_id="take") as taking:
             ask = gr.Button(I18N("compare_go"), size="sm", elem_id="compare", min_width=0)
             takes = {kind: gr.Button(I18N(f"take_{kind}"), size="sm", min_width=0, elem_id=f"take-{kind}")
                      for kind in FILES}
@@ -63,7 +63,9 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def draw(name, t):
         names = [each for each in shelf.names() if each != name]
-        return [*show(shelf, name, t), gr.update(choices=names, value=[]), "", ""]
+        labels = shelf.task(name) != "lm"
+        return [*show(shelf, name, t), gr.update(choices=names, value=[], visible=labels),
+                gr.update(visible=labels), "", ""]
 
     def runs(name, chosen, request: gr.Request):
         """Draw the run on show and the chosen ones beside each other; nothing where none is chosen."""
@@ -118,7 +120,8 @@ def build(page: Page, tab: gr.Tab) -> None:
         yield note(t("compare_go") + "…", t, busy=True)
         yield comparison.drawn(shelf, name, t)
 
-    page.follow(tab, draw, [], [table, more, figures, turned, wanted, compared, others, beside, courses])
+    page.follow(tab, draw, [], [table, more, figures, turned, wanted, compared, others, taking, beside,
+                              courses])
     others.change(runs, [chosen, others], [beside, courses], trigger_mode="always_last", **QUIET)
     page.blocks.load(None, None, None, js=plots.PREFETCH, api_visibility="private")
     ask.click(compare, chosen, compared, **QUIET)
@@ -137,6 +140,8 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
     are to be read next ("" for none), and "" for the comparison.
     """
     try:
+        if shelf.task(name) == "lm":
+            return language(shelf.run(name).check().metrics(), t), "", "", "", "", ""
         results = report.Results.of(shelf.classifiers(name))
     except MonjuError as error:
         return trouble(error, t), "", "", "", "", ""
@@ -149,6 +154,13 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
                    gone=False, lists=None)
     figures = plots.drawn(results.name, report.all_figures(results, t), t, t("figures_title"))
     return headline, tables, figures, waiting, "" if alone else name, ""
+
+
+def language(metrics: dict[str, Any], t: Translator) -> Markup:
+    """Draw the results of a run of language models."""
+    return html("language.html", t, headline=language_report.headline(metrics, t), n=metrics["n"],
+                tokens=metrics["tokens"], systems=language_report.table(metrics, t),
+                gates=language_report.gates(metrics, t))
 
 
 # the sentences that Monju turned

@@ -155,6 +155,8 @@ TEXTS = {
               "画像をファイルに保存しました（このブラウザではコピーできません）。"),
     "linked": ("The link is in the address bar, and copied where the browser allows it.",
                "リンクはアドレスバーに入り、コピーしました（ブラウザが許す場合）。"),
+    "link_cut": ("The link is in the address bar. It holds the first 2,000 characters of the sentence.",
+                 "リンクはアドレスバーに入りました。文は最初の 2,000 文字までです。"),
     "column_sentence": ("sentence", "文"),
     "batch": ("Many sentences at once", "まとめて判定"),
     "batch_lines": ("One sentence a line, at most 2,000", "1 行に 1 文、最大 2,000 行"),

@@ -121,8 +121,9 @@ class Form:
                           self.filled, **QUIET)
         self.load.click(self.load_json, [self.json, self.name, self.source.again],
                         [*self.filled, self.load_told], **QUIET)
-        tab.select(only(self.restore, otherwise=[gr.skip()] * (len(self.filled) + 1)),
-                   [self.restored, self.kept, self.source.again], [*self.filled, self.restored], **QUIET)
+        tab.select(only(self.restore, otherwise=[gr.skip()] * (len(self.filled) + 2)),
+                   [self.restored, self.kept, self.source.again], [*self.filled, self.pins, self.restored],
+                   **QUIET)
         self.source.wire(self)
         self.wanted.change(only(self.auto.follow), self.wanted, self.plan_panel, trigger_mode="always_last",
                            concurrency_id="plan", concurrency_limit=1, **QUIET).then(
@@ -227,7 +228,7 @@ class Form:
     def restore(self, request, restored, before, looks):
         """Fill the form when the tab is first opened: with the running job's settings, or as it was left."""
         if restored:
-            return [gr.skip()] * (len(self.filled) + 1)
+            return [gr.skip()] * (len(self.filled) + 2)
         t = translator.asked(request)
         name, found, left = NAME, None, before if isinstance(before, dict) else {}
         if self.jobs.running() and (running := self.jobs.last()):
@@ -242,7 +243,9 @@ class Form:
             config = FIRST
         if not found and isinstance(left.get("name"), str):
             name = left["name"]
-        return [*self.fill(config, self.preset_of(config), self.next_name(name), looks, t), True]
+        pins = request.query_params.get("pins")  # of a link
+        return [*self.fill(config, self.preset_of(config), self.next_name(name), looks, t),
+                gr.skip() if pins is None else pins, True]
 
     def resize(self, total, request: gr.Request, *values):
         """Return the sizes with the times that are known now."""

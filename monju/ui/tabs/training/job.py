@@ -70,7 +70,7 @@ class JobPanel:
             drawn = self.draw(before, t)
             job_on_show = json.loads(before or "[0, 0]")[:2]
             changed = isinstance(drawn[0], str) and json.loads(drawn[0])[:2] != job_on_show
-            return [*drawn, *(runs.draw(t) if changed else [gr.skip()] * 3)]
+            return [*drawn, *(runs.draw(t) if changed else [gr.skip()] * len(runs.parts))]
 
         def opened(before, request: gr.Request):
             t = translator.asked(request)

@@ -1,4 +1,4 @@
-"""The list of runs: open, compare, rename, delete, pack and upload one."""
+"""The list of runs: open, rename, delete, pack and upload one."""
 
 from typing import Any
 
@@ -22,19 +22,16 @@ class RunsPanel:
         everyone = page.owner.everyone
         gr.Markdown(I18N("t_runs"), elem_classes="heading")
         table = gr.HTML(elem_id="runs", apply_default_css=False)
+        self.run = gr.Dropdown([], label=I18N("t_run"), elem_id="a-run")
         with gr.Row():
-            self.run = gr.Dropdown([], label=I18N("t_run"), elem_id="a-run")
-            self.other = gr.Dropdown([], label=I18N("t_with"), elem_id="another-run")
-        with gr.Row():
-            self.open, self.compare, self.delete, self.pack = (
+            self.open, self.delete, self.pack = (
                 gr.Button(I18N(f"t_{what}"), size="sm", scale=0, elem_id=f"run-{what}", min_width=130,
-                          visible=everyone or what in ("open", "compare"))
-                for what in ("open", "compare", "delete", "pack"))
+                          visible=everyone or what == "open")
+                for what in ("open", "delete", "pack"))
             self.zipped = gr.DownloadButton(I18N("t_download"), visible=False, elem_id="run-download")
         with gr.Row(visible=False) as self.sure:
             self.really_delete = gr.Button(I18N("t_really_delete"), variant="stop", elem_id="really-delete")
             self.keep = gr.Button(I18N("t_keep"))
-        self.compared = gr.HTML(elem_id="compared", apply_default_css=False)
         with gr.Row(equal_height=True, visible=everyone) as naming:
             self.new_name = gr.Textbox(label=I18N("t_new_name"), elem_id="new-name")
             self.rename = gr.Button(I18N("t_rename"), size="sm", scale=0, min_width=130, elem_id="rename")
@@ -43,7 +40,7 @@ class RunsPanel:
             self.token = gr.Textbox(label=I18N("t_token"), type="password")
             self.send = gr.Button(I18N("t_hub"))
             self.sent = gr.HTML(apply_default_css=False)
-        self.parts = [table, self.run, self.other]
+        self.parts = [table, self.run]
         self.for_owner = [self.delete, self.pack, naming, sending]
 
     def wire(self, job):
@@ -54,12 +51,10 @@ class RunsPanel:
             if name == self.shelf.start:
                 raise Said("t_stays")
             self.jobs.delete(name)
-            drawn, *choices = self.draw(t)
-            return [gr.update(visible=False), drawn,
-                    *(gr.update(**{**choice, "value": None}) for choice in choices), *job.draw("", t)]
+            drawn, choice = self.draw(t)
+            return [gr.update(visible=False), drawn, gr.update(**{**choice, "value": None}), *job.draw("", t)]
 
         self.open.click(guarded(self.open_run), self.run, [page.chosen, page.tabs, page.where], **QUIET)
-        self.compare.click(guarded(self.side_by_side), [self.run, self.other], self.compared, **QUIET)
         self.rename.click(only(guarded(self.rename_run)), [self.run, self.new_name],
                           [self.new_name, *self.parts], **QUIET)
         self.delete.click(lambda: gr.update(visible=True), None, self.sure, **unqueued)
@@ -90,8 +85,7 @@ class RunsPanel:
     def draw(self, t: Translator) -> list[Any]:
         """Return values of `parts`."""
         rows = self.runs()
-        names = [run["name"] for run in rows]
-        return [progress.listed(rows, t), gr.update(choices=names), gr.update(choices=names)]
+        return [progress.listed(rows, t), gr.update(choices=[run["name"] for run in rows])]
 
     def choose(self, name):
         """Return values of the page's run, tabs and place for the playground on this run."""
@@ -101,11 +95,6 @@ class RunsPanel:
         """Return what `choose` does, of a run that is whole."""
         self.shelf.run(name).check()
         return self.choose(name)
-
-    def side_by_side(self, t, one, two):
-        """Draw the results of two runs beside each other."""
-        pair = [(name, self.shelf.run(name).check().metrics()) for name in (one, two)]
-        return progress.compared(*pair, t)
 
     def rename_run(self, t, old, new):
         """Give a run another name."""
