@@ -13,8 +13,8 @@ from monju.reporting.figures import Words
 from monju.reporting.report import TEMPLATES, interval_axis
 from monju.utils.templates import render
 
-SYSTEMS = ("monju", "baseline", "equal_cost", "merged", "base", "unigram")
 ENSEMBLES = ("monju", "baseline", "equal_cost")
+SYSTEMS = (*ENSEMBLES, "merged", "base", "unigram")
 
 
 def headline(metrics: dict[str, Any], t: Words) -> Markup:
@@ -60,8 +60,9 @@ def table(metrics: dict[str, Any], t: Words) -> tuple[list[str], list[tuple[Any,
     for key in (key for key in SYSTEMS if key in metrics):
         models = metrics["experts"] if key == "monju" else metrics[key].get("models", {})
         tokens = sum(cost.get(name, 0) for name in models)
-        rows.append(row(t(f"lm_{key}"), metrics[key], clusters, tokens))
-        rows += [row(f"– {name}", found, clusters, cost.get(name, 0)) for name, found in models.items()]
+        rows.append(row(t(key if key in ENSEMBLES else f"lm_{key}"), metrics[key], clusters, tokens))
+        rows += [row(f"– {name.rpartition('/')[2]}", found, clusters, cost.get(name, 0))
+                 for name, found in models.items()]
     return [t("lm_of"), t("lm_token"), t("lm_byte"), *clusters, t("lm_trained")], rows
 
 

@@ -70,17 +70,18 @@ def build(page: Page, tab: gr.Tab) -> None:
     def runs(name, chosen, request: gr.Request):
         """Draw the run on show and the chosen ones beside each other; nothing where none is chosen."""
         t = translator.asked(request)
+        if not chosen:
+            return "", ""
         try:
-            found = [report.Results.of(shelf.classifiers(each)) for each in [name, *(chosen or [])]]
+            found = [report.Results.of(shelf.classifiers(each)) for each in [name, *chosen]]
         except MonjuError as error:
             return trouble(error, t), ""
-        if len(found) < 2:
-            return "", ""
         return (html("runs.html", t, table=run_comparison.table(found, t)),
                 plots.drawn("runs", run_comparison.curves(found, t), t))
 
-    def read(name, request: gr.Request):
-        return sentences(shelf, name, translator.asked(request)) if name else gr.skip()
+    def read(name, run, request: gr.Request):
+        t = translator.asked(request)
+        return sentences(shelf, name, t) if name else no_sentences(shelf.task(run) == "lm", t)
 
     def visit(event: gr.EventData):
         try:
@@ -125,7 +126,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     others.change(runs, [chosen, others], [beside, courses], trigger_mode="always_last", **QUIET)
     page.blocks.load(None, None, None, js=plots.PREFETCH, api_visibility="private")
     ask.click(compare, chosen, compared, **QUIET)
-    wanted.change(read, wanted, turned, **QUIET)
+    wanted.change(read, [wanted, chosen], turned, **QUIET)
     turned.open(visit, None, [page.sentence, page.tabs, page.where], **QUIET)
     for kind, button in takes.items():
         button.click(take(kind), chosen, file, **QUIET).then(None, file, None, js=SAVE,
@@ -150,8 +151,8 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
     tables = html("tables.html", t, title=report.table_title(results, t),
                   table=report.accuracy_table(results, t),
                   told=report.interpretation(results, t), quality=report.quality_table(results, t))
-    waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone,
-                   gone=False, lists=None)
+    waiting = no_sentences(False, t) if alone else html("turned.html", t, hint=t("turned_reading"), busy=True,
+                                                        gone=False, lists=None)
     figures = plots.drawn(results.name, report.all_figures(results, t), t, t("figures_title"))
     return headline, tables, figures, waiting, "" if alone else name, ""
 
@@ -164,6 +165,11 @@ def language(metrics: dict[str, Any], t: Translator) -> Markup:
 
 
 # the sentences that Monju turned
+
+
+def no_sentences(writes: bool, t: Translator) -> Markup | str:
+    """Draw why a run turned no sentence, for want of a baseline; nothing where it labels none."""
+    return "" if writes else html("turned.html", t, hint=t("turned_none"), busy=False, gone=False, lists=None)
 
 
 def sentences(shelf: RunCache, name: str, t: Translator) -> Markup | str:

@@ -145,7 +145,6 @@ TEXTS = {
     "lm_of": ("Model", "モデル"), "lm_token": ("A token", "トークンあたり"), "lm_byte": ("A byte", "バイトあたり"),
     "lm_trained": ("Training tokens", "学習トークン"), "lm_gate": ("Gate", "ゲート"),
     "lm_change": ("Against the run’s own gate", "このランのゲートとの差"), "lm_asked": ("Experts a token", "トークンあたりのエキスパート数"),
-    "lm_monju": ("Monju", "文殊"), "lm_baseline": ("Baseline", "ベースライン"), "lm_equal_cost": ("Equal cost", "同コスト"),
     "lm_merged": ("The experts’ mean weights, one model", "エキスパートの重みの平均（1 モデル）"),
     "lm_base": ("The decoder before training", "学習前のデコーダ"),
     "lm_unigram": ("Token frequencies alone", "トークンの頻度のみ"),
