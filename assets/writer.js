@@ -117,7 +117,8 @@ root.addEventListener('keydown', event => {
   next.focus()
   event.preventDefault()
 })
-root.addEventListener('begin', () => { seen = ''; root.replaceChildren(Object.assign(node('p', 'status', say.w_waiting ?? ''), { role: 'status' })) })
+const wait = words => root.replaceChildren(Object.assign(node('p', 'status', words), { role: 'status' }))
+root.addEventListener('begin', () => { seen = ''; wait(say.w_waiting ?? '') })
 root.addEventListener('halt', () => { if (parts?.status?.isConnected && !parts.monju.dataset.ended) parts.status.textContent = say.w_stopped ?? '' })
 
 function take() {
@@ -127,6 +128,7 @@ function take() {
   seen = text
   for (const told of fresh) {
     if (told.trouble) root.replaceChildren(Object.assign(node('p', 'note', plain(told.trouble)), { role: 'status' }))
+    else if (told.status) wait(told.status)
     else if (told.voices) { say = { ...say, ...told.say }; begin(told) }
     else if (told.say) { say = { ...say, ...told.say }; root.replaceChildren() }
     else add(told)

@@ -4,7 +4,8 @@ Starts the page in a process of its own on loopback and asks as browsers do:
 
 1. a crowd: every visitor, his page open, sends another sentence each second, while a training runs;
 2. a flood beyond that, from many addresses and from one, and how long ordinary service takes to return;
-3. page opens, each a new session that leaves again: memory of the page with the processes it has started, and its file handles.
+3. page opens, each a new session that leaves again: memory of the page with the processes it has started, and its file handles;
+4. with `--writers 10`, and then alone: so many want one text after another in the Writer, beside five who send a sentence a second.
 
 Every visitor has an address of his own in X-Forwarded-For, as behind a proxy, so that the page's own limits count, or all have
 the same, as in a lecture hall (`--one-address`); each opens the page and keeps its cookie. In the crowd a sentence's time runs from the moment it was due, so that an answer that comes late makes the next one late too.
@@ -100,20 +101,21 @@ class Functions:
 
     read: tuple  # a sentence was typed
     come: tuple  # the page was opened
+    write: tuple  # a text was asked for
 
     @classmethod
     def of(cls, url):
         with urllib.request.urlopen(f"{url}config", timeout=60) as answer:
             config = json.load(answer)
         parts = {part["id"]: part for part in config["components"]}
-        typed = next(number for number, part in parts.items() if part["props"].get("elem_id") == "sentence")
+        named = {part["props"].get("elem_id"): number for number, part in parts.items()}
 
         def function(target, event):
             found = next(one for one in config["dependencies"]
                          if any(what == event and target in (None, who) for who, what in one["targets"]) and one["inputs"])
             return found["id"], [parts[number]["props"].get("value") for number in found["inputs"]], found["queue"] is not False
 
-        return cls(function(typed, "change"), function(None, "load"))
+        return cls(function(named["sentence"], "change"), function(None, "load"), function(named["write"], "click"))
 
 
 @dataclass
@@ -183,6 +185,14 @@ class Visitor:
                 continue
             await asyncio.sleep(max(0, begin + second - time.monotonic()))
             found.append(await self.ask(begin + second))
+        return found
+
+    async def compose(self, run, until):
+        """Ask for one text after another: what came of each, and the seconds that it took, waiting included."""
+        found = []
+        while time.monotonic() < until:
+            began = time.monotonic()
+            found.append((await self.call(self.functions.write, run), time.monotonic() - began))
         return found
 
     async def later(self, seconds):
@@ -284,6 +294,24 @@ async def opened(url, functions, process, opens, parts=4):
     return {"n": opens, "errors": errors, "seconds": round(time.monotonic() - began), "states": states}
 
 
+async def writing(url, functions, process, run, writers, seconds, readers=5):
+    """Writers and readers at once, once a first text has loaded the models."""
+    client, people = crowd(url, functions, writers + readers)
+    async with client, AsyncExitStack() as pages:
+        for person in people:
+            await pages.enter_async_context(person.here())
+            await person.call(functions.come)
+        first = await people[0].compose(run, time.monotonic() + 0.1)
+        states = [state(process)]
+        for _ in range(2):  # memory that grows shows between the halves
+            until = time.monotonic() + seconds / 2
+            found = await asyncio.gather(*(person.compose(run, until) for person in people[:writers]),
+                                         *(person.stay(seconds // 2) for person in people[writers:]))
+            states.append(state(process))
+        return {"first_text_s": first[0][1], "texts": summary(sum(found[:writers], [])), "sentences": summary(sum(found[writers:], [])),
+                "states": states}
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--visitors", type=int, default=50, help="who send a sentence a second each (50)")
@@ -295,11 +323,18 @@ def main():
     arguments.add_argument("--every", action=argparse.BooleanOptionalAction, default=True,
                            help="send every sentence; otherwise, as browsers do, not those typed over while one waited for an answer")
     arguments.add_argument("--one-address", action="store_true", help="all of the crowd behind one address, as in a lecture hall")
+    arguments.add_argument("--writers", type=int, default=0, help="who write texts; all else is then left out (0)")
+    arguments.add_argument("--writes", type=Path, default=ROOT / "trained" / "reviews-smollm2", help="the run that they write with")
     arguments.add_argument("--json", action="store_true", help="print JSON alone")
     asked = arguments.parse_args()
     report = {"cores": os.cpu_count(), "training": asked.training}
     with tempfile.TemporaryDirectory() as folder, page(folder) as (url, process):
         functions, jobs = Functions.of(url), JobManager(folder)
+        if asked.writers:
+            (Path(folder) / asked.writes.name).symlink_to(asked.writes.resolve())
+            report = {"writing": asyncio.run(writing(url, functions, process, asked.writes.name, asked.writers, asked.seconds))}
+            print(json.dumps(report, indent=None if asked.json else 1))
+            return
         report["warm"] = asyncio.run(ordinary(url, functions, process, asked.visitors, 10, one_address=asked.one_address))
         if asked.training:
             jobs.start(Config(**{**PRESETS["laptop"], "workers": 1}), "load")

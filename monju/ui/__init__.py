@@ -30,7 +30,7 @@ from monju.inference.run_cache import RunCache
 from monju.runs import registry
 from monju.runs.registry import FIRST
 from monju.ui.components.plots import PLOTLY
-from monju.ui.i18n.translator import I18N, spoken
+from monju.ui.i18n.translator import I18N, IN_BROWSER, spoken
 from monju.ui.page import QUIET, Page
 from monju.ui.server import gradio_patches
 from monju.ui.server.auth import Owner, is_public
@@ -62,7 +62,7 @@ OPTIONS = {
     # pages whose state is kept, those that were closed too: Gradio would keep 10,000
     "state_session_capacity": 256,
     "max_file_size": "50mb",  # a file of labelled sentences; Gradio's upload route is always there
-    "i18n": I18N,
+    "i18n": IN_BROWSER,
     # Gradio's own grey for help and placeholders has too little contrast
     "theme": gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=MONO).set(**{
         name + end: grey

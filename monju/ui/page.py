@@ -68,9 +68,11 @@ class Page:
                 return [gr.skip()] * (len(outputs) + 1)
             return [name, *_list(draw(name, translator.asked(request), *values))]
 
-        tab.select(opened, [self.chosen, drawn, *inputs], [self.where, drawn, *outputs], **QUIET, **options)
-        self.chosen.change(changed, [self.chosen, self.where, drawn, *inputs], [drawn, *outputs], **QUIET,
-                           **options)
+        again = changed, [self.chosen, self.where, drawn, *inputs], [drawn, *outputs]
+        # once more after the tab is drawn: a run chosen meanwhile did not yet find the tab open
+        tab.select(opened, [self.chosen, drawn, *inputs], [self.where, drawn, *outputs], **QUIET,
+                   **options).then(*again, **QUIET, **options)
+        self.chosen.change(*again, **QUIET, **options)
         return drawn
 
 

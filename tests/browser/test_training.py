@@ -252,6 +252,7 @@ def test_bad_json_and_impossible_settings_are_calm_words(open_page, trainable):
 
 def test_an_upload_is_previewed_and_becomes_the_source(open_page, trainable, tmp_path, movies):
     page = visit(open_page, trainable)
+    advanced(page)
     page.set_input_files("#upload input[type=file]", movies / "train.csv")
     page.wait_for_selector("#preview table")
     assert "columns text, label" in page.inner_text("#preview")
@@ -276,12 +277,13 @@ def test_columns_of_any_name_are_two_lists_and_trained_on_from_the_page_alone(op
         load(page, **SETTINGS, backbone=str(tiny_bert))
         page.wait_for_function("document.querySelector('#command textarea, #command input').value.includes('--backbone')")
     page.set_input_files("#upload input[type=file]", tmp_path / "映画の レビュー.csv")
-    page.wait_for_selector("#columns", state="visible")
+    for part, value in (("text-list", "review"), ("label-list", "opinion"), ("setting-data", "映画の レビュー.csv")):
+        page.wait_for_function("([part, value]) => document.querySelector(`#${part} input`).value == value", arg=[part, value])
+    page.wait_for_function("document.querySelector('#preview').textContent.includes('映画の レビュー.csv')")
+    advanced(page)
     assert all(head in page.inner_text("#columns") for head in heads)
-    assert page.input_value("#text-list input") == "review" and page.input_value("#label-list input") == "opinion"
     preview = page.inner_text("#preview")  # rows are drawn from all classes
     assert page.locator("#preview tbody tr").count() == 3 and sum(row[2][:20] in preview for row in rows) >= 3
-    assert page.input_value("#setting-data input") == "映画の レビュー.csv" and "映画の レビュー.csv" in page.inner_text("#preview")
 
     page.click("#label-list input")  # what is chosen there is what is read
     page.get_by_role("option", name="number", exact=True).click()
@@ -307,6 +309,7 @@ def test_runs_are_renamed_packed_and_deleted(open_page, trainable, folder, tiny_
     page = visit(open_page, trainable)
 
     def choose(name):
+        page.wait_for_function("name => document.querySelector('#runs').innerText.includes(name)", arg=name)
         page.click("#a-run input")
         page.get_by_role("option", name=name).click()
 

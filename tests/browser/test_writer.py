@@ -97,9 +97,11 @@ def test_a_tab_that_a_run_cannot_feed_names_one_that_can(visit, both, tiny_write
     page.wait_for_function("words => document.querySelector('#panel')?.innerText.includes(words)", arg=there)
     page.click("#clusters-button")
     page.wait_for_function("words => document.querySelector('#clusters').innerText.includes(words)", arg=there)
-    page.click("#results-button")  # its own table, and nothing that only classifiers have
-    page.wait_for_selector("#results-table .headline")
-    assert f"{Run.open(tiny_writer).metrics()['monju']['perplexity']:.1f}" in page.inner_text("#results-table .claim")
+    page.goto(f"{both}?run=writes&tab=results")  # its own table, and nothing that only classifiers have
+    perplexity = f"{Run.open(tiny_writer).metrics()['monju']['perplexity']:.1f}"
+    page.wait_for_function("number => document.querySelector('#results-table .claim')?.innerText.includes(number)", arg=perplexity)
+    page.wait_for_timeout(1000)  # whatever else comes late
+    assert perplexity in page.inner_text("#results-table .claim") and page.locator("#turned .monju, #runs-table .monju").count() == 0
     page.click("#results-table summary")
     assert page.locator("#results-table tbody tr").count() > 8 and not page.is_visible("#take-csv")
     assert page.errors == []

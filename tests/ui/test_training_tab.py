@@ -252,6 +252,12 @@ def test_every_state_has_words(status, language):
     assert progress.job(snapshot(status=status, history=[], models={}, now={}), Translator(language))
 
 
+def test_running_text_is_previewed_without_labels(movies):
+    config = Config(task="lm", data=str(movies))
+    html, fine = source.previewed(config, source.columns_of(config), SAY)
+    assert fine == 120 and "120 training documents" in html and "label" not in html.lower()
+
+
 def test_a_source_is_previewed(movies):
     config = Config(data=str(movies))
     columns = source.columns_of(config)

@@ -230,7 +230,14 @@ def summary(config: dict, t: Translator) -> Markup:
 
 
 def preview(data: Data, columns: list[str], t: Translator) -> Markup:
-    """Draw what stands in a source: its first sentences, its labels, what was found and dropped."""
+    """Draw what stands in a source: its first sentences, its labels, what was found and dropped.
+
+    Of running text, which has no labels, its first documents.
+    """
+    if not data.label_names:
+        return html("source.html", t, text=t("t_documents", n=f"{len(data.train.texts):,}"),
+                    heads=[t("t_document")], rows=[(text[:CUT],) for text in data.train.texts[:SHOWN]],
+                    notes=data.notes)
     counts = [int((data.train.labels == number).sum()) for number in range(len(data.labels))]
     named = [f"{name} {count:,}" for name, count in zip(data.label_names, counts)]
     labels = ", ".join(named[:MOST_LISTED] + ["…"] * (len(named) > MOST_LISTED))

@@ -20,11 +20,12 @@ SAID = ("w_monju", "w_baseline", "w_writing", "w_token", "w_alpha", "w_by", "w_s
 
 
 def lines(call: Callable[..., Any], request: Request, t: Translator) -> Iterator[str]:
-    """Yield the text so far, again after each pass of the decoder.
+    """Yield the text so far, again after each pass of the decoder; before the first, what is waited for.
 
-    The first line holds {"say", "prompt", "notes", "voices": {stream: [{"name", "clusters": [number]}]},
-    "map": {"width", "height", "centres": [[name, x, y]]}, "at"}, each other a token or an end as
-    `writings.step` gives them, with "at": [x, y] in place of the vector. Whoever stops reading ends the work.
+    The first line of a text holds {"say", "prompt", "notes", "voices": {stream: [{"name", "clusters":
+    [number]}]}, "map": {"width", "height", "centres": [[name, x, y]]}, "at"}, each other a token or an end
+    as `writings.step` gives them, with "at": [x, y] in place of the vector. Whoever stops reading ends the
+    work.
 
     Raises
     ------
@@ -32,6 +33,7 @@ def lines(call: Callable[..., Any], request: Request, t: Translator) -> Iterator
         For a request that the run does not allow; where the inference process ends meanwhile.
     """
     key = uuid.uuid4().hex
+    yield line({"status": t("w_loading")})
     first = call(f"{WRITINGS}:begin", key, request)
     try:
         drawn, centres = small_map(first["centres"])

@@ -26,8 +26,16 @@ TEXTS = {key: text for part in (page, playground, clusters, training, results, w
          for key, text in part.TEXTS.items()}
 
 LANGUAGES = ("en", "ja")
-I18N = gr.I18n(**{language: {key: texts[i] for key, texts in TEXTS.items()}
-                  for i, language in enumerate(LANGUAGES)})
+# Gradio also translates a choice whose name is a key: with a slash in it, no run and hardly a column has it
+OURS = "monju/"
+IN_BROWSER = gr.I18n(**{language: {OURS + key: texts[i] for key, texts in TEXTS.items()}
+                        for i, language in enumerate(LANGUAGES)})
+
+
+def I18N(key: str) -> Any:  # noqa: N802, as Gradio calls it
+    """Return the text of a key for a component; the browser translates it."""
+    return IN_BROWSER(OURS + key)
+
 
 # what the command line's errors name → what the page has in its place
 FLAGS = {**{schema.flag(name): f"setting_{name}" for name in schema.SETTINGS},

@@ -268,6 +268,8 @@ TEXTS = {
     "t_is_died": ("stopped unexpectedly", "予期せず停止"),
     "t_is_damaged": ("damaged", "破損"),
     "t_done": ("Done: {what}", "完了：{what}"),
+    "t_documents": ("{n} training documents", "学習用の文書 {n} 件"),
+    "t_document": ("Document", "文書"),
     "t_rows": ("{n} training sentences, columns {columns}. Labels: {labels}.",
                "学習文 {n}、列 {columns}。ラベル：{labels}。"),
     "t_no_runs": ("There is no run yet.", "まだランがありません。"),

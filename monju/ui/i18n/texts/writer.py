@@ -25,6 +25,7 @@ TEXTS = {
     "w_monju": ("Monju: the experts mixed", "文殊：エキスパートの混合"),
     "w_baseline": ("Baseline: models of all the data", "ベースライン：全データのモデル"),
     "w_waiting": ("Waiting for a turn: two texts are written at a time.", "順番を待っています。同時に書けるのは 2 つまでです。"),
+    "w_loading": ("Loading the language models…", "言語モデルを読み込んでいます…"),
     "w_writing": ("Writing…", "書いています…"),
     "w_ended_end": ("The text is complete.", "文章が終わりました。"),
     "w_ended_stop": ("Ended before the stop text.", "指定した文字列の前で終わりました。"),

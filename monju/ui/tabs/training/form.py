@@ -20,7 +20,7 @@ from monju.ui.page import QUIET, Page
 from monju.ui.tabs.training import settings
 from monju.ui.tabs.training.plan import SIZES, AutoPlan
 from monju.ui.tabs.training.settings import GROUPS, collected, command, component, loaded, shown
-from monju.ui.tabs.training.source import SourcePicker, choices, placed
+from monju.ui.tabs.training.source import UPLOADS, SourcePicker, choices, placed
 from monju.utils.files import ROOT
 
 FIRST = Config(**presets.PRESETS["laptop"], sample=SIZES[0])
@@ -143,7 +143,8 @@ class Form:
     def fill(self, config: Config, preset: str, name: str, looks: int, t: translator.Translator) -> list[Any]:
         """Return values of `filled` for a configuration; its source is looked at."""
         values = dict(zip(SETTINGS, shown(config)))
-        values["data"] = gr.update(choices=choices(config.data), value=values["data"])
+        if config.data.startswith(UPLOADS):  # else its value alone: with two properties it is filled last
+            values["data"] = gr.update(choices=choices(config.data), value=values["data"])
         return [*values.values(), preset, name, *self.texts(config, preset, name),
                 self.auto.sizes(config, None, t), "", config.to_json(), kept(config, preset, name), looks + 1]
 
