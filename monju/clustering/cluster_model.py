@@ -15,7 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from monju.clustering import clusterers, embedders, embedding_cache
 from monju.config import Config
+from monju.data.splits import stratified
 from monju.errors import MonjuError
+
+SAMPLE = 100_000  # sentences at most that embedder and clusterer are fitted on
+BLOCK = 20_000  # of the others, which are placed by what was fitted, so many vectors at a time
 
 
 class Clustering:
@@ -43,7 +47,7 @@ class Clustering:
         self.clusterer: Any = clusterers.TABLE[config.clusterer](config.k, config.seed)
 
     def fit(self, texts: Sequence[str], domains: Sequence[str] | None = None) -> Clustering:
-        """Fit embedder and clusterer.
+        """Fit embedder and clusterer, beyond SAMPLE sentences on a random sample, in which no domain is lost.
 
         Parameters
         ----------
@@ -62,9 +66,20 @@ class Clustering:
         MonjuError
             For sentences that cannot fill k clusters.
         """
-        self.embedder, vectors = embedding_cache.fitted(self.embedder, texts)
-        by_domain = (domains,) if getattr(self.clusterer, "by_domain", False) else ()
-        self.labels_ = self.clusterer.fit(vectors, *by_domain).labels_
+        by_domain = getattr(self.clusterer, "by_domain", False)
+        domain_of = np.array(domains) if by_domain and domains else np.zeros(len(texts), np.int8)
+        rows = stratified(domain_of, SAMPLE, 0) if len(texts) > SAMPLE else np.arange(len(texts))
+        self.embedder, vectors = embedding_cache.fitted(self.embedder, [texts[row] for row in rows])
+
+        def of(rows: np.ndarray) -> list[Any]:
+            return [domains and [domains[row] for row in rows]] if by_domain else []
+
+        self.labels_ = np.empty(len(texts), np.int64)
+        self.labels_[rows] = self.clusterer.fit(vectors, *of(rows)).labels_
+        others = np.setdiff1d(np.arange(len(texts)), rows)
+        for block in (others[start:start + BLOCK] for start in range(0, len(others), BLOCK)):
+            placed = self.embedder.transform([texts[row] for row in block])
+            self.labels_[block] = self.clusterer.assign(placed, *of(block))
         clusterers.refuse_empty(self.labels_, self.clusterer.k)
         return self
 

@@ -38,6 +38,13 @@ class Clusterer(Protocol):
         """Learn from vectors [n, dim]. Raises MonjuError where they cannot fill k clusters."""
         ...
 
+    def assign(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the clusters of further training vectors [n, dim], by what was fitted: ndarray of int [n].
+
+        A clusterer by domain takes their domains [n] too.
+        """
+        ...
+
     def distances(self, vectors: np.ndarray) -> np.ndarray:
         """Return the distance to each cluster, vectors [n, dim] → float64 [n, k]."""
         ...
@@ -88,6 +95,10 @@ class KMeansClusterer:
         self.centres_, self.labels_ = in_order(kmeans.cluster_centers_, kmeans.labels_)
         return self
 
+    def assign(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the nearest cluster of vectors [n, dim]."""
+        return self.distances(vectors).argmin(axis=1)
+
     @property
     def all_centres_(self) -> np.ndarray:
         """All centres from which distances are measured."""
@@ -112,9 +123,16 @@ class KMeansClusterer:
 
 
 class BalancedClusterer(KMeansClusterer):
-    """k-means with clusters of equal size while fitting, so that no expert lacks data (c-BTM's)."""
+    """k-means with clusters of equal size while fitting, so that no expert lacks data (c-BTM's).
+
+    Attributes
+    ----------
+    prices_ : ndarray [k]
+        What the assignment under equal sizes adds to a cluster's squared distance.
+    """
 
     max_rounds = 100
+    prices_: np.ndarray
 
     def fit(self, vectors: np.ndarray) -> BalancedClusterer:
         """Learn from vectors [n, dim]: sizes of `labels_` differ by at most one.
@@ -135,8 +153,13 @@ class BalancedClusterer(KMeansClusterer):
             if (labels != before).mean() < 1e-4:  # converged
                 break
             centres = np.stack([vectors[labels == c].mean(axis=0) for c in range(self.k)])
-        self.centres_, self.labels_ = in_order(centres, labels)
+        order = ordering(centres, labels)
+        self.centres_, self.labels_, self.prices_ = centres[order], np.argsort(order)[labels], prices[order]
         return self
+
+    def assign(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the cluster of least squared distance and price: sizes as equal as the sample is alike."""
+        return (self.distances(vectors) ** 2 + self.prices_).argmin(axis=1)
 
 
 class SeveralCentresClusterer(KMeansClusterer):
@@ -220,6 +243,12 @@ class RandomClusterer(KMeansClusterer):
         self.centres_, self.labels_ = in_order(centres, labels)
         return self
 
+    def assign(self, vectors: np.ndarray) -> np.ndarray:
+        """Return random clusters, other ones at each call."""
+        if not hasattr(self, "further"):
+            self.further = np.random.default_rng([self.seed, 1])
+        return self.further.integers(self.k, size=len(vectors))
+
 
 class GMMClusterer(KMeansClusterer):
     """A Gaussian mixture with diagonal covariances, which also gives a posterior."""
@@ -239,6 +268,10 @@ class GMMClusterer(KMeansClusterer):
         self.centres_, self.labels_ = mixture.means_[order], np.argsort(order)[labels]
         self.weights_, self.variances_ = mixture.weights_[order], mixture.covariances_[order]
         return self
+
+    def assign(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the likeliest component of vectors [n, dim]."""
+        return self.posterior(vectors).argmax(axis=1)
 
     def posterior(self, vectors: np.ndarray) -> np.ndarray:
         """Return P(component | vector), vectors [n, dim] → [n, k]."""
@@ -290,6 +323,10 @@ class DomainClusterer(GMMClusterer):
         self.variances_ = np.stack([part.var(axis=0) for part in parts])[order] + 1e-5  # never zero
         self.weights_ = np.bincount(self.labels_) / len(labels)
         return self
+
+    def assign(self, vectors: np.ndarray, domains: Sequence[str] | None = None) -> np.ndarray:
+        """Return the clusters of the domains [n]."""
+        return np.array([self.domains_.index(domain) for domain in domains or ()])
 
 
 TABLE = {"balanced": BalancedClusterer, "kmeans": KMeansClusterer, "gmm": GMMClusterer,

@@ -135,7 +135,7 @@ def test_dragging_and_clicking_move_a_hypothetical_sentence_and_it_is_put_back(o
     page.wait_for_selector("text=What if it lay here")
     assert pin(page) == pytest.approx((x + 60, y + 50), abs=3)
     page.click("#map-keep")  # what is pinned while it is moved says so
-    assert "what if: a quiet triumph" in page.text_content(".map-over")
+    page.wait_for_function("document.querySelector('.map-over').textContent.includes('what if: a quiet triumph')")
     dragged = alpha(page)
     box = page.locator(".map-plot").bounding_box()
     page.mouse.click(box["x"] + 40, box["y"] + box["height"] - 40)
@@ -145,7 +145,8 @@ def test_dragging_and_clicking_move_a_hypothetical_sentence_and_it_is_put_back(o
     page.wait_for_function("old => document.querySelector('#map-side [data-part=alpha]').innerText == old", arg=before)
     assert pin(page) == pytest.approx((x, y), abs=3)
     page.click("#map-clear")
-    assert "what if" not in page.text_content(".map-over") and page.errors == []
+    page.wait_for_function("!document.querySelector('.map-over').textContent.includes('what if')")
+    assert page.errors == []
 
 
 def test_search_lights_counts_steps_and_isolates(open_map, served, tiny_run):
