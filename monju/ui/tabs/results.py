@@ -81,7 +81,8 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def read(name, run, request: gr.Request):
         t = translator.asked(request)
-        return sentences(shelf, name, t) if name else no_sentences(shelf.task(run) == "lm", t)
+        # "": what stands there already, once more, since an earlier run's sentences may have come late
+        return sentences(shelf, name, t) if name else show(shelf, run, t)[3]
 
     def visit(event: gr.EventData):
         try:
@@ -151,8 +152,8 @@ def show(shelf: RunCache, name: str, t: Translator) -> tuple[Any, ...]:
     tables = html("tables.html", t, title=report.table_title(results, t),
                   table=report.accuracy_table(results, t),
                   told=report.interpretation(results, t), quality=report.quality_table(results, t))
-    waiting = no_sentences(False, t) if alone else html("turned.html", t, hint=t("turned_reading"), busy=True,
-                                                        gone=False, lists=None)
+    waiting = html("turned.html", t, hint=t("turned_none" if alone else "turned_reading"), busy=not alone,
+                   gone=False, lists=None)
     figures = plots.drawn(results.name, report.all_figures(results, t), t, t("figures_title"))
     return headline, tables, figures, waiting, "" if alone else name, ""
 
@@ -166,10 +167,6 @@ def language(metrics: dict[str, Any], t: Translator) -> Markup:
 
 # the sentences that Monju turned
 
-
-def no_sentences(writes: bool, t: Translator) -> Markup | str:
-    """Draw why a run turned no sentence, for want of a baseline; nothing where it labels none."""
-    return "" if writes else html("turned.html", t, hint=t("turned_none"), busy=False, gone=False, lists=None)
 
 
 def sentences(shelf: RunCache, name: str, t: Translator) -> Markup | str:
