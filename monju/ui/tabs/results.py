@@ -168,7 +168,6 @@ def language(metrics: dict[str, Any], t: Translator) -> Markup:
 # the sentences that Monju turned
 
 
-
 def sentences(shelf: RunCache, name: str, t: Translator) -> Markup | str:
     """Draw the sentences that Monju rescued and broke, each a button; where they cannot be had, how many."""
     try:
