@@ -32,13 +32,19 @@ const monju = (() => {
 
   const tabs = () => [...document.querySelectorAll('#tabs [role=tab]')]
   const here = () => tabs().find(tab => tab.ariaSelected === 'true')?.dataset.tabId
-  let shown
+  let shown, wanted = asked.get('tab'), clicked = 0
   new MutationObserver(() => {
     const now = here()
+    // until it is heard: on a narrow screen Gradio draws the tabs more than once
+    if (now === wanted) wanted = null
+    if (now && wanted && Date.now() > clicked + 300) {
+      clicked = Date.now()
+      tabs().find(tab => tab.dataset.tabId === wanted)?.click()
+    }
     if (!now || now === shown) return
-    const before = shown, wanted = asked.get('tab')
+    const before = shown
     shown = now
-    if (!before) return tabs().find(tab => tab.dataset.tabId === wanted)?.click()
+    if (!before) return
     const params = new URLSearchParams(location.search)
     now === tabs()[0].dataset.tabId ? params.delete('tab') : params.set('tab', now)
     write(params)
