@@ -258,6 +258,26 @@ class Perplexity(Entry):
     models: dict[str, Perplexity] = {}
 
 
+class Ratio(Entry):
+    """Two perplexities on the same documents."""
+
+    ratio: Annotated[float, Field(gt=1e-9)]
+    interval: tuple[Annotated[float, Field(gt=1e-9)], Annotated[float, Field(gt=1e-9)]] = Field(strict=False)
+
+
+class TextGate(Perplexity):
+    """The experts under a gate, and against the run's own."""
+
+    against_monju: Ratio
+    models_per_token: float
+
+
+class TextAlpha(Entry):
+    """The weights over held-out tokens."""
+
+    sorted_mean: list[float]
+
+
 class LanguageMetrics(Entry):
     """A metrics.json of language models."""
 
@@ -267,10 +287,16 @@ class LanguageMetrics(Entry):
     base: Perplexity
     experts: dict[str, Perplexity]
     monju: Perplexity
-    gates: dict[str, Perplexity]
+    alpha: TextAlpha
+    gates: dict[str, TextGate]
     baseline: Perplexity = ABSENT
     equal_cost: Perplexity = ABSENT
     merged: Perplexity = ABSENT
+    unigram: Perplexity = ABSENT
+    monju_vs_base: Ratio = ABSENT
+    monju_vs_baseline: Ratio = ABSENT
+    monju_vs_equal_cost: Ratio = ABSENT
+    monju_vs_merged: Ratio = ABSENT
     cost: dict[str, Cost] = {}
 
 

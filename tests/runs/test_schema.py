@@ -89,7 +89,7 @@ def looked_at(shelf):
         shown.encode()
     for act in (lambda: cards.about(shelf.open("odd"), shelf.run("odd").metrics(), WORDS), lambda: results.sentences(shelf, "odd", WORDS),
                 lambda: results.report.csv(results.report.Results.of(shelf.run("odd"))),
-                lambda: progress.compared(*[(name, shelf.run(name).check().metrics()) for name in ("good", "odd")], WORDS)):
+                lambda: results.run_comparison.table([results.report.Results.of(shelf.run(name)) for name in ("good", "odd")], WORDS)):
         try:
             act()
         except MonjuError as error:
@@ -146,6 +146,21 @@ def test_whatever_stands_in_the_results_lists_and_pages_go_on(shelf, odd, n):
         seal(folder, manifest)
         try:
             looked_at(shelf)
+        except Exception as error:
+            raise AssertionError(f"{at} = {str(new)[:50]!r}") from error
+
+
+@pytest.mark.parametrize("n", [150, pytest.param(5000, marks=pytest.mark.long)])
+def test_whatever_stands_in_the_results_of_language_models_their_page_goes_on(tiny_writer, tmp_path, n):
+    folder = shutil.copytree(tiny_writer, tmp_path / "odd")
+    manifest, metrics = (json.loads((folder / name).read_text()) for name in ("run.json", "metrics.json"))
+    shelf = RunCache(folder, process=PROCESS)
+    assert "headline" in results.show(shelf, "odd", WORDS)[0]
+    for at, new in attempts(metrics, n, n):
+        (folder / "metrics.json").write_text(json.dumps(changed(metrics, at, new)), encoding="utf-8")
+        seal(folder, copy.deepcopy(manifest))
+        try:
+            results.show(shelf, "odd", WORDS)[0].encode()
         except Exception as error:
             raise AssertionError(f"{at} = {str(new)[:50]!r}") from error
 
