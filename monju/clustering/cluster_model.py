@@ -72,7 +72,7 @@ class Clustering:
         self.embedder, vectors = embedding_cache.fitted(self.embedder, [texts[row] for row in rows])
 
         def of(rows: np.ndarray) -> list[Any]:
-            return [domains and [domains[row] for row in rows]] if by_domain else []
+            return [domains and [domains[int(row)] for row in rows]] if by_domain else []
 
         self.labels_ = np.empty(len(texts), np.int64)
         self.labels_[rows] = self.clusterer.fit(vectors, *of(rows)).labels_

@@ -146,7 +146,7 @@ class BalancedClusterer(KMeansClusterer):
 
         kmeans = KMeans(self.k, n_init=10, random_state=self.seed).fit(vectors)
         centres, _ = in_order(kmeans.cluster_centers_, kmeans.labels_)  # the largest takes the one more
-        labels, prices = np.full(len(vectors), -1), None
+        labels, prices = np.full(len(vectors), -1), np.zeros(self.k)
         for _ in range(self.max_rounds):
             before = labels
             labels, prices = balanced_assignment(distances(vectors, centres) ** 2, prices)
