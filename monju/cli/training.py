@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def run_train(args: argparse.Namespace) -> int | None:
         print(why, file=sys.stderr)
         chosen = schema.Config(**{**base, **settings})
     try:
-        show(train(chosen, args.out, resume=chosen is None, engine=engine_of(args)))
+        with redirect_stdout(sys.stderr):  # Ray prints what befalls its machines
+            show(train(chosen, args.out, resume=chosen is None, engine=engine_of(args)))
     except KeyboardInterrupt:
         if not os.path.exists(os.path.join(args.out, "run.json")):
             raise  # stopped before there was anything to continue
@@ -159,8 +161,9 @@ def run_sweep(args: argparse.Namespace) -> None:
     if unknown := [name for name in over if name not in schema.SETTINGS or name in not_varied]:
         raise MonjuError(f"--over cannot vary {unknown[0]!r}: name a setting of `train` that has one value "
                          "(--seeds varies the seed)")
-    show(sweep(config, over, args.out, vars(args).get("seeds", 1), vars(args).get("budget"),
-               engine_of(args)))
+    with redirect_stdout(sys.stderr):  # as in `run_train`
+        show(sweep(config, over, args.out, vars(args).get("seeds", 1), vars(args).get("budget"),
+                   engine_of(args)))
     with open(os.path.join(args.out, "sweep.json"), encoding="utf-8") as file:
         results = json.load(file)
     path = os.path.join(args.out, "sweep.html")

@@ -41,6 +41,8 @@ def make(name: str = "local", address: str | None = None) -> Engine:
         from monju.training.ray_engine import RayEngine  # its library is an extra
 
         return RayEngine(address)
+    if name != "local":
+        raise MonjuError(f"there is no engine {name!r}; choose from local, ray")
     if address is not None:
         raise MonjuError("--address is that of a Ray cluster: add --engine ray, or leave it out")
     return LocalEngine()

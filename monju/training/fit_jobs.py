@@ -139,6 +139,8 @@ def fit_all(task, jobs, complete, work, engine):
             continue
         line = {"model": job.key, **asdict(replace(step, check=None))}
         del line["check"]
+        if not step.place:  # on this machine
+            del line["place"]
         if (note := line.pop("note")) and note not in notes:
             notes.append(note)
             yield Stage(note)

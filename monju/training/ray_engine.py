@@ -46,7 +46,8 @@ class RayEngine:
     """
 
     def __init__(self, address=None):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # both are read when Ray is imported
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
         try:
             import ray
         except ImportError:
@@ -59,6 +60,7 @@ class RayEngine:
         self.gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
         # of each node that computes, as it is now: the last bits should not depend on a node that is lost
         self.cores = [cores for node in nodes if (cores := int(node["Resources"].get("CPU", 0)))]
+        self.numbers = {node["NodeID"]: number for number, node in enumerate(nodes, 1)}
 
     def refuse(self, config):
         """Raise MonjuError for language models that need what lies in this machine's cache."""
@@ -88,7 +90,7 @@ class RayEngine:
         threads = max(1, min(self.cores, default=1) // -(-len(places) // max(1, len(self.cores))))
         needs = {"num_gpus": 1} if places[0].type == "cuda" else {"num_cpus": threads}
         remote = ray.remote(_fit).options(num_returns="streaming", max_retries=0, **needs)
-        waiting = deque(Group(task.run, number, jobs) for number, jobs in enumerate(groups))
+        waiting = deque(Group(task.run, number, jobs, self.numbers) for number, jobs in enumerate(groups))
         running, failed = [], []
         try:
             while waiting or running:
@@ -132,8 +134,9 @@ class RayEngine:
 class Group:
     """A group of jobs, the task that fits it, and what came of it."""
 
-    def __init__(self, run, number, jobs):
+    def __init__(self, run, number, jobs, numbers):
         self.run, self.number, self.jobs = run, number, jobs
+        self.numbers = numbers  # of the nodes: a public page names no address
         self.losses, self.reached = 0, Counter()  # {member: its last step that was passed on}
 
     def left(self):
@@ -157,13 +160,15 @@ class Group:
     def take(self, kind, told):
         """Yield what is to be passed on of a message of the task, and keep the files that it brings."""
         if kind == "place":
-            self.place, self.told = told, True
-            yield Stage(f"{self.names}: on {told}.")
+            node, address, device = told
+            number = self.numbers.setdefault(node, len(self.numbers) + 1)
+            self.place, self.told = f"node {number}, {device}", True
+            yield Stage(f"{self.names}: on {self.place}, at {address}.")
         elif kind == "report":
             member, step = self.members[told[0]], told[1]
             if step.step > self.reached[member]:  # else it was told before the process was lost
                 self.reached[member] = step.step
-                yield member, step
+                yield member, replace(step, place=self.place)
         elif kind != "failed":
             member, files = told
             job = self.jobs[self.members[member]]
@@ -191,13 +196,10 @@ def connect(ray, address):
         ray.init(address, log_to_driver=False, logging_level="ERROR",
                  runtime_env={"py_modules": [str(ROOT / "monju")],
                               "env_vars": {"OMP_WAIT_POLICY": "PASSIVE"}})
-    except ray.exceptions.AuthenticationError:
-        raise MonjuError("the Ray cluster does not take this machine's token: bring the head's "
-                         "~/.ray/auth_token here, or see docs/cluster.md") from None
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MonjuError(f"the Ray cluster cannot be joined ({reason}): train on one of its machines, see "
-                         "docs/cluster.md") from None
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise MonjuError(f"the Ray cluster cannot be joined ({reason}): bring its token here and train on "
+                         "one of its machines, as docs/cluster.md says") from None
     with suppress(ValueError):  # not the main thread: Ray has set nothing
         signal.signal(signal.SIGTERM, before)
 
@@ -242,9 +244,8 @@ def _fit(task, jobs, given, device, threads, where):
     torch.set_num_threads(threads)
     with suppress(OSError):  # where names of files in the settings begin, if this machine has it
         os.chdir(where)
-    node = f"node {ray.util.get_node_ip_address()} ({ray.get_runtime_context().get_node_id()[:6]})"
-    kind = torch.cuda.get_device_name() if device.type == "cuda" else of({"num_cpus": threads})
-    yield "place", f"{node}, {kind}"
+    yield "place", (ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(),
+                    torch.cuda.get_device_name() if device.type == "cuda" else of({"num_cpus": threads}))
     with tempfile.TemporaryDirectory(prefix="monju-") as here:
         run = Run(here, task.run.manifest)
         for name, content in given.items():
