@@ -46,8 +46,7 @@ class RayEngine:
     """
 
     def __init__(self, address=None):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # both are read when Ray is imported
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is imported
         try:
             import ray
         except ImportError:
