@@ -98,8 +98,8 @@ class RayEngine:
                     running[-1].start(remote.remote, shared, places[0], threads, os.getcwd())
                 for group in running:
                     if group.is_late():
-                        yield group.number, Stage(f"{group.names}: waiting for the cluster, where all that "
-                                                  f"could take {of(needs)} is busy or gone.")
+                        yield group.number, Stage(f"{group.names}: waiting for a free place in the cluster, "
+                                                  f"with {of(needs)}.")
                 ready, _ = ray.wait([group.stream for group in running], timeout=1)
                 for group in [group for group in running if group.stream in ready]:
                     try:

@@ -238,7 +238,7 @@ def test_what_fails_for_good_is_told_at_the_end_and_the_rest_is_kept(two_nodes, 
     assert (tmp_path / "run" / "experts" / "C" / "weights").read_text() == "C" and len(list((tmp_path / "run" / "experts").iterdir())) == 1
     assert [step for number, step in seen if isinstance(step, int) and number == 2] == [1, 2, 3]
     texts = [text for _, text in seen if isinstance(text, str)]
-    assert any("waiting for the cluster, where all that could take 1 CPU is busy or gone." in text for text in texts), texts
+    assert any("waiting for a free place in the cluster, with 1 CPU." in text for text in texts), texts
     assert sum(text.startswith("B: lost at node ") and "started again" in text for text in texts) == 1
 
 
