@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def add_train(commands: Any) -> None:
                        help="settings to start from; auto is poster where there is a GPU "
                        "and the hub answers, laptop elsewhere")
     train.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
+    add_engine(train)
     add_settings(train)
 
 
@@ -48,13 +50,30 @@ def run_train(args: argparse.Namespace) -> int | None:
         print(why, file=sys.stderr)
         chosen = schema.Config(**{**base, **settings})
     try:
-        show(train(chosen, args.out, resume=chosen is None))
+        with redirect_stdout(sys.stderr):  # Ray prints what befalls its machines
+            show(train(chosen, args.out, resume=chosen is None, engine=engine_of(args)))
     except KeyboardInterrupt:
         if not os.path.exists(os.path.join(args.out, "run.json")):
             raise  # stopped before there was anything to continue
         print(f"monju: stopped; continue with `{command(args.out)} --resume`.", file=sys.stderr)
         return INTERRUPTED
     return report(Run.open(args.out).read_json("metrics.json"), vars(args).get("json"))
+
+
+def add_engine(command: argparse.ArgumentParser) -> None:
+    """Add the flags of where models are trained, which change nothing of the result."""
+    command.add_argument("--engine", choices=("local", "ray"),
+                         help="where the models are trained: the processes of this machine, or a Ray "
+                         "cluster (docs/cluster.md) [local]")
+    command.add_argument("--address", metavar="HOST:PORT",
+                         help="the Ray cluster's head ($RAY_ADDRESS, or the cluster of this machine)")
+
+
+def engine_of(args: argparse.Namespace) -> Any:
+    """Return the engine that a command's flags name."""
+    from monju.training import engines
+
+    return engines.make(vars(args).get("engine", "local"), vars(args).get("address"))
 
 
 def base_of(settings: dict[str, Any], preset: str | None) -> tuple[dict[str, Any], str]:
@@ -115,6 +134,7 @@ def add_sweep(commands: Any) -> None:
                        help="refuse to start where the trainings would take longer")
     sweep.add_argument("--preset", choices=("auto", *presets.PRESETS), help="settings to start from")
     sweep.add_argument("--json", action="store_true", help="print sweep.json instead of the table")
+    add_engine(sweep)
     add_settings(sweep)
 
 
@@ -141,7 +161,9 @@ def run_sweep(args: argparse.Namespace) -> None:
     if unknown := [name for name in over if name not in schema.SETTINGS or name in not_varied]:
         raise MonjuError(f"--over cannot vary {unknown[0]!r}: name a setting of `train` that has one value "
                          "(--seeds varies the seed)")
-    show(sweep(config, over, args.out, vars(args).get("seeds", 1), vars(args).get("budget")))
+    with redirect_stdout(sys.stderr):  # as in `run_train`
+        show(sweep(config, over, args.out, vars(args).get("seeds", 1), vars(args).get("budget"),
+                   engine_of(args)))
     with open(os.path.join(args.out, "sweep.json"), encoding="utf-8") as file:
         results = json.load(file)
     path = os.path.join(args.out, "sweep.html")

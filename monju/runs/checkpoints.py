@@ -60,6 +60,29 @@ class Checkpoints:
         facts = self.facts
         return load_file(self.folder / facts["tensors"]) if facts["step"] else {}, facts
 
+    def files(self, after: int = 0) -> dict[str, bytes]:
+        """Return the checkpoint's files by name; none where there is no later one than after that step.
+
+        Also while another thread writes the next one.
+        """
+        try:
+            facts = (self.folder / "checkpoint.json").read_bytes()
+            found = json.loads(facts)
+            tensors = os.path.basename(found["tensors"])
+            return {tensors: (self.folder / tensors).read_bytes(),
+                    "checkpoint.json": facts} if found["step"] > after else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Write what `files` returned elsewhere, in place of the checkpoint before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in sorted(files, key="checkpoint.json".__eq__):
+            write(self.folder / name, files[name])
+        for other in self.folder.glob("*.safetensors"):
+            if other.name not in files:
+                other.unlink()
+
     @property
     def damaged(self) -> bool:
         """Whether there is a checkpoint from which no training can resume."""

@@ -316,6 +316,7 @@ class Step(Entry):
     sentences: Count
     seconds: Annotated[float, Field(ge=1e-6)]
     held_out_accuracy: Share | None
+    place: str = ""
 
 
 STEP: TypeAdapter[Step] = TypeAdapter(Step)

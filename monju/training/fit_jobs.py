@@ -13,7 +13,7 @@ from monju.models import backbones
 from monju.models.classifier import Expert
 from monju.runs.checkpoints import Checkpoints
 from monju.runs.run import Run
-from monju.training import btm, local_engine, trainer, watch
+from monju.training import btm, trainer, watch
 from monju.training.lockstep import TokenStore
 from monju.training.member import Training
 from monju.training.plan import in_groups
@@ -120,7 +120,7 @@ def curve_rows(labels):
     return sources.stratified(labels, HELD_OUT_SENTENCES, splits.SPLIT_SEED)
 
 
-def fit_all(task, jobs, complete, work):
+def fit_all(task, jobs, complete, work, engine):
     """Fine-tune the jobs that are not complete, writing history.jsonl: a generator of Stage and Progress.
 
     Returns the last speed in tokens/s, None where all are complete.
@@ -131,12 +131,16 @@ def fit_all(task, jobs, complete, work):
     steps_done = {job.key: job.steps if job.key in complete else checkpoints(task.run, job).facts["step"]
                   for job in jobs}
     tokens_done = {job.key: job.tokens * steps_done[job.key] / job.steps for job in jobs}
-    n_parallel = len(local_engine.places(backbones.pick_device(task.config.device), len(jobs),
-                                         task.config.workers))
+    n_parallel = len(engine.places(task.config, len(jobs)))
     parts, untidied, speeds, speed, notes = dict.fromkeys(tokens_done, 1), [], {}, None, []
-    for job, step in in_rounds(task, jobs, complete):
+    for job, step in in_rounds(task, jobs, complete, engine):
+        if isinstance(step, Stage):
+            yield step
+            continue
         line = {"model": job.key, **asdict(replace(step, check=None))}
         del line["check"]
+        if not step.place:  # on this machine
+            del line["place"]
         if (note := line.pop("note")) and note not in notes:
             notes.append(note)
             yield Stage(note)
@@ -158,19 +162,20 @@ def fit_all(task, jobs, complete, work):
     return speed and float(np.mean(list(speeds.values()))) * n_parallel
 
 
-def in_rounds(task, jobs, complete):
-    """Yield (job, Step) of `local_engine.run_all` on the jobs that are not complete.
+def in_rounds(task, jobs, complete, engine):
+    """Yield (job, Step) or (None, Stage), as the engine reports on the jobs that are not complete.
 
     Jobs that others start from come first.
     """
     for start in dict.fromkeys(job.start for job in jobs):
         group = [job for job in jobs if job.start == start]
-        places = local_engine.places(backbones.pick_device(task.config.device), len(group),
-                                     task.config.workers)
+        places = engine.places(task.config, len(group))
         waiting = in_groups([job for job in group if job.key not in complete], places)
-        if waiting:
-            for number, (member, step) in local_engine.run_all(task, waiting, places[: len(waiting)],
-                                                               local_engine.cores_each(places)):
+        for number, report in engine.run(task, waiting, places) if waiting else ():
+            if isinstance(report, Stage):
+                yield None, report
+            else:
+                member, step = report
                 yield waiting[number][member], step
 
 

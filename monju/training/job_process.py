@@ -29,6 +29,7 @@ def run(folder, name):
     jobs = JobManager(folder)
     events = None
     try:
+        from monju.training import engines
         from monju.training.pipeline import train
         from monju.training.progress import Phase, Stage
         from monju.training.watch import Watch
@@ -36,7 +37,8 @@ def run(folder, name):
         out = jobs.folder / name
         resume = (out / "run.json").exists()
         events = train(None if resume else Config.from_json(read_json(jobs.file(name, "json"))), out,
-                       resume=resume, watch=(watch := Watch(*jobs.watched_files(name))))
+                       resume=resume, watch=(watch := Watch(*jobs.watched_files(name))),
+                       engine=engines.make(os.environ.get("MONJU_ENGINE", "local")))
         wrote = 0.0
 
         def tell_now(event, phase, patience):

@@ -14,6 +14,7 @@ from multiprocessing import connection, resource_tracker
 import torch
 
 from monju.errors import MonjuError
+from monju.models import backbones
 from monju.utils.process import end_with_parent
 from monju.utils.quiet import quiet
 
@@ -31,6 +32,21 @@ def places(device, jobs, most=None):
         turns, left = divmod(jobs, cores)
         devices = [device] * (-(-jobs // turns) if turns and 0 < left <= cores / 2 else cores)
     return devices[: min(most or len(devices), max(1, jobs))]
+
+
+class LocalEngine:
+    """Trains on this machine: see `engines.Engine`."""
+
+    def refuse(self, config):
+        """Refuse nothing."""
+
+    def places(self, config, jobs):
+        """Return the device of each of the jobs that run at the same time: see `places`."""
+        return places(backbones.pick_device(config.device), jobs, config.workers)
+
+    def run(self, task, groups, places):
+        """Run every group: see `run_all`."""
+        return run_all(task, groups, places[: len(groups)], cores_each(places))
 
 
 def cores_each(places):

@@ -22,7 +22,7 @@ from monju.ensemble import subsets
 from monju.errors import MonjuError
 from monju.models import backbones
 from monju.runs.run import Run, command, refuse_taken
-from monju.training import btm
+from monju.training import btm, engines
 from monju.training.fit_jobs import checkpoints, fit_all
 from monju.training.language import LanguageModelling
 from monju.training.plan import cost_summary, plan
@@ -34,7 +34,7 @@ TASKS = {"classify": Classification, "lm": LanguageModelling}
 __all__ = ["Phase", "Progress", "Stage", "machine", "train", "versions"]
 
 
-def train(config, out, resume=False, siblings=(), watch=None):
+def train(config, out, resume=False, siblings=(), watch=None, engine=None):
     """Train a whole run into the folder `out`.
 
     Parameters
@@ -49,6 +49,8 @@ def train(config, out, resume=False, siblings=(), watch=None):
         Finished runs: models that one of them has trained in exactly the same way are copied from there.
     watch : Watch, optional
         Is told of the clusters, and names the file of the pinned sentences.
+    engine : Engine, optional
+        Where the models are trained, from `engines.make`; by default this machine.
 
     Yields
     ------
@@ -67,6 +69,8 @@ def train(config, out, resume=False, siblings=(), watch=None):
         config = run.config
     else:
         refuse_taken(out)
+    engine = engine or engines.make()
+    engine.refuse(config)
 
     # 1. the sentences
     data = sources.load_for(config)
@@ -110,10 +114,10 @@ def train(config, out, resume=False, siblings=(), watch=None):
         if resume and (run := Run.open(out)).finished:
             yield Stage(f"{out} is already finished.")
             return
-        yield from fill(run, task, manifest, clustering, jobs, siblings)
+        yield from fill(run, task, manifest, clustering, jobs, engine, siblings)
 
 
-def fill(run, task, manifest, clustering, jobs, siblings=()):
+def fill(run, task, manifest, clustering, jobs, engine, siblings=()):
     """Train what the run folder lacks, evaluate and seal it: a generator of Stage and Progress.
 
     Whatever ends it early is kept in the manifest as its status and reason.
@@ -138,7 +142,7 @@ def fill(run, task, manifest, clustering, jobs, siblings=()):
                 yield Stage(f"The checkpoint of {job.key} is damaged: {job.key} starts again.")
         fitting = yield from task.fitting(run, clustering)
         work = Work.of(task.config, task.data, jobs, task.lengths)
-        speed = yield from fit_all(fitting, jobs, complete, work)
+        speed = yield from fit_all(fitting, jobs, complete, work, engine)
 
         shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
 

@@ -55,6 +55,8 @@ class Step:
         Tokens computed so far, padding counted.
     note : str
         A sentence on what makes the training slower than it could be, if anything does.
+    place : str
+        The node of a cluster and the device where it is trained.
     held_out_accuracy : float, optional
         On the held-out sentences, where it was measured after this step.
     check : Check, optional
@@ -72,6 +74,7 @@ class Step:
     lockstep: int = 1
     padded: int = 0
     note: str = ""
+    place: str = ""
     held_out_accuracy: float | None = None
     check: Check | None = None
 

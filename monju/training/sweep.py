@@ -45,7 +45,7 @@ def place(out, config):
     return Path(out) / f"{digest}-seed{config.seed}"
 
 
-def sweep(config, over, out, seeds=1, budget=None):
+def sweep(config, over, out, seeds=1, budget=None, engine=None):
     """Train the runs that the folder `out` lacks, then compare all of them and write sweep.json there.
 
     Parameters
@@ -60,6 +60,8 @@ def sweep(config, over, out, seeds=1, budget=None):
         Runs of each combination, with config.seed and those that follow.
     budget : float, optional
         Minutes that the missing trainings may take, measured by a few real steps before the first starts.
+    engine : Engine, optional
+        Where the models of each run are trained: see `pipeline.train`.
 
     Yields
     ------
@@ -82,7 +84,8 @@ def sweep(config, over, out, seeds=1, budget=None):
         refuse_over(budget, missing)
     for number, (path, run_config) in enumerate(missing.items(), 1):
         yield Stage(f"Run {number} of {len(missing)}: {path.name}")
-        yield from train(run_config, path, resume=(path / "run.json").exists(), siblings=finished(out))
+        yield from train(run_config, path, resume=(path / "run.json").exists(), siblings=finished(out),
+                         engine=engine)
     yield Stage("Comparing on the stored predictions.")
     rows = [row for settings, repeats in grid for row in measured(settings, repeats, out)]
     result = {"seeds": [config.seed + i for i in range(seeds)], "over": over, "rows": rows}

@@ -48,6 +48,19 @@ def test_the_last_whole_checkpoint_is_the_one_that_counts(tmp_path):
     assert kept.facts == {"step": 0} and not kept.folder.exists()
 
 
+def test_a_checkpoint_that_comes_from_elsewhere_takes_the_place_of_the_one_before(tmp_path):
+    here, there = Checkpoints(tmp_path / "here"), Checkpoints(tmp_path / "there")
+    assert there.files() == {}
+    for step in (3, 6):
+        there.save(step, {"w": torch.full((2,), float(step))}, seen=step)
+        here.put(there.files())
+    assert there.files(after=6) == {} and there.files(after=3) == there.files() == here.files()
+    assert here.facts == there.facts and here.load()[0]["w"].tolist() == [6, 6]
+    assert sorted(path.name for path in here.folder.iterdir()) == ["6.safetensors", "checkpoint.json"]
+    (there.folder / "checkpoint.json").write_text("{")
+    assert there.files() == {}
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "no json", "another json"])
 def test_a_damaged_checkpoint_is_none(tmp_path, damage):
     kept = Checkpoints(tmp_path / "AB")

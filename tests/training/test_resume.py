@@ -281,7 +281,7 @@ def test_a_folder_whose_history_is_cut_short_is_trained_again(undisturbed, tmp_p
     run.update(status="training", files=run.listed("clustering"))
     kept = []
 
-    def look(shop, jobs, complete, work):
+    def look(shop, jobs, complete, work, engine):
         kept.extend(complete)
         raise MonjuError("seen enough")
 

@@ -69,3 +69,12 @@ def test_what_would_take_too_long_or_cannot_be_is_refused_before_any_training(mo
         list(sweep.sweep(config, {"k": [3, 1]}, tmp_path))
     assert not list(tmp_path.iterdir())
     assert main(["sweep", "--out", str(tmp_path), "--over", "nonsense=1"]) == 2
+
+
+def test_every_run_of_a_sweep_is_trained_by_its_engine(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(sweep, "train", lambda config, out, engine, **more: iter(given.append(engine) or ()))
+    monkeypatch.setattr(sweep, "measured", lambda *run: [])
+    engine = object()
+    list(sweep.sweep(Config(**SETTINGS), {"clusterer": ["balanced", "random"], "sharpness": [0, 4]}, tmp_path, engine=engine))
+    assert given == [engine, engine]

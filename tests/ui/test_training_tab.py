@@ -154,6 +154,12 @@ def test_a_job_is_drawn_with_a_bar_and_a_curve_for_each_model():
         ("cluster-0", "9 9", "0"), ("cluster-1", "9 9", "-9"), ("", "7 4", "0")]
 
 
+def test_a_model_on_a_cluster_has_its_node_and_device():
+    trained = [{**line("AB", 5), "place": "node 2, <GPU>"}, line("seed0", 2)]
+    html = progress.job(snapshot(history=trained), SAY)
+    assert "4 sentences/s · node 2, &lt;GPU&gt;</small>" in html and html.count("node ") == 1
+
+
 @pytest.mark.parametrize("wanted", [[100] * 9, [0, 0, 1, 220, 220, 219], list(range(0, 220, 17)), [5, 180, 181, 182, 183], [110]])
 def test_names_at_the_curves_ends_never_touch_nor_leave_the_picture(wanted):
     names = {str(number): height for number, height in enumerate(wanted)}

@@ -104,7 +104,8 @@ def bars(snapshot: dict, models: dict[str, dict], t: Translator) -> list[tuple[s
             facts = Markup(" · ").join([f"{last['step']:,}/{last['steps']:,}",
                                         f"{t('t_loss')} {last['loss']:.3f}",
                                 *(f"{percent(share, 1)} %" for share in checked[-1:]),
-                                t("t_speed", n=round(last["sentences"] / last["seconds"]))])
+                                t("t_speed", n=round(last["sentences"] / last["seconds"])),
+                                *filter(None, [last.get("place")])])
         results.append((name, full(done[name]), facts))
     return results
 
