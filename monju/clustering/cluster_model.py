@@ -69,7 +69,7 @@ class Clustering:
         by_domain = getattr(self.clusterer, "by_domain", False)
         domain_of = np.array(domains) if by_domain and domains else np.zeros(len(texts), np.int8)
         rows = stratified(domain_of, SAMPLE, 0) if len(texts) > SAMPLE else np.arange(len(texts))
-        self.embedder, vectors = embedding_cache.fitted(self.embedder, [texts[row] for row in rows])
+        self.embedder, vectors = embedding_cache.fitted(self.embedder, [texts[int(row)] for row in rows])
 
         def of(rows: np.ndarray) -> list[Any]:
             return [domains and [domains[int(row)] for row in rows]] if by_domain else []
