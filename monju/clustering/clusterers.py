@@ -238,6 +238,7 @@ class RandomClusterer(KMeansClusterer):
     def fit(self, vectors: np.ndarray) -> RandomClusterer:
         """Assign vectors [n, dim] at random; the centres are the clusters' means, nearly one point."""
         refuse_too_few(vectors, self.k)
+        self.further = np.random.default_rng([self.seed, 1])  # of `assign`
         labels = np.random.default_rng(self.seed).permutation(np.arange(len(vectors)) % self.k)
         centres = np.stack([np.asarray(vectors, np.float64)[labels == c].mean(axis=0) for c in range(self.k)])
         self.centres_, self.labels_ = in_order(centres, labels)
@@ -245,8 +246,6 @@ class RandomClusterer(KMeansClusterer):
 
     def assign(self, vectors: np.ndarray) -> np.ndarray:
         """Return random clusters, other ones at each call."""
-        if not hasattr(self, "further"):
-            self.further = np.random.default_rng([self.seed, 1])
         return self.further.integers(self.k, size=len(vectors))
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from monju.reporting.figures import Words
 from monju.reporting.report import TEMPLATES, interval_axis
+from monju.utils.format import percent
 from monju.utils.templates import render
 
 ENSEMBLES = ("monju", "baseline", "equal_cost")
@@ -35,7 +36,7 @@ def headline(metrics: dict[str, Any], t: Words) -> Markup:
 
 def change(ratio: float, digits: int = 1) -> str:
     """Return a ratio of two perplexities as a change in percent, with its sign."""
-    return f"{100 * (ratio - 1):+.{digits}f}".replace("-", "−")
+    return percent(ratio - 1, digits, sign="+")
 
 
 def gate_summary(metrics: dict[str, Any], t: Words) -> str:
